@@ -1,0 +1,1 @@
+"""What is computed: networks, ensemble, centering, bundles. Imports neither `stream` nor `offline`."""

@@ -1,0 +1,1 @@
+"""From recordings to trials, fold models, predictions and reports."""

@@ -1,0 +1,1 @@
+"""The asyncio engine: sources to features to estimates to sinks, live or replayed."""

@@ -1,0 +1,132 @@
+"""What leaves the engine: estimates and status, as frozen data and as the JSON that is published."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
+
+SCHEMA: Final = 1
+
+Health = Literal["ok", "off", "waiting", "lost", "ended"]
+Phase = Literal["starting", "running", "paused", "stopped"]
+
+
+@dataclass(frozen=True)
+class Present:
+    """What was there to go by at a frame: a face in the picture, a voice in the sound, a word being said."""
+
+    face: bool
+    voice: bool
+    words: bool
+
+
+@dataclass(frozen=True)
+class Affect:
+    """A pair of values, one per target."""
+
+    valence: float
+    arousal: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One frame's answer.
+
+    `value` is the CCC-centered merge of all folds, clipped to [-1, 1]; `spread` the standard deviation
+    between the centred folds (0 for one fold); `folds` each fold's own output, unclipped. `time_s` is the
+    frame's media time in seconds from the source's first frame, `captured_at` its wall-clock capture time
+    (seconds since the epoch) and `latency_ms` the time from then until the estimate was ready (None for
+    settled estimates and for files replayed faster than they play). `words` is what is being said at this
+    frame as far as is known, joined by spaces; it leaves the process only where the user asked for it.
+    """
+
+    frame: int
+    time_s: float
+    captured_at: float
+    value: Affect
+    spread: Affect
+    folds: tuple[Affect, ...]
+    present: Present
+    settled: bool
+    latency_ms: float | None = None
+    words: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The MQTT form (`schemas/estimate.json`)."""
+        return {
+            "schema": SCHEMA,
+            "frame": self.frame,
+            "time_s": round(self.time_s, 6),
+            "captured_at": round(self.captured_at, 6),
+            "valence": round(self.value.valence, 6),
+            "arousal": round(self.value.arousal, 6),
+            "spread": {k: round(v, 6) for k, v in asdict(self.spread).items()},
+            "present": asdict(self.present),
+            "settled": self.settled,
+            "latency_ms": None if self.latency_ms is None else round(self.latency_ms, 3),
+        }
+
+    def to_record(self) -> dict[str, Any]:
+        """The recorded form: nothing of the wall clock, so that replaying a file repeats it byte for byte."""
+        return {
+            "schema": SCHEMA,
+            "frame": self.frame,
+            "time_s": round(self.time_s, 6),
+            "valence": round(self.value.valence, 6),
+            "arousal": round(self.value.arousal, 6),
+            "spread": {k: round(v, 6) for k, v in asdict(self.spread).items()},
+            "folds": [[round(f.valence, 6), round(f.arousal, 6)] for f in self.folds],
+            "present": asdict(self.present),
+        }
+
+
+@dataclass(frozen=True)
+class InputStatus:
+    """One input's health, what it is, and (where it is not `ok`) the way out."""
+
+    health: Health
+    detail: str = ""
+    way_out: str = ""
+
+
+@dataclass(frozen=True)
+class BundleStatus:
+    """Which fold models are at work."""
+
+    name: str
+    preset: str
+    folds: int
+    trained: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Percentiles in milliseconds over the last frames, None before the first."""
+
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """The engine's state: published on change and every 5 s (`schemas/status.json`)."""
+
+    phase: Phase
+    source: str
+    inputs: dict[str, InputStatus]
+    frames: int
+    settled: int
+    frame_rate: float
+    latency_ms: Latency
+    drops: dict[str, int]
+    bundle: BundleStatus
+    accelerator: str
+    detector: str
+    version: str
+    counters: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The MQTT form."""
+        return {"schema": SCHEMA, **asdict(self)}
