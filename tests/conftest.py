@@ -1,0 +1,27 @@
+"""What every test may use: the fixtures folder, and quiet threads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """The folder of real recordings and real parts; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("AFFECT_FIXTURES", REPOSITORY.parent / "shared" / "fixtures"))
+    if not folder.is_dir():
+        pytest.skip(f"no fixtures at {folder}: set AFFECT_FIXTURES to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """One torch thread per test process: the suite runs on all cores at once."""
+    import torch
+
+    torch.set_num_threads(1)
