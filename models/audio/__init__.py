@@ -1,0 +1,1 @@
+"""The sound room: the rolling log-mel front end and VGGish."""

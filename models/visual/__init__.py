@@ -1,0 +1,1 @@
+"""The visual room: a face found and aligned, and the backbone that embeds it."""

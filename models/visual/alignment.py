@@ -1,0 +1,86 @@
+"""From a face's landmarks to the picture that the network sees: align at 112, keep 48, show the middle 40."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.spec import CropSpec
+from models.visual.detectors import Image, as_rgb
+
+# Where the face-recognition world puts the landmarks in a 112 x 112 picture (Deng et al. 2019, ArcFace).
+TEMPLATE: Final = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+_TEMPLATE_SIDE: Final = 112
+
+
+def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The (2, 3) similarity (turn, scale, shift; no mirror) from `source` to nearest `target`, both (n, 2).
+
+    Least squares (Umeyama 1991), written for the plane: points as complex numbers, the turn and scale as one.
+    Raises ValueError for points that are not finite or all in one place.
+    """
+    z, w = (np.asarray(p, np.float64) @ np.array([1, 1j]) for p in (source, target))
+    z_mean, w_mean = z.mean(), w.mean()
+    spread = float(np.sum(np.abs(z - z_mean) ** 2))
+    if not np.isfinite(spread) or spread < 1e-9:
+        raise ValueError("landmarks must be finite and apart from each other")
+    turn = np.sum(np.conj(z - z_mean) * (w - w_mean)) / spread
+    shift = w_mean - turn * z_mean
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
+def align(rgb: Image, landmarks: NDArray[np.floating], spec: CropSpec | None = None) -> Image:
+    """The face upright and centred: (aligned_size, aligned_size, 3) uint8, black where the picture ends.
+
+    `landmarks` (5, 2) in pixels of `rgb`, in the order of `Face.landmarks`. Raises ValueError for landmarks
+    that are not finite or all in one place.
+    """
+    side = (spec or CropSpec()).aligned_size
+    rgb = as_rgb(rgb)
+    matrix = similarity(landmarks, TEMPLATE * (side / _TEMPLATE_SIDE))
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    # warpAffine reads four pixels: a face much larger than the crop is shrunk first, or it would alias.
+    halvings = max(0, int(np.floor(-np.log2(scale))))
+    if halvings:
+        factor = 2**halvings
+        height, width = (max(1, round(n / factor)) for n in rgb.shape[:2])
+        x_factor, y_factor = rgb.shape[1] / width, rgb.shape[0] / height
+        rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+        to_full = np.array([[x_factor, 0, (x_factor - 1) / 2], [0, y_factor, (y_factor - 1) / 2], [0, 0, 1]])
+        matrix = matrix @ to_full
+    aligned: Image = cv2.warpAffine(rgb, matrix, (side, side), flags=cv2.INTER_LINEAR)
+    return aligned
+
+
+def to_crop(aligned: Image, spec: CropSpec | None = None) -> Image:
+    """An aligned face at the size that is kept, (stored_size, stored_size, 3) uint8, averaged by area."""
+    side = (spec or CropSpec()).stored_size
+    crop: Image = cv2.resize(aligned, (side, side), interpolation=cv2.INTER_AREA)
+    return crop
+
+
+def zero_crop(spec: CropSpec | None = None) -> Image:
+    """What stands for a frame without a face (report section 3.2)."""
+    side = (spec or CropSpec()).stored_size
+    return np.zeros((side, side, 3), np.uint8)
+
+
+def network_input(crops: NDArray[np.uint8], spec: CropSpec | None = None) -> NDArray[np.float32]:
+    """Crops (N, stored, stored, 3) uint8 as the network takes them: (N, 3, input, input) float32.
+
+    The middle of each crop, (x / 255 - mean) / std. Raises ValueError for another shape or type.
+    """
+    spec = spec or CropSpec()
+    stored = spec.stored_size
+    if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (stored, stored, 3):
+        raise ValueError(f"crops must be uint8 (N, {stored}, {stored}, 3), not {crops.dtype} {crops.shape}")
+    begin = (stored - spec.input_size) // 2
+    middle = crops[:, begin : begin + spec.input_size, begin : begin + spec.input_size]
+    pixels = np.ascontiguousarray(middle.transpose(0, 3, 1, 2), np.float32)
+    mean, std = np.float32(spec.pixel_mean), np.float32(spec.pixel_std)
+    return (pixels / np.float32(255) - mean) / std

@@ -1,0 +1,269 @@
+"""Faces in one picture: OpenCV's Haar cascades, which need no download, or YuNet where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, Protocol, runtime_checkable
+
+import cv2
+import cv2.data
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import UserError
+
+Image = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A face in a picture, in its pixels.
+
+    `box` is (x, y, width, height); `landmarks` (5, 2) float32: the eye, nose and mouth points in the order
+    left eye, right eye, nose tip, left and right corner of the mouth, left and right as the picture shows
+    them; `score` in [0, 1], of use only between faces of one detector.
+    """
+
+    box: Box
+    landmarks: NDArray[np.float32]
+    score: float
+
+    @property
+    def area(self) -> float:
+        """Of the box, in square pixels."""
+        return self.box[2] * self.box[3]
+
+
+@runtime_checkable
+class FaceDetector(Protocol):
+    """Finds the faces of one picture; the same picture always gives the same faces in the same order."""
+
+    @property
+    def name(self) -> str:
+        """What manifests and status messages call it."""
+
+    def detect(self, rgb: Image) -> list[Face]:
+        """All faces in `rgb` (H, W, 3) uint8."""
+
+
+@runtime_checkable
+class FollowingDetector(FaceDetector, Protocol):
+    """A detector that looks again near a face it knows for much less than searching the whole picture."""
+
+    def detect_near(self, rgb: Image, box: Box) -> list[Face]:
+        """The faces of about that size around `box`."""
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes, in [0, 1]."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    return both / (a[2] * a[3] + b[2] * b[3] - both)
+
+
+def as_rgb(picture: NDArray[np.uint8]) -> Image:
+    """`picture` as contiguous (H, W, 3): grey (H, W) or (H, W, 1) is repeated, a fourth channel left out.
+
+    Raises ValueError for other shapes, an empty picture, or values that are not uint8.
+    """
+    if picture.dtype != np.uint8:
+        raise ValueError(f"a picture must be uint8, not {picture.dtype}")
+    if picture.ndim == 2:
+        picture = picture[:, :, None]
+    if picture.ndim != 3 or picture.shape[2] not in (1, 3, 4) or picture.size == 0:
+        raise ValueError(f"a picture must be (height, width, 3), not {picture.shape}")
+    if picture.shape[2] == 1:
+        picture = np.repeat(picture, 3, axis=2)
+    return np.ascontiguousarray(picture[:, :, :3])
+
+
+class HaarDetector:
+    """OpenCV's frontal-face cascades (Viola and Jones 2001; Lienhart and Maydt 2002), inside its 4.x wheel.
+
+    The default cascade proposes, the independently trained `alt2` must agree: the objects that one takes
+    for a face are seldom those of the other. Cascades give boxes only; the landmarks are the mean place of
+    each in such a box. Frontal faces, upright within about 15 degrees, at least a tenth of the picture's
+    longer side; not in the dark. YuNet does better in all of these.
+    """
+
+    name = "haar"
+
+    # Where the landmarks are in a box of the default cascade, as fractions of its side: YuNet's, averaged
+    # over ten people filmed from the front and over left and right. People differ by 0.01 to 0.02 in each.
+    PROPORTIONS: Final = np.array(
+        [[0.321, 0.395], [0.679, 0.395], [0.5, 0.611], [0.341, 0.772], [0.659, 0.772]], np.float32
+    )
+    _SEARCHED_SIDE: Final = 320
+    _SMALLEST: Final = 32
+    _FOLLOWED_SIDE: Final = 64
+    _AGREEMENT: Final = 0.4
+
+    def __init__(self) -> None:
+        self._proposes = _cascade("haarcascade_frontalface_default.xml")
+        self._confirms = _cascade("haarcascade_frontalface_alt2.xml")
+
+    def detect(self, rgb: Image) -> list[Face]:
+        """All faces in `rgb` (H, W, 3) uint8, the most certain first. ValueError for what is no picture."""
+        grey = _grey(rgb)
+        shrink = min(1.0, self._SEARCHED_SIDE / max(grey.shape))
+        found = _search(self._proposes, _resized(grey, shrink), self._SMALLEST, None, neighbors=5)
+        boxes = [(_times(box, 1 / shrink), count) for box, count in found]
+        return [_face(box, count) for box, count in boxes if self._confirmed(grey, box)]
+
+    def detect_near(self, rgb: Image, box: Box) -> list[Face]:
+        """Faces of between 3/4 and 4/3 of the size of `box` around it, found by the default cascade alone."""
+        return [
+            _face(found, count) for found, count in self._near(self._proposes, _grey(rgb), box, neighbors=4)
+        ]
+
+    def _confirmed(self, grey: Image, box: Box) -> bool:
+        found = self._near(self._confirms, grey, box, neighbors=2)
+        return any(overlap(box, other) >= self._AGREEMENT for other, _ in found)
+
+    def _near(
+        self, cascade: cv2.CascadeClassifier, grey: Image, box: Box, neighbors: int
+    ) -> list[tuple[Box, int]]:
+        x, y, width, height = box
+        margin = 0.5 * max(width, height)
+        left, top = max(0, int(x - margin)), max(0, int(y - margin))
+        region = grey[top : int(y + height + margin) + 1, left : int(x + width + margin) + 1]
+        if min(region.shape) == 0 or width <= 0:
+            return []
+        shrink = min(1.0, self._FOLLOWED_SIDE / width)
+        side = width * shrink
+        found = _search(
+            cascade, _resized(region, shrink), int(side * 3 / 4), int(side * 4 / 3) + 1, neighbors
+        )
+        boxes = [(_times(inner, 1 / shrink), count) for inner, count in found]
+        return [((bx + left, by + top, bw, bh), count) for (bx, by, bw, bh), count in boxes]
+
+
+class YunetDetector:
+    """YuNet (Wu et al. 2023) through OpenCV: five landmarks of its own, robust to rotation, dark and size.
+
+    Pictures are shrunk to 640 pixels on their longer side. Raises UserError where the file is missing or
+    is not YuNet.
+    """
+
+    name = "yunet"
+    _SEARCHED_SIDE: Final = 640
+    _LOWEST_SCORE: Final = 0.7
+
+    def __init__(self, model_path: Path | str) -> None:
+        path = Path(model_path)
+        if not path.is_file():
+            raise UserError(f"no YuNet model at {path}: give its .onnx file, or use the detector 'haar'")
+        try:
+            with _quiet_opencv():
+                self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), self._LOWEST_SCORE)
+                self._net.detect(np.zeros((320, 320, 3), np.uint8))
+        except (cv2.error, SystemError) as error:
+            raise UserError(
+                f"{path} is not a YuNet model that OpenCV can read: install it again or use 'haar'"
+            ) from error
+
+    def detect(self, rgb: Image) -> list[Face]:
+        """All faces in `rgb` (H, W, 3) uint8, the most certain first. ValueError for what is no picture."""
+        bgr = cv2.cvtColor(as_rgb(rgb), cv2.COLOR_RGB2BGR)
+        shrink = min(1.0, self._SEARCHED_SIDE / max(bgr.shape[:2]))
+        bgr = _resized(bgr, shrink)
+        self._net.setInputSize((bgr.shape[1], bgr.shape[0]))
+        rows = self._net.detect(bgr)[1]
+        if rows is None:
+            return []
+        faces = [
+            Face(
+                _times(tuple(row[:4].tolist()), 1 / shrink),
+                (row[4:14].reshape(5, 2) / shrink).astype(np.float32),
+                float(row[14]),
+            )
+            for row in rows
+            if np.isfinite(row).all()
+        ]
+        return sorted(faces, key=_by_score)
+
+
+def make_detector(
+    choice: Literal["auto", "haar", "yunet"] = "auto", model_path: Path | str | None = None
+) -> FaceDetector:
+    """The chosen detector; `auto` is YuNet where `model_path` is given or its part installed, else Haar.
+
+    Raises UserError for an unknown choice, and where YuNet is asked for but not there or not readable.
+    """
+    if choice not in ("auto", "haar", "yunet"):
+        raise UserError(f"unknown face detector '{choice}': choose auto, haar or yunet")
+    if choice == "haar":
+        return HaarDetector()
+    if model_path is None:
+        from models.parts import find_part, require_part
+
+        part = find_part("yunet") if choice == "auto" else require_part("yunet")
+        if part is None:
+            return HaarDetector()
+        model_path = part.path
+    return YunetDetector(model_path)
+
+
+def _cascade(file_name: str) -> cv2.CascadeClassifier:
+    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + file_name)
+    if cascade.empty():
+        raise UserError(f"this OpenCV lacks {file_name}: install opencv-python-headless>=4.10,<5")
+    return cascade
+
+
+def _search(
+    cascade: cv2.CascadeClassifier, grey: Image, smallest: int, largest: int | None, neighbors: int
+) -> list[tuple[Box, int]]:
+    """Boxes and how many raw hits each unites."""
+    limit = (0, 0) if largest is None else (largest, largest)
+    boxes, counts = cascade.detectMultiScale2(
+        cv2.equalizeHist(grey), 1.1, neighbors, minSize=(smallest, smallest), maxSize=limit
+    )
+    found = [(tuple(float(v) for v in box), int(count)) for box, count in zip(boxes, counts, strict=True)]
+    # OpenCV's threads report their hits in any order.
+    return sorted(((x, y, w, h), n) for (x, y, w, h), n in found)
+
+
+def _face(box: Box, count: int) -> Face:
+    corner, size = np.array(box[:2], np.float32), np.array(box[2:], np.float32)
+    return Face(box, corner + HaarDetector.PROPORTIONS * size, count / (count + 10))
+
+
+def _grey(picture: NDArray[np.uint8]) -> Image:
+    grey: Image = cv2.cvtColor(as_rgb(picture), cv2.COLOR_RGB2GRAY)
+    return grey
+
+
+def _resized(picture: Image, scale: float) -> Image:
+    if scale == 1:
+        return picture
+    size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
+    resized: Image = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return resized
+
+
+def _times(box: Box, factor: float) -> Box:
+    x, y, width, height = box
+    return (x * factor, y * factor, width * factor, height * factor)
+
+
+def _by_score(face: Face) -> tuple[float, Box]:
+    return (-face.score, face.box)
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Without OpenCV's own words about a bad file on stderr: ours is the one line."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)

@@ -1,0 +1,107 @@
+"""One person's face through a recording: find it, keep to it, and give the crop of each frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.spec import CropSpec
+from models.visual.alignment import align, network_input, to_crop, zero_crop
+from models.visual.detectors import (
+    Box,
+    Face,
+    FaceDetector,
+    FollowingDetector,
+    HaarDetector,
+    Image,
+    YunetDetector,
+    as_rgb,
+    make_detector,
+    overlap,
+)
+
+__all__ = [
+    "Face",
+    "FaceDetector",
+    "FaceObservation",
+    "FaceTracker",
+    "FollowingDetector",
+    "HaarDetector",
+    "TrackerState",
+    "YunetDetector",
+    "align",
+    "make_detector",
+    "network_input",
+    "to_crop",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class FaceObservation:
+    """The primary face of a frame, and its crop (48, 48, 3) uint8 RGB, all zero where there is none."""
+
+    face: Face | None
+    crop: Image
+
+    @property
+    def detected(self) -> bool:
+        """Whether this frame shows the face; nothing is carried over from earlier frames."""
+        return self.face is not None
+
+
+@dataclass(frozen=True)
+class TrackerState:
+    """Where the primary face was last seen (None: nobody is followed), and how many frames ago."""
+
+    box: Box | None = None
+    missed: int = 0
+
+
+class FaceTracker:
+    """Keeps to one face from frame to frame.
+
+    The first is the one with the greatest score times area; afterwards the one that overlaps the last most,
+    by at least `min_overlap` (intersection over union). A face that is not found is not made up: its frame
+    gives the zero crop. Its place is remembered for `patience` frames, in which nobody else is taken for it;
+    then the choice is open again. No clock is read: the same frames in the same order give the same crops.
+    """
+
+    def __init__(
+        self,
+        detector: FaceDetector,
+        spec: CropSpec | None = None,
+        *,
+        min_overlap: float = 0.3,
+        patience: int = 5,
+    ) -> None:
+        self.detector = detector
+        self.spec = CropSpec() if spec is None else spec
+        self.min_overlap = min_overlap
+        self.patience = patience
+
+    def initial_state(self) -> TrackerState:
+        """The state before the first frame: nobody is followed."""
+        return TrackerState()
+
+    def step(self, state: TrackerState, rgb: Image) -> tuple[TrackerState, FaceObservation]:
+        """Look at the next frame, (H, W, 3) uint8 RGB, or grey. Raises ValueError for what is no picture."""
+        rgb = as_rgb(rgb)
+        face = self._primary(state, rgb)
+        if face is not None:
+            crop = to_crop(align(rgb, face.landmarks, self.spec), self.spec)
+            return TrackerState(face.box), FaceObservation(face, crop)
+        if state.box is None or state.missed >= self.patience:
+            return TrackerState(), FaceObservation(None, zero_crop(self.spec))
+        return TrackerState(state.box, state.missed + 1), FaceObservation(None, zero_crop(self.spec))
+
+    def _primary(self, state: TrackerState, rgb: Image) -> Face | None:
+        if state.box is None:
+            return max(self.detector.detect(rgb), key=lambda face: face.score * face.area, default=None)
+        if isinstance(self.detector, FollowingDetector):
+            face = self._same(state.box, self.detector.detect_near(rgb, state.box))
+            if face is not None:
+                return face
+        return self._same(state.box, self.detector.detect(rgb))
+
+    def _same(self, box: Box, faces: list[Face]) -> Face | None:
+        face = max(faces, key=lambda face: overlap(box, face.box), default=None)
+        return face if face is not None and overlap(box, face.box) >= self.min_overlap else None
