@@ -1,0 +1,98 @@
+"""Co-attention: at every time step, attention across the modalities (report section 2, Eq. 1).
+
+Each modality's encoding is projected to a query, a key and a value of width d_k. The attention feature is
+(softmax(Q K^T / sqrt(d_k)) + 1) V, that is softmax(...) V + V, layer-normalised over the whole (M, d_k) map and
+flattened; the leading modality's encoding goes in front of it. Nothing here looks across time.
+
+A modality that is missing at run time has no key (the softmax passes it by) and a zero value. With all of them
+missing the attention feature is the layer norm of a zero map: finite, and the same whatever the inputs hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.spec import Modality
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, available: Tensor | None) -> Tensor:
+    """softmax(Q K^T / sqrt(d_k)) V + V over the modalities.
+
+    `query`, `key`, `value` are (..., M, d_k); `available` is (..., M) bool or None where nothing is missing.
+    """
+    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+    if available is not None:
+        # The lowest finite score, not -inf: a row with every key masked must stay finite (its values are zero).
+        scores = scores.masked_fill(~available.unsqueeze(-2), torch.finfo(scores.dtype).min)
+        value = value.masked_fill(~available.unsqueeze(-1), 0.0)
+    return scores.softmax(dim=-1) @ value + value
+
+
+class CoAttention(nn.Module):
+    """Encodings of M modalities to one feature: the leading encoding, then the flattened attention map.
+
+    `widths` gives each modality's encoding width, in fusion's order; `width` is the feature's.
+    """
+
+    def __init__(self, widths: Mapping[Modality, int], leading: Modality, d_k: int) -> None:
+        super().__init__()
+        self.modalities = tuple(widths)
+        self.leading = leading
+        self.d_k = d_k
+        self.width = widths[leading] + len(widths) * d_k
+        self.query = nn.ModuleDict({m.value: nn.Linear(w, d_k) for m, w in widths.items()})
+        self.key = nn.ModuleDict({m.value: nn.Linear(w, d_k) for m, w in widths.items()})
+        self.value = nn.ModuleDict({m.value: nn.Linear(w, d_k) for m, w in widths.items()})
+        self.norm = nn.LayerNorm((len(widths), d_k))
+
+    def forward(self, encodings: Mapping[Modality, Tensor], available: Tensor | None = None) -> Tensor:
+        """Encodings (..., E_m) and `available` (..., M) bool to the feature (..., width)."""
+        query, key, value = (
+            torch.stack([layers[m.value](encodings[m]) for m in self.modalities], dim=-2)
+            for layers in (self.query, self.key, self.value)
+        )
+        attention = self.norm(attend(query, key, value, available))
+        return torch.cat([encodings[self.leading], attention.flatten(-2)], dim=-1)
+
+
+class StackedFusion(nn.Module):
+    """Co-attention and linear head of S networks of one specification, run as one for serving."""
+
+    def __init__(self, fusions: Sequence[CoAttention], heads: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        first = fusions[0]
+        self.modalities, self.leading, self.d_k = first.modalities, first.leading, first.d_k
+        self.eps = first.norm.eps
+        for m in self.modalities:
+            layers = [[f.query[m.value], f.key[m.value], f.value[m.value]] for f in fusions]
+            weight = torch.stack([torch.cat([q.weight.detach() for q in three]).t() for three in layers])
+            bias = torch.stack([torch.cat([q.bias.detach() for q in three]) for three in layers])
+            self.register_buffer(f"{m.value}_weight", weight.contiguous())
+            self.register_buffer(f"{m.value}_bias", bias.unsqueeze(1).contiguous())
+        self.register_buffer(
+            "norm_weight", torch.stack([f.norm.weight.detach() for f in fusions]).unsqueeze(1)
+        )
+        self.register_buffer("norm_bias", torch.stack([f.norm.bias.detach() for f in fusions]).unsqueeze(1))
+        self.register_buffer("head_weight", torch.stack([h.weight.detach().t() for h in heads]).contiguous())
+        self.register_buffer("head_bias", torch.stack([h.bias.detach() for h in heads]).unsqueeze(1))
+
+    def forward(self, encodings: Mapping[Modality, Tensor], available: Tensor | None = None) -> Tensor:
+        """Encodings (S, N, E_m) and `available` (N, M) bool to estimates (S, N, K)."""
+        projected = torch.stack(
+            [
+                torch.baddbmm(self.get_buffer(f"{m}_bias"), encodings[m], self.get_buffer(f"{m}_weight"))
+                for m in self.modalities
+            ],
+            dim=2,
+        )
+        query, key, value = projected.split(self.d_k, dim=-1)
+        attention = attend(query, key, value, available)
+        attention = functional.layer_norm(attention, attention.shape[2:], eps=self.eps)
+        attention = attention * self.get_buffer("norm_weight") + self.get_buffer("norm_bias")
+        feature = torch.cat([encodings[self.leading], attention.flatten(2)], dim=2)
+        return torch.baddbmm(self.get_buffer("head_bias"), feature, self.get_buffer("head_weight"))
