@@ -106,7 +106,7 @@ class MediaFile:
                     close()
 
     def _open(self) -> InputContainer:
-        """A container on the file; only files, as a playlist posing as a recording must not reach the network."""
+        """A container on the file; a playlist posing as one must not reach the network: files only."""
         try:
             container = av.open(
                 str(self.path.resolve()), metadata_errors="replace", options={"protocol_whitelist": "file"}
@@ -195,11 +195,9 @@ class MediaFile:
         if self._max_long_side is not None and max(width, height) > self._max_long_side:
             scale = self._max_long_side / max(width, height)
             width, height = max(1, round(width * scale)), max(1, round(height * scale))
-        rgb: NDArray[np.uint8] = np.asarray(
-            picture.reformat(width=width, height=height, format="rgb24").to_ndarray(), dtype=np.uint8
-        )
-        quarter_turns = round(picture.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(rgb, quarter_turns)) if quarter_turns else rgb
+        rgb = picture.reformat(width=width, height=height, format="rgb24").to_ndarray()
+        turned = np.rot90(rgb, round(picture.rotation / 90) % 4)
+        return np.ascontiguousarray(turned, dtype=np.uint8)
 
     def _sound(self) -> Iterator[AudioChunk]:
         """Sound as 16 kHz mono, each run of contiguous sound through its own resampler."""
