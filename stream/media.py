@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -148,7 +148,7 @@ class _Mailbox:
     error: BaseException | None = None
 
 
-async def pump(source: Source, *, queue_events: int = 8) -> AsyncIterator[Event]:
+async def pump(source: Source, *, queue_events: int = 8) -> AsyncGenerator[Event, None]:
     """The source's events without blocking the event loop: one worker thread runs `source.events()`.
 
     At most `queue_events` wait; the worker stands still while they do (live sources drop inside themselves
