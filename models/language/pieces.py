@@ -66,7 +66,8 @@ class PieceTokenizer:
     def segments(self, words: Sequence[str]) -> list[Segment]:
         """The text cut into passes, filled from the start with whole words.
 
-        A longer text begins with the same full segments. A single word beyond the limit loses its last pieces.
+        A longer text begins with the same full segments. A single word beyond the limit loses its last
+        pieces.
         """
         texts = [self._known(word) for word in words]
         encoded = self._encode(texts)
@@ -155,7 +156,8 @@ def open_text_model(folder: Path, task: Task) -> tuple[Any, PieceTokenizer]:
             model, info = auto.from_pretrained(
                 str(folder), use_safetensors=True, dtype=torch.float32, output_loading_info=True, **only
             )
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True, **only)
+            # Byte-level tokenizers (RoBERTa's) tell a word's start by the space before it.
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), add_prefix_space=True, **only)
         except Exception as error:  # OSError, ValueError, SafetensorError and more
             raise UserError(f"cannot load the {what} in '{folder}': {_one_line(error)}") from error
     # An encoder's pooler is not used here, and often not saved.
