@@ -87,22 +87,23 @@ def as_rgb(picture: NDArray[np.uint8]) -> Image:
 class HaarDetector:
     """OpenCV's frontal-face cascades (Viola and Jones 2001; Lienhart and Maydt 2002), inside its 4.x wheel.
 
-    The default cascade proposes, the independently trained `alt2` must agree: the objects that one takes
-    for a face are seldom those of the other. Cascades give boxes only; the landmarks are the mean place of
-    each in such a box. Frontal faces, upright within about 15 degrees, at least a tenth of the picture's
-    longer side; not in the dark. YuNet does better in all of these.
+    The `default` cascade, quick to dismiss a background, proposes; the independently trained `alt2` must
+    agree, for what one takes for a face by mistake the other seldom does, and gives the box. A face already
+    known is followed by `alt2` alone. Cascades give no landmarks: they are put where they are on average in
+    such a box. Frontal faces, upright within about 15 degrees, at least a tenth of the picture's longer side
+    and lit; YuNet does better in all of these.
     """
 
     name = "haar"
 
-    # Where the landmarks are in a box of the default cascade, as fractions of its side: YuNet's, averaged
-    # over ten people filmed from the front and over left and right. People differ by 0.01 to 0.02 in each.
+    # Fractions of the side of an `alt2` box: YuNet's landmarks averaged over ten people filmed from the
+    # front, and over left and right. People differ by 0.01 to 0.02 in each (standard deviation).
     PROPORTIONS: Final = np.array(
-        [[0.321, 0.395], [0.679, 0.395], [0.5, 0.611], [0.341, 0.772], [0.659, 0.772]], np.float32
+        [[0.318, 0.386], [0.682, 0.386], [0.5, 0.606], [0.337, 0.771], [0.663, 0.771]], np.float32
     )
     _SEARCHED_SIDE: Final = 320
     _SMALLEST: Final = 32
-    _FOLLOWED_SIDE: Final = 64
+    _FOLLOWED_SIDE: Final = 96
     _AGREEMENT: Final = 0.4
 
     def __init__(self) -> None:
@@ -111,38 +112,40 @@ class HaarDetector:
 
     def detect(self, rgb: Image) -> list[Face]:
         """All faces in `rgb` (H, W, 3) uint8, the most certain first. ValueError for what is no picture."""
-        grey = _grey(rgb)
-        shrink = min(1.0, self._SEARCHED_SIDE / max(grey.shape))
-        found = _search(self._proposes, _resized(grey, shrink), self._SMALLEST, None, neighbors=5)
-        boxes = [(_times(box, 1 / shrink), count) for box, count in found]
-        return [_face(box, count) for box, count in boxes if self._confirmed(grey, box)]
+        rgb = as_rgb(rgb)
+        shrink = min(1.0, self._SEARCHED_SIDE / max(rgb.shape[:2]))
+        proposed = _search(self._proposes, _resized(rgb, shrink), self._SMALLEST, None, neighbors=4)
+        faces: list[Face] = []
+        for inner, _ in proposed:
+            box = _times(inner, 1 / shrink)
+            agreeing = [face for face in self._near(rgb, box) if overlap(face.box, box) >= self._AGREEMENT]
+            best = max(agreeing, key=lambda face: overlap(face.box, box), default=None)
+            if best is not None and all(overlap(best.box, other.box) < self._AGREEMENT for other in faces):
+                faces.append(best)
+        return sorted(faces, key=_by_score)
 
     def detect_near(self, rgb: Image, box: Box) -> list[Face]:
-        """Faces of between 3/4 and 4/3 of the size of `box` around it, found by the default cascade alone."""
-        return [
-            _face(found, count) for found, count in self._near(self._proposes, _grey(rgb), box, neighbors=4)
-        ]
+        """Faces of 3/4 to 4/3 of the size of `box` around it, the most certain first."""
+        return sorted(self._near(as_rgb(rgb), box), key=_by_score)
 
-    def _confirmed(self, grey: Image, box: Box) -> bool:
-        found = self._near(self._confirms, grey, box, neighbors=2)
-        return any(overlap(box, other) >= self._AGREEMENT for other, _ in found)
-
-    def _near(
-        self, cascade: cv2.CascadeClassifier, grey: Image, box: Box, neighbors: int
-    ) -> list[tuple[Box, int]]:
+    def _near(self, rgb: Image, box: Box) -> list[Face]:
         x, y, width, height = box
-        margin = 0.5 * max(width, height)
+        margin = 0.5 * width
         left, top = max(0, int(x - margin)), max(0, int(y - margin))
-        region = grey[top : int(y + height + margin) + 1, left : int(x + width + margin) + 1]
-        if min(region.shape) == 0 or width <= 0:
+        right, bottom = max(0, int(x + width + margin)), max(0, int(y + height + margin))
+        region = rgb[top:bottom, left:right]
+        if region.size == 0:
             return []
         shrink = min(1.0, self._FOLLOWED_SIDE / width)
         side = width * shrink
         found = _search(
-            cascade, _resized(region, shrink), int(side * 3 / 4), int(side * 4 / 3) + 1, neighbors
+            self._confirms, _resized(region, shrink), int(side * 3 / 4), int(side * 4 / 3) + 1, neighbors=3
         )
-        boxes = [(_times(inner, 1 / shrink), count) for inner, count in found]
-        return [((bx + left, by + top, bw, bh), count) for (bx, by, bw, bh), count in boxes]
+        faces = []
+        for inner, hits in found:
+            x, y, width, height = _times(inner, 1 / shrink)
+            faces.append(_face((x + left, y + top, width, height), hits))
+        return faces
 
 
 class YunetDetector:
@@ -219,26 +222,22 @@ def _cascade(file_name: str) -> cv2.CascadeClassifier:
 
 
 def _search(
-    cascade: cv2.CascadeClassifier, grey: Image, smallest: int, largest: int | None, neighbors: int
+    cascade: cv2.CascadeClassifier, rgb: Image, smallest: int, largest: int | None, neighbors: int
 ) -> list[tuple[Box, int]]:
-    """Boxes and how many raw hits each unites."""
+    """Square boxes with sides from `smallest` to `largest`, and how many raw hits each unites."""
+    grey = cv2.equalizeHist(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
     limit = (0, 0) if largest is None else (largest, largest)
     boxes, counts = cascade.detectMultiScale2(
-        cv2.equalizeHist(grey), 1.1, neighbors, minSize=(smallest, smallest), maxSize=limit
+        grey, 1.1, neighbors, minSize=(smallest, smallest), maxSize=limit
     )
     found = [(tuple(float(v) for v in box), int(count)) for box, count in zip(boxes, counts, strict=True)]
     # OpenCV's threads report their hits in any order.
     return sorted(((x, y, w, h), n) for (x, y, w, h), n in found)
 
 
-def _face(box: Box, count: int) -> Face:
+def _face(box: Box, hits: int) -> Face:
     corner, size = np.array(box[:2], np.float32), np.array(box[2:], np.float32)
-    return Face(box, corner + HaarDetector.PROPORTIONS * size, count / (count + 10))
-
-
-def _grey(picture: NDArray[np.uint8]) -> Image:
-    grey: Image = cv2.cvtColor(as_rgb(picture), cv2.COLOR_RGB2GRAY)
-    return grey
+    return Face(box, corner + HaarDetector.PROPORTIONS * size, hits / (hits + 10))
 
 
 def _resized(picture: Image, scale: float) -> Image:
