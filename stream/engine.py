@@ -1,0 +1,316 @@
+"""The engine: source -> features -> estimates -> sinks, each stage in its place, one owner of them all.
+
+    capture      the source's own thread                        frames and sound, paced by the clock where asked
+    perceive     a thread for sight and sound, one for speech   a `Moment` per frame
+    estimate     a thread for the ensemble                      provisional and settled estimates
+    sinks        a task each                                    whoever takes them
+
+The event loop only passes things on. Every queue is bounded: a recording waits where a stage is behind and
+never loses a frame; a live source's newest frame wins, and every drop is counted by cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from typing import Final, Literal, TypeVar
+
+from models.language.words import Event as SpeechEvent
+from models.language.words import WordsRevised
+from stream.estimator import Answer, Estimator, EstimatorState
+from stream.features import Availability, FrameFeatures, Perception
+from stream.mailbox import Closed, Mailbox
+from stream.media import AudioChunk, Event, InputChange, Source, VideoFrame, pump
+from stream.messages import BundleStatus, InputStatus, Phase, Status
+from stream.sinks import Outlet, Sink, attached
+from stream.speech import Speech
+from stream.telemetry import Telemetry
+from stream.transcript import Transcript, TranscriptWord
+
+Pace = Literal["live", "fast"]
+Command = Literal["pause", "resume", "recenter"]
+T = TypeVar("T")
+
+STATUS_EVERY_S: Final = 1.0
+EVENTS_AHEAD: Final = 8
+FRAMES_AHEAD: Final = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """A frame with everything said up to it; the last one of a stream has no frame."""
+
+    features: FrameFeatures | None
+    events: tuple[SpeechEvent, ...]
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How the engine runs.
+
+    `pace` concerns recordings: `live` waits for each frame's time, `fast` for nobody. `detector` and
+    `accelerator` are names for `status`.
+    """
+
+    pace: Pace = "live"
+    detector: str = ""
+    accelerator: str = "eager"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to: frames seen and settled, wall-clock seconds, the last status."""
+
+    frames: int
+    settled: int
+    duration_s: float
+    status: Status
+
+
+class Engine:
+    """Runs one source through perception, speech and the estimator, to any number of sinks.
+
+    `run` returns when the source has ended and everything has settled; cancelled, it closes the source and
+    passes on to the sinks what was settled by then. `inputs` are the inputs' states at the start (`camera`,
+    `microphone`, `recogniser`); `clock` is the wall clock in seconds.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        perception: Perception,
+        speech: Speech,
+        estimator: Estimator,
+        sinks: Sequence[Sink],
+        *,
+        bundle: BundleStatus,
+        inputs: dict[str, InputStatus],
+        settings: EngineSettings | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._source = source
+        self._perception = perception
+        self._speech = speech
+        self._estimator = estimator
+        self._sinks = sinks
+        self._bundle = bundle
+        self._inputs = dict(inputs)
+        self._settings = settings or EngineSettings()
+        self._clock = clock
+        self._outlet = Outlet(())
+        self._telemetry = Telemetry()
+        self._phase: Phase = "starting"
+        self._running = asyncio.Event()
+        self._running.set()
+        self._recenter = False
+        self._frames = self._settled = self._settled_early = 0
+        self._behind_s = 0.0
+        self._captured: Mailbox[Event] = Mailbox(EVENTS_AHEAD)
+        self._perceived: Mailbox[Moment] = Mailbox(FRAMES_AHEAD, merge=_keep_words)
+        self._sight = ThreadPoolExecutor(1, "perception")
+        self._thought = ThreadPoolExecutor(1, "estimator")
+
+    async def run(self) -> Summary:
+        """Everything, from the first frame to the last settled estimate.
+
+        Raises what the source or a sink raised (`UserError` where a user can mend it).
+        """
+        began = time.monotonic()
+        try:
+            async with attached(self._sinks) as outlet:
+                self._outlet = outlet
+                self._turn("running")
+                try:
+                    await self._run_stages()
+                finally:
+                    self._turn("stopped")
+        finally:
+            await asyncio.to_thread(self._close)
+        return Summary(self._frames, self._settled, time.monotonic() - began, self.status())
+
+    def command(self, command: Command) -> None:
+        """Pause (a recording stands still, live frames pass unseen), resume, or forget the centering window."""
+        if command == "recenter":
+            self._recenter = True
+        elif command == "pause" and self._phase == "running":
+            self._running.clear()
+            self._turn("paused")
+        elif command == "resume" and self._phase == "paused":
+            self._running.set()
+            self._turn("running")
+
+    def status(self) -> Status:
+        """How things stand."""
+        return Status(
+            phase=self._phase,
+            source=self._source.info.name,
+            inputs=dict(self._inputs),
+            frames=self._frames,
+            settled=self._settled,
+            frame_rate=round(self._telemetry.frame_rate(), 2),
+            latency_ms=self._telemetry.latency(),
+            drops=self._drops(),
+            bundle=self._bundle,
+            accelerator=self._settings.accelerator,
+            detector=self._settings.detector,
+            version=version("affectstream"),
+            counters=self._counters(),
+        )
+
+    async def _run_stages(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                report = group.create_task(self._report(), name="status")
+                group.create_task(self._capture(), name="capture")
+                group.create_task(self._perceive(), name="perceive")
+                await self._estimate()
+                report.cancel()
+        except BaseExceptionGroup as raised:
+            raise raised.exceptions[0] from None
+
+    async def _capture(self) -> None:
+        """The source's events; a recording replayed live is held back to the clock."""
+        paced = self._settings.pace == "live" and not self._source.live
+        began: float | None = None
+        async with aclosing(pump(self._source)) as events:
+            async for event in events:
+                if not self._running.is_set():
+                    if self._source.live:
+                        continue
+                    paused_at = self._clock()
+                    await self._running.wait()
+                    began = None if began is None else began + self._clock() - paused_at
+                if paced and isinstance(event, VideoFrame):
+                    began = self._clock() - event.time_s if began is None else began
+                    due = began + event.time_s
+                    self._behind_s = max(0.0, self._clock() - due)
+                    await asyncio.sleep(max(0.0, due - self._clock()))
+                    await self._captured.put(replace(event, captured_at=due))
+                else:
+                    await self._captured.put(event)
+        await self._captured.close()
+
+    async def _perceive(self) -> None:
+        """Frames to features and sound to the recogniser; both go on to the estimator as moments."""
+        state = self._perception.initial_state()
+        while (event := await _next(self._captured)) is not None:
+            match event:
+                case InputChange():
+                    self._inputs[event.name] = event.status
+                    self._outlet.offer_status(self.status())
+                case AudioChunk():
+                    self._speech.hear(event)
+                    state = await self._in(self._sight, self._perception.hear, state, event)
+                case VideoFrame():
+                    state, features = await self._in(
+                        self._sight, self._perception.see, state, event, self._available()
+                    )
+                    await self._pass_on(Moment(features, tuple(await self._heard_by(event.time_s))))
+        ending = await self._in(self._sight, self._speech.finish)
+        await self._perceived.put(Moment(None, tuple(ending)))
+        await self._perceived.close()
+
+    async def _heard_by(self, time_s: float) -> list[SpeechEvent]:
+        if self._source.live:
+            return self._speech.take()
+        return await self._in(self._sight, self._speech.catch_up, time_s)
+
+    async def _pass_on(self, moment: Moment) -> None:
+        if self._source.live:
+            await self._perceived.post(moment)
+        else:
+            await self._perceived.put(moment)
+
+    async def _estimate(self) -> None:
+        """Moments to estimates, and estimates to the sinks."""
+        state = self._estimator.initial_state()
+        while (moment := await _next(self._perceived)) is not None:
+            if not self._source.live:
+                await self._outlet.ready()
+            if self._recenter:
+                self._recenter = False
+                state = self._estimator.recenter(state)
+            state, answer = await self._in(
+                self._thought, self._estimator.step, state, moment.features, moment.events
+            )
+            self._publish(state, answer, moment.events)
+        state, answer = await self._in(self._thought, self._estimator.finish, state)
+        self._publish(state, answer, ())
+
+    def _publish(self, state: EstimatorState, answer: Answer, events: Sequence[SpeechEvent]) -> None:
+        self._settled_early = state.settled_early
+        for event in events:
+            if isinstance(event, WordsRevised):
+                self._outlet.offer_transcript(_transcript(event))
+        if answer.provisional is not None:
+            self._frames += 1
+            # A recording replayed as fast as it goes was not captured at any time.
+            timed = self._source.live or self._settings.pace == "live"
+            estimate = answer.provisional if timed else replace(answer.provisional, latency_ms=None)
+            self._telemetry.frame(estimate.latency_ms)
+            self._outlet.offer(estimate)
+        for estimate in answer.settled:
+            self._settled += 1
+            self._outlet.offer(estimate)
+
+    async def _report(self) -> None:
+        while True:
+            self._outlet.offer_status(self.status())
+            await asyncio.sleep(STATUS_EVERY_S)
+
+    def _turn(self, phase: Phase) -> None:
+        self._phase = phase
+        self._outlet.offer_status(self.status())
+
+    def _available(self) -> Availability:
+        """Which inputs are there right now, by their health."""
+
+        def is_fine(name: str) -> bool:
+            return name in self._inputs and self._inputs[name].health == "ok"
+
+        return Availability(
+            visual=is_fine("camera"),
+            audio=is_fine("microphone"),
+            language=is_fine("microphone") and is_fine("recogniser"),
+        )
+
+    def _drops(self) -> dict[str, int]:
+        own = {"estimate_busy": self._perceived.dropped, "speech_busy": self._speech.dropped_chunks}
+        source = {name: n for name, n in self._source.counters.items() if name.startswith("dropped")}
+        return {name: n for name, n in {**own, **source, **self._outlet.drops}.items() if n}
+
+    def _counters(self) -> dict[str, float]:
+        own = {"settled_early": self._settled_early, "behind_s": round(self._behind_s, 3)}
+        source = {name: n for name, n in self._source.counters.items() if not name.startswith("dropped")}
+        return {name: n for name, n in {**own, **source, **self._outlet.counters}.items() if n}
+
+    async def _in(self, threads: ThreadPoolExecutor, work: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(threads, partial(work, *args))
+
+    def _close(self) -> None:
+        self._sight.shutdown(wait=True, cancel_futures=True)
+        self._thought.shutdown(wait=True, cancel_futures=True)
+        self._speech.close()
+
+
+async def _next(mailbox: Mailbox[T]) -> T | None:
+    try:
+        return await mailbox.take()
+    except Closed:
+        return None
+
+
+def _keep_words(gone: Moment, following: Moment) -> Moment:
+    """A frame that is dropped leaves what was said to the next one."""
+    return Moment(following.features, gone.events + following.events)
+
+
+def _transcript(event: WordsRevised) -> Transcript:
+    words = tuple(TranscriptWord(w.text, w.start_s, w.end_s, w.confidence) for w in event.words)
+    return Transcript(event.utterance, words, event.closed)

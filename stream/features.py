@@ -1,0 +1,89 @@
+"""From a source's events to one `FrameFeatures` per video frame: a face crop and a patch of sound.
+
+The same code serves live sources, replays and preprocessing: what was trained is what runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.audio.logmel import PatchState, RollingPatches
+from models.spec import LogMelSpec, Modality
+from models.visual.face import FaceTracker, TrackerState
+from stream.media import AudioChunk, VideoFrame
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Which inputs were there at a frame. A frame without a face is available: it is the zero crop."""
+
+    visual: bool = True
+    audio: bool = True
+    language: bool = True
+
+    def of(self, modality: Modality) -> bool:
+        """Whether one branch's input was there."""
+        found: bool = getattr(self, modality.value)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class FrameFeatures:
+    """One video frame as the networks take it, but for its words, which come later.
+
+    `crop` uint8 (48, 48, 3) RGB, zeros where no face was found (report section 3.2); `patch` float32 (96, 64),
+    the log-mel frames of the 0.96 s that end at the frame.
+    """
+
+    index: int
+    time_s: float
+    captured_at: float
+    crop: NDArray[np.uint8]
+    patch: NDArray[np.float32]
+    face: bool
+    available: Availability
+
+
+@dataclass(frozen=True)
+class PerceptionState:
+    """The tracked face, the newest sound, and the features of the last frame."""
+
+    track: TrackerState
+    sound: PatchState
+
+
+class Perception:
+    """Sight and sound, incrementally. Pure but for the detector's own work: `see` and `hear` return new states."""
+
+    def __init__(self, tracker: FaceTracker, log_mel: LogMelSpec | None = None) -> None:
+        self.tracker = tracker
+        self._patches = RollingPatches(log_mel)
+        self._sample_rate = self._patches.log_mel.spec.sample_rate
+
+    def initial_state(self) -> PerceptionState:
+        """Before the first frame and the first sound."""
+        return PerceptionState(self.tracker.initial_state(), self._patches.initial_state())
+
+    def hear(self, state: PerceptionState, chunk: AudioChunk) -> PerceptionState:
+        """Takes sound in."""
+        return replace(state, sound=self._patches.step(state.sound, chunk.start_sample, chunk.samples))
+
+    def see(
+        self, state: PerceptionState, frame: VideoFrame, available: Availability
+    ) -> tuple[PerceptionState, FrameFeatures]:
+        """Takes a frame in, after all sound up to its time, and gives its features."""
+        track, seen = self.tracker.step(state.track, frame.rgb)
+        ends_at = int(frame.time_s * self._sample_rate)
+        features = FrameFeatures(
+            index=frame.index,
+            time_s=frame.time_s,
+            captured_at=frame.captured_at,
+            crop=seen.crop,
+            patch=self._patches.patch_ending_at(state.sound, ends_at),
+            face=seen.face is not None,
+            available=available,
+        )
+        return replace(state, track=track), features

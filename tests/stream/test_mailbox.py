@@ -1,0 +1,83 @@
+"""Mailboxes hold their producer back or drop the oldest, and count; nothing else gets lost or reordered."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.mailbox import Closed, Mailbox
+
+
+async def drain(mailbox: Mailbox[int]) -> list[int]:
+    taken = []
+    while True:
+        try:
+            taken.append(await mailbox.take())
+        except Closed:
+            return taken
+
+
+async def test_put_waits_for_room_and_loses_nothing() -> None:
+    mailbox: Mailbox[int] = Mailbox(2)
+
+    async def produce() -> None:
+        for i in range(50):
+            await mailbox.put(i)
+            assert len(mailbox) <= 2
+        await mailbox.close()
+
+    producer = asyncio.create_task(produce())
+    await asyncio.sleep(0)
+    assert await drain(mailbox) == list(range(50))
+    await producer
+    assert mailbox.dropped == 0
+
+
+@given(capacity=st.integers(1, 5), count=st.integers(0, 20))
+def test_post_keeps_the_newest_and_counts_the_rest(capacity: int, count: int) -> None:
+    async def scenario() -> tuple[list[int], int]:
+        mailbox: Mailbox[int] = Mailbox(capacity)
+        for i in range(count):
+            await mailbox.post(i)
+        await mailbox.close()
+        return await drain(mailbox), mailbox.dropped
+
+    taken, dropped = asyncio.run(scenario())
+    assert taken == list(range(count))[-capacity:]
+    assert dropped == count - len(taken)
+
+
+@given(capacity=st.integers(1, 5), count=st.integers(1, 20))
+def test_merge_keeps_what_must_not_go_in_order(capacity: int, count: int) -> None:
+    async def scenario() -> list[tuple[int, ...]]:
+        mailbox: Mailbox[tuple[int, ...]] = Mailbox(capacity, merge=lambda gone, following: gone + following)
+        for i in range(count):
+            await mailbox.post((i,))
+        await mailbox.close()
+        taken = []
+        while True:
+            try:
+                taken.append(await mailbox.take())
+            except Closed:
+                return taken
+
+    taken = asyncio.run(scenario())
+    assert [i for item in taken for i in item] == list(range(count))
+    assert len(taken) == min(capacity, count)
+
+
+async def test_take_after_close_gives_what_is_left_then_says_so() -> None:
+    mailbox: Mailbox[int] = Mailbox(3)
+    await mailbox.put(1)
+    await mailbox.close()
+    assert await mailbox.take() == 1
+    with pytest.raises(Closed):
+        await mailbox.take()
+
+
+def test_a_mailbox_without_room_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        Mailbox(0)
