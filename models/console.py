@@ -1,0 +1,68 @@
+"""What every command line of the house shares: how it fails and how it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import typer
+
+from models.errors import UserError
+
+USER_ERROR: Final = 2
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+
+
+def make_app(help_text: str) -> typer.Typer:
+    """A typer application whose errors `run` reports: no tracebacks of typer's own, no completion options."""
+    return typer.Typer(
+        help=help_text, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
+    )
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command line to its end, as a console script does.
+
+    What a user can get wrong (`UserError`, a bad option) becomes one line on stderr and exit status 2; Ctrl-C
+    ends with 130, a reader that went away (`... | head`) with 141; none shows a traceback. A command ends
+    with another status by raising `typer.Exit`. Returns after success.
+    """
+    try:
+        status = app(standalone_mode=False)
+        sys.stdout.flush()
+    except UserError as e:
+        status = _fail(str(e))
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except BrokenPipeError:
+        status = BROKEN_PIPE
+    except Exception as e:
+        status = _usage_error(e)
+    except SystemExit as e:
+        # What typer itself does about a reader that went away.
+        status = BROKEN_PIPE if isinstance(e.__context__, BrokenPipeError) else e.code
+    if status == BROKEN_PIPE:
+        # The interpreter flushes once more on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if status:
+        sys.exit(status)
+
+
+def _usage_error(error: Exception) -> int:
+    """Report a bad option or argument; anything else is a fault of ours and goes on up."""
+    message = getattr(error, "format_message", None)
+    if message is None or not hasattr(error, "exit_code"):
+        raise error
+    return _fail(f"{message()} (see {_program()} --help)")
+
+
+def _fail(message: str) -> int:
+    print(f"{_program()}: {' '.join(message.split())}", file=sys.stderr)
+    return USER_ERROR
+
+
+def _program() -> str:
+    return Path(sys.argv[0]).name
