@@ -1,0 +1,175 @@
+"""A performance: one person, one trajectory, and what of it reaches face, voice and words.
+
+Each channel tells its own part. The face shows valence well and arousal less so; the voice the other way round;
+words name what is felt, but only while they are said. Each has noise of its own that no other channel shares, and
+spells in which it tells nothing: a poker face, a flat voice, small talk, silence. So none can replace another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline.performer.expression import express
+from offline.performer.face import Pose
+from offline.performer.person import Person
+from offline.performer.script import LINES, SMALL_TALK, Line, choose_line
+from offline.performer.trajectory import Series, wander
+from offline.performer.voice import SAMPLE_RATE, Delivery, Samples, delivery_of, speak
+
+_ROOM_TONE: Final = 4e-4
+_REMEMBERED_LINES: Final = 12
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What one channel makes of valence and arousal: noise of its own (standard deviation), and mute spells.
+
+    `mute` is the part of the time that it tells nothing, in spells of about `spell_s` seconds.
+    """
+
+    valence_noise: float
+    arousal_noise: float
+    mute: float
+    spell_s: float = 4.0
+    noise_time_s: float = 3.0
+
+
+@dataclass(frozen=True)
+class Candour:
+    """The three channels, and how often the speaker falls silent for longer."""
+
+    face: Channel = Channel(valence_noise=0.20, arousal_noise=0.32, mute=0.15)
+    voice: Channel = Channel(valence_noise=0.35, arousal_noise=0.15, mute=0.12)
+    words: Channel = Channel(valence_noise=0.14, arousal_noise=0.30, mute=0.12)
+    silences: float = 0.10
+
+
+OPEN: Final = Candour(
+    face=Channel(valence_noise=0.05, arousal_noise=0.06, mute=0.0),
+    voice=Channel(valence_noise=0.05, arousal_noise=0.05, mute=0.0),
+    words=Channel(valence_noise=0.05, arousal_noise=0.08, mute=0.0),
+    silences=0.0,
+)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A sentence as it was said: when, and what."""
+
+    start_s: float
+    end_s: float
+    line: Line
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Everything there is to record: labels (frames, 2), a pose for each frame, mono sound at 44.1 kHz, what was said."""
+
+    person: Person
+    frame_rate: float
+    labels: Series
+    poses: list[Pose]
+    samples: Samples
+    utterances: tuple[Utterance, ...]
+
+
+def perform(
+    person: Person, labels: Series, *, seed: int, frame_rate: float = 30.0, candour: Candour | None = None
+) -> Performance:
+    """Perform a trajectory, (frames, 2) in [-1, 1]. The same seed gives the same performance, sample for sample.
+
+    Raises UserError where espeak-ng is missing.
+    """
+    candour = candour or Candour()
+    streams = [np.random.default_rng([seed, person.seed, purpose]) for purpose in range(6)]
+    face, _ = _through(streams[0], labels, candour.face, frame_rate)
+    voice, _ = _through(streams[1], labels, candour.voice, frame_rate)
+    words, telling = _through(streams[2], labels, candour.words, frame_rate)
+    samples, utterances = _talk(streams[3], person, voice, words, telling, frame_rate, candour.silences)
+    samples += _room_tone(streams[4], len(samples))
+    face = np.clip(face * person.habits.face_gain, -1.1, 1.1)
+    poses = express(face, _loudness(samples, len(labels), frame_rate), person.habits, streams[5], frame_rate)
+    return Performance(person, frame_rate, labels, poses, samples, utterances)
+
+
+def _through(rng: np.random.Generator, felt: Series, channel: Channel, frame_rate: float) -> tuple[Series, Series]:
+    """What a channel tells of a feeling, (frames, 2), and how far it tells anything, (frames,) in [0, 1]."""
+    frames = len(felt)
+    gate = _open(rng, frames, channel, frame_rate)
+    told = felt * gate[:, None]
+    for column, spread in enumerate((channel.valence_noise, channel.arousal_noise)):
+        noise = wander(rng, frames, frame_rate, time_constant_s=channel.noise_time_s, spread=spread)
+        told[:, column] += noise
+    return np.clip(told, -1.1, 1.1), gate
+
+
+def _open(rng: np.random.Generator, frames: int, channel: Channel, frame_rate: float) -> Series:
+    """1 while the channel tells, 0 in its mute spells, with half a second between them."""
+    gate = np.ones(frames)
+    if channel.mute <= 0:
+        return gate
+    told_s = channel.spell_s * (1 - channel.mute) / channel.mute
+    at = float(rng.exponential(told_s)) * frame_rate
+    while at < frames:
+        spell = rng.uniform(0.6, 1.4) * channel.spell_s * frame_rate
+        gate[int(at) : int(at + spell)] = 0
+        at += spell + float(rng.exponential(told_s)) * frame_rate
+    ramp = np.hanning(max(3, round(0.5 * frame_rate)) + 2)
+    padded = np.pad(gate, len(ramp) // 2, mode="edge")
+    smoothed: Series = np.convolve(padded, ramp / ramp.sum(), mode="same")[len(ramp) // 2 :][:frames]
+    return smoothed
+
+
+def _talk(
+    rng: np.random.Generator,
+    person: Person,
+    voice: Series,
+    words: Series,
+    telling: Series,
+    frame_rate: float,
+    silences: float,
+) -> tuple[Samples, tuple[Utterance, ...]]:
+    """Sentence after sentence, with pauses of 0.5 to 1.2 s, until the time is up; small talk where words tell nothing."""
+    frames = len(voice)
+    samples = np.zeros(round(frames / frame_rate * SAMPLE_RATE), np.float32)
+    utterances: list[Utterance] = []
+    at = round(rng.uniform(0.3, 0.7) * SAMPLE_RATE)
+    while at < len(samples):
+        frame = min(frames - 1, round((at / SAMPLE_RATE + 0.8) * frame_rate))
+        recent = {u.line.text for u in utterances[-_REMEMBERED_LINES:]}
+        lines = LINES if telling[frame] > 0.5 else SMALL_TALK
+        line = choose_line(rng, *words[frame], spoken=recent, lines=lines)
+        said = speak(line.text, person.voice, _delivery(person, voice[frame]))
+        if at + len(said) > len(samples):
+            break
+        samples[at : at + len(said)] += said
+        utterances.append(Utterance(at / SAMPLE_RATE, (at + len(said)) / SAMPLE_RATE, line))
+        pause_s = rng.uniform(2.5, 4.5) if rng.random() < silences else rng.uniform(0.5, 1.2)
+        at += len(said) + round(pause_s * SAMPLE_RATE)
+    return samples, tuple(utterances)
+
+
+def _delivery(person: Person, told: NDArray[np.float64]) -> Delivery:
+    """The prosody of what the voice tells, in this person's way."""
+    valence, arousal = person.habits.voice_gain * told + (0, person.habits.voice_bias)
+    return delivery_of(float(valence), float(arousal))
+
+
+def _room_tone(rng: np.random.Generator, count: int) -> Samples:
+    """The faint rush of a quiet room, about -68 dB: no recording is digitally silent."""
+    white = rng.standard_normal(count + 1).astype(np.float32)
+    return (_ROOM_TONE * (0.7 * white[1:] + 0.7 * white[:-1])).astype(np.float32)
+
+
+def _loudness(samples: Samples, frames: int, frame_rate: float) -> Series:
+    """How loud each video frame is, (frames,): 0 in a pause, about 1 at a strong vowel."""
+    edges = np.round(np.arange(frames + 1) / frame_rate * SAMPLE_RATE).astype(int)
+    sums = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
+    edges = np.minimum(edges, len(samples))
+    power = np.diff(sums[edges]) / np.maximum(np.diff(edges), 1)
+    loudness: Series = np.clip(np.maximum(np.sqrt(power) - 0.006, 0) / 0.14, 0, 1.2) ** 0.7
+    return loudness

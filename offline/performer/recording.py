@@ -1,0 +1,84 @@
+"""Writes a performance to a video file with sound."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from models.errors import UserError
+from offline.performer.face import FacePainter
+from offline.performer.performance import Performance
+from offline.performer.portrait import Picture
+from offline.performer.voice import SAMPLE_RATE, Samples
+
+_VIDEO_CODECS = ("libx264", "mpeg4")
+
+
+def draw_performance(performance: Performance, size: tuple[int, int]) -> Iterator[Picture]:
+    """The performance's pictures (height, width, 3) RGB, one for each label."""
+    painter = FacePainter(performance.person, size)
+    return (painter.draw(pose) for pose in performance.poses)
+
+
+def write_recording(
+    path: Path, performance: Performance, size: tuple[int, int], *, quality: int = 21, preset: str = "veryfast"
+) -> None:
+    """Write an MP4: H.264 at the performance's frame rate, AAC mono at 44.1 kHz, both from time 0.
+
+    `quality` is x264's constant rate factor (lower: better), `preset` its speed. The file appears whole or not
+    at all. One build of the encoders gives the same bytes for the same performance; another build may not, though
+    pictures and sound that go in are the same. Raises UserError where the file cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _encode(unfinished, performance, size, quality, preset)
+        os.replace(unfinished, path)
+    except (OSError, av.error.FFmpegError) as error:
+        raise UserError(f"cannot write {path}: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _encode(path: Path, performance: Performance, size: tuple[int, int], quality: int, preset: str) -> None:
+    rate = Fraction(performance.frame_rate).limit_denominator(1001)
+    codec = next(name for name in _VIDEO_CODECS if name in av.codecs_available)
+    options = {"crf": str(quality), "preset": preset} if codec == "libx264" else {"qscale": "4"}
+    with av.open(
+        str(path), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}
+    ) as container:
+        video = container.add_stream(codec, rate=rate, options={**options, "flags": "+bitexact"})
+        video.width, video.height = size
+        video.pix_fmt = "yuv420p"
+        video.codec_context.thread_count = 1
+        audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", options={"flags": "+bitexact"})
+        audio.bit_rate = 80_000
+        sounds = _sound_frames(performance.samples)
+        heard = 0
+        for index, picture in enumerate(draw_performance(performance, size)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = index, 1 / rate
+            container.mux(video.encode(frame))
+            while heard * rate < (index + 1) * SAMPLE_RATE and (sound := next(sounds, None)) is not None:
+                container.mux(audio.encode(sound))
+                heard += sound.samples
+        for sound in sounds:
+            container.mux(audio.encode(sound))
+        container.mux(video.encode())
+        container.mux(audio.encode())
+
+
+def _sound_frames(samples: Samples) -> Iterator[av.AudioFrame]:
+    """The sound in AAC's frames of 1024 samples."""
+    clipped = np.clip(samples, -1, 1)
+    for start in range(0, len(clipped), 1024):
+        block = np.ascontiguousarray(clipped[None, start : start + 1024])
+        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        frame.pts, frame.time_base = start, Fraction(1, SAMPLE_RATE)
+        yield frame
