@@ -71,7 +71,7 @@ def without_pickle(path: Path) -> Path:
     """
     if path.suffix != ".pth":
         return path
-    from safetensors.torch import save_file
+    from safetensors.torch import save
     from torch import Tensor
 
     from models.checkpoint import read_checkpoint
@@ -81,7 +81,7 @@ def without_pickle(path: Path) -> Path:
     if not tensors:
         raise UserError(f"{path.name} is refused: it holds no tensors")
     converted = path.with_suffix(".safetensors")
-    save_file(tensors, converted)
+    converted.write_bytes(save(tensors))
     path.unlink()
     return converted
 

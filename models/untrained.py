@@ -1,0 +1,145 @@
+"""A bundle that was never trained: every shape real, every number meaningless. `python -m models.untrained FOLDER`.
+
+It lets the whole engine run before there is a trained bundle, and says so: `trained` is false, and the note is
+shown wherever the bundle is. It brings its own audio and text encoder, so that it needs nothing installed.
+"""
+
+from __future__ import annotations
+
+import string
+import tempfile
+from pathlib import Path
+from typing import Annotated, Final
+
+import torch
+import typer
+from safetensors.torch import save
+from torch import nn
+
+from models.audio.vggish import Vggish
+from models.bundle import FeatureRecipe, Manifest, PartUse, save_bundle
+from models.console import make_app, run
+from models.errors import UserError
+from models.network import EmotionNetwork
+from models.parts import SHIPPED, require_part
+from models.spec import PRESETS, preset
+
+NOTE: Final = "untrained: the numbers mean nothing yet"
+RECOGNISER: Final = "vosk-tiny"
+
+_SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_LAYERS: Final = 4
+_POSITIONS: Final = 128
+
+
+def make_untrained_bundle(
+    folder: Path, preset_name: str = "compact", folds: int = 6, seed: int = 2022, name: str | None = None
+) -> Manifest:
+    """Write an untrained bundle: folds that share a trunk and differ in everything else.
+
+    The same arguments give the same bundle on the same machine. `name` is the folder's unless given. Raises
+    UserError for an unknown preset, no folds, or a folder that cannot be written.
+    """
+    if folds < 1:
+        raise UserError(f"a bundle needs at least one fold, not {folds}")
+    try:
+        spec = preset(preset_name)
+    except ValueError as e:
+        raise UserError(str(e)) from e
+    assert spec.audio is not None
+    assert spec.language is not None
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as temporary:
+        members = []
+        for fold in range(folds):
+            torch.manual_seed(seed + fold)
+            members.append(EmotionNetwork(spec))
+            _share_trunk(members[0], members[-1])
+        torch.manual_seed(seed + folds)
+        audio_encoder = Vggish(spec.audio.encoder)
+        text_encoder = Path(temporary) / "text"
+        make_text_encoder(text_encoder, spec.language.embedding, seed)
+        return save_bundle(
+            folder,
+            name=name or folder.resolve().name,
+            folds=members,
+            recipe=FeatureRecipe(
+                detector=PartUse(name="haar"),
+                audio_encoder=PartUse(name="untrained-vggish"),
+                recogniser=PartUse(name=RECOGNISER, sha256=require_part(RECOGNISER).sha256),
+                text_encoder=PartUse(name="untrained-bert"),
+            ),
+            trained=False,
+            note=NOTE,
+            provenance={"command": "python -m models.untrained", "seed": str(seed)},
+            audio_encoder=audio_encoder,
+            text_encoder_folder=text_encoder,
+        )
+
+
+def make_text_encoder(folder: Path, width: int, seed: int) -> None:
+    """Write a random BERT, `width` wide, as a transformers folder; it can spell any word of printable ASCII.
+
+    Its vocabulary is the words that the shipped recogniser knows, single characters, and their continuations.
+    """
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    characters = sorted(set(string.ascii_lowercase + string.digits + string.punctuation))
+    vocabulary = list(
+        dict.fromkeys([*_SPECIAL, *characters, *(f"##{c}" for c in characters), *recogniser_words()])
+    )
+    tokenizer = BertTokenizerFast(
+        vocab={piece: i for i, piece in enumerate(vocabulary)},
+        do_lower_case=True,
+        model_max_length=_POSITIONS,
+    )
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=width,
+        num_hidden_layers=_LAYERS,
+        num_attention_heads=max(1, width // 12),
+        intermediate_size=2 * width,
+        max_position_embeddings=_POSITIONS,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BertModel(config, add_pooling_layer=False)
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                nn.init.uniform_(parameter, -0.1, 0.1)
+    tokenizer.save_pretrained(folder)
+    config.architectures = ["BertModel"]
+    config.save_pretrained(folder)
+    (folder / "model.safetensors").write_bytes(save(model.state_dict(), metadata={"format": "pt"}))
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+
+
+def recogniser_words() -> list[str]:
+    """The words that the shipped recogniser can say."""
+    lines = (SHIPPED / RECOGNISER / "graph" / "words.txt").read_text(encoding="utf-8").splitlines()
+    words = [line.split()[0] for line in lines]
+    return sorted(word for word in words if word.strip("'").isalpha())
+
+
+def _share_trunk(first: EmotionNetwork, other: EmotionNetwork) -> None:
+    assert first.backbone is not None
+    assert other.backbone is not None
+    other.backbone.groups()["trunk"].load_state_dict(first.backbone.groups()["trunk"].state_dict())
+
+
+app = make_app("Make an untrained bundle: every shape real, every number meaningless.")
+
+
+@app.command(epilog="Example, the demo bundle again: python -m models.untrained models/assets/bundles/demo")
+def main(
+    folder: Annotated[Path, typer.Argument(help="Where to write it; a bundle there is replaced.")],
+    preset_name: Annotated[str, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}.")] = "compact",
+    folds: Annotated[int, typer.Option(help="How many folds.")] = 6,
+    seed: Annotated[int, typer.Option(help="Everything random is drawn from it.")] = 2022,
+) -> None:
+    """Make an untrained bundle: every shape real, every number meaningless."""
+    manifest = make_untrained_bundle(folder, preset_name, folds, seed)
+    typer.echo(f"{folder}: {folds} folds, {NOTE}; content {manifest.content_hash[:12]}")
+
+
+if __name__ == "__main__":
+    run(app)
