@@ -108,21 +108,23 @@ class LogMel:
 class PatchState:
     """The newest log-mel frames on the media axis. `frames[i]` is frame `first_frame + i`, read-only.
 
-    `next_sample` is where sound is expected to go on, None before the first.
+    `next_sample` is where sound is expected to go on, None before the first; `forgot` says whether frames
+    before `first_frame` held sound that was dropped (otherwise they are silent).
     """
 
     log_mel: LogMelState
     next_sample: int | None
     first_frame: int
     frames: Float32
+    forgot: bool
 
 
 class RollingPatches:
     """Patches that end wherever asked, over sound placed on the media axis by its own timestamps.
 
     New sound costs only itself; the newest `history_s` seconds of frames are kept. Sample 0 is the first
-    video frame; sound before it (negative samples) is kept too. Where there is no sound (before the
-    first, in gaps, after the last), the frames are those of silence.
+    video frame; sound before it (negative samples) counts too. Where no sound came (before the first, in
+    gaps, after the last) the samples are zero.
     """
 
     def __init__(self, spec: LogMelSpec | None = None, history_s: float = 5.0) -> None:
@@ -134,54 +136,64 @@ class RollingPatches:
 
     def initial_state(self) -> PatchState:
         """The state before any sound."""
-        return PatchState(self.log_mel.initial_state(), None, 0, _freeze(self._silent(0)))
+        return PatchState(self.log_mel.initial_state(), None, 0, self._silent(0), forgot=False)
 
     def step(self, state: PatchState, start_sample: int, samples: Float32) -> PatchState:
         """Take `samples` (n,) that begin at `start_sample` of the media axis.
 
-        A gap is silence; what overlaps sound already taken is left out (the first to come stays).
-        Raises ValueError for samples that are not one-dimensional or not finite.
+        What overlaps sound already taken is left out: the first to come stays. Raises ValueError for samples
+        that are not one-dimensional or not finite.
         """
         spec = self.log_mel.spec
+        samples = np.asarray(samples, np.float32)
         expected = state.next_sample
         if expected is None or start_sample - expected > self.history_frames * spec.hop_samples:
-            # The first frame that reaches `start_sample`; all before it, as far as remembered, are silent.
+            # Go on at the first frame that reaches `start_sample`; all that is remembered before it is silent.
             frame = (start_sample - spec.window_samples) // spec.hop_samples + 1
+            past = self._silent(0 if expected is None else self.history_frames)
             expected = frame * spec.hop_samples
-            first = frame - self.history_frames
-            state = PatchState(
-                self.log_mel.initial_state(), expected, first, _freeze(self._silent(self.history_frames))
-            )
+            forgot = state.next_sample is not None
+            state = PatchState(self.log_mel.initial_state(), expected, frame - len(past), past, forgot)
         lead = start_sample - expected
-        samples = np.asarray(samples, np.float32)
         samples = samples[-lead:] if lead < 0 else np.concatenate([np.zeros(lead, np.float32), samples])
         log_mel, new = self.log_mel.step(state.log_mel, samples)
         frames = np.concatenate([state.frames, new])
         dropped = max(0, len(frames) - self.history_frames)
         return PatchState(
-            log_mel, expected + len(samples), state.first_frame + dropped, _freeze(frames[dropped:].copy())
+            log_mel=log_mel,
+            next_sample=expected + len(samples),
+            first_frame=state.first_frame + dropped,
+            frames=_freeze(frames[dropped:].copy()),
+            forgot=state.forgot or dropped > 0,
         )
 
     def patch_ending_at(self, state: PatchState, sample: int) -> Float32:
         """The patch (patch_frames, bands) whose last frame is the last that ended at or before `sample`.
 
-        Raises ValueError where frames it needs are older than the history.
+        Raises ValueError where it needs sound older than the history.
         """
         spec = self.log_mel.spec
         end = (sample - spec.window_samples) // spec.hop_samples + 1
         begin = end - spec.patch_frames
-        if state.next_sample is not None and begin < state.first_frame:
+        if begin < state.first_frame and state.forgot:
             kept_s = state.first_frame * spec.hop_samples / spec.sample_rate
-            raise ValueError(
-                f"the patch ending at sample {sample} needs sound from before {kept_s:.2f} s, dropped"
-            )
-        patch = self._silent(spec.patch_frames)
-        known = state.frames[max(0, begin - state.first_frame) : max(0, end - state.first_frame)]
-        patch[: len(known)] = known
+            raise ValueError(f"the patch at sample {sample} needs sound from before {kept_s:.2f} s, dropped")
+        patch = self._silent(spec.patch_frames).copy()
+        if state.next_sample is None:
+            return patch
+        frames = state.frames
+        if end > state.first_frame + len(frames):
+            # The last sound's frames are not full yet: silence fills them, for this answer only.
+            lacking = (end - 1) * spec.hop_samples + spec.window_samples - state.next_sample
+            silence = np.zeros(min(lacking, spec.window_samples), np.float32)
+            frames = np.concatenate([frames, self.log_mel.step(state.log_mel, silence)[1]])
+        known = frames[max(0, begin - state.first_frame) : max(0, end - state.first_frame)]
+        at = max(0, state.first_frame - begin)
+        patch[at : at + len(known)] = known
         return patch
 
     def _silent(self, frames: int) -> Float32:
-        return np.full((frames, self.log_mel.spec.bands), self.log_mel.silence, np.float32)
+        return _freeze(np.full((frames, self.log_mel.spec.bands), self.log_mel.silence, np.float32))
 
 
 def _freeze(array: Float32) -> Float32:
