@@ -74,6 +74,7 @@ class FaceTracker:
         patience: int = 5,
     ) -> None:
         self.detector = detector
+        self._following = detector if isinstance(detector, FollowingDetector) else None
         self.spec = CropSpec() if spec is None else spec
         self.min_overlap = min_overlap
         self.patience = patience
@@ -96,8 +97,8 @@ class FaceTracker:
     def _primary(self, state: TrackerState, rgb: Image) -> Face | None:
         if state.box is None:
             return max(self.detector.detect(rgb), key=lambda face: face.score * face.area, default=None)
-        if isinstance(self.detector, FollowingDetector):
-            face = self._same(state.box, self.detector.detect_near(rgb, state.box))
+        if self._following is not None:
+            face = self._same(state.box, self._following.detect_near(rgb, state.box))
             if face is not None:
                 return face
         return self._same(state.box, self.detector.detect(rgb))
