@@ -1,0 +1,209 @@
+"""How this software reaches a broker: its address, TLS, one connection, and the waits between attempts.
+
+paho-mqtt's sockets are watched by the event loop's `add_reader`, which Windows' default (proactor) loop lacks:
+start programs with `run`, which chooses a loop that can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import ssl
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import aiomqtt
+
+from models.errors import UserError
+
+T = TypeVar("T")
+
+CALL_TIMEOUT_S: Final = 5.0
+KEEPALIVE_S: Final = 15
+_DEFAULT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
+_EXAMPLE: Final = "give one such as mqtt://127.0.0.1:1883 or mqtts://user:password@host"
+
+# aiomqtt and paho report what we handle and count ourselves.
+_log = logging.getLogger("stream.mqtt")
+_log.setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True)
+class BrokerAddress:
+    """Where a broker is: host, port, credentials, TLS and the authority that signed its certificate."""
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    ca_file: Path | None = None
+
+    @classmethod
+    def parse(cls, url: str, *, ca_file: Path | None = None) -> Self:
+        """Read `mqtt://[user[:password]@]host[:port]`, or `mqtts://` for TLS.
+
+        Ports default to 1883 and 8883. `ca_file` (PEM) is for brokers whose certificate no authority known to
+        this machine signed. Raises UserError for anything else.
+        """
+        shown = _without_password(url)
+        try:
+            parts = urlsplit(url.strip())
+            port = parts.port
+        except ValueError as error:
+            raise UserError(f"'{shown}' is not a broker address ({error}): {_EXAMPLE}") from None
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or port == 0:
+            raise UserError(f"'{shown}' is not a broker address: {_EXAMPLE}")
+        if parts.path.strip("/") or parts.query or parts.fragment:
+            raise UserError(f"'{shown}' has something after the host and port: {_EXAMPLE}")
+        if ca_file is not None and parts.scheme != "mqtts":
+            raise UserError(f"a certificate authority needs TLS: write mqtts://{parts.hostname}")
+        if parts.password is not None and not parts.username:
+            raise UserError(f"'{shown}' has a password without a user: {_EXAMPLE}")
+        return cls(
+            host=parts.hostname,
+            port=port or _DEFAULT_PORTS[parts.scheme],
+            username=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password is not None else None,
+            tls=parts.scheme == "mqtts",
+            ca_file=ca_file,
+        )
+
+    @property
+    def endpoint(self) -> str:
+        """`host:port`, with brackets around an IPv6 address."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        """The address as a URL, without the password."""
+        user = f"{self.username}@" if self.username else ""
+        return f"{'mqtts' if self.tls else 'mqtt'}://{user}{self.endpoint}"
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """What verifies the broker's certificate and name, or None without TLS. Raises UserError."""
+        if not self.tls:
+            return None
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            raise UserError(
+                f"cannot read certificates from {self.ca_file} ({error.strerror or error}): give a PEM file"
+            ) from None
+
+
+def _without_password(url: str) -> str:
+    credentials, at, rest = url.rpartition("@")
+    scheme, slashes, user = credentials.rpartition("://")
+    return f"{scheme}{slashes}{user.partition(':')[0]}@{rest}" if at else url
+
+
+@dataclass
+class Backoff:
+    """Waits between attempts: doubling from `first_s` to `limit_s`, each cut by a random part up to half.
+
+    The jitter keeps many publishers from returning to a restarted broker all at once.
+    """
+
+    first_s: float = 0.5
+    limit_s: float = 30.0
+    random: random.Random = field(default_factory=random.Random)
+    attempts: int = 0
+
+    def next_s(self) -> float:
+        """Seconds to wait before the next attempt."""
+        whole = min(self.limit_s, self.first_s * 2.0 ** min(self.attempts, 60))
+        self.attempts += 1
+        return whole * self.random.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        """Begin again: the last connection was a good one."""
+        self.attempts = 0
+
+
+async def connect(
+    address: BrokerAddress, *, identifier: str | None = None, will: aiomqtt.Will | None = None, **options: Any
+) -> aiomqtt.Client:
+    """A connected client, which `disconnect` or `abandon` ends. `options` go to `aiomqtt.Client`.
+
+    Raises aiomqtt.MqttError where the broker cannot be reached or refuses, UserError where the address cannot
+    work at all. Cancelling waits for the socket that is being opened, at most some five seconds.
+    """
+    client = aiomqtt.Client(
+        address.host,
+        address.port,
+        username=address.username,
+        password=address.password,
+        tls_context=address.tls_context(),
+        identifier=identifier,
+        will=will,
+        keepalive=KEEPALIVE_S,
+        timeout=CALL_TIMEOUT_S,
+        logger=_log,
+        **options,
+    )
+    entering = asyncio.ensure_future(client.__aenter__())
+    try:
+        await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        # The socket is being opened in a thread that nothing can interrupt; it must not outlive the loop.
+        with suppress(aiomqtt.MqttError):
+            await entering
+            await disconnect(client)
+        raise
+    except ValueError as error:  # paho's answer to host names it cannot encode
+        raise aiomqtt.MqttError(str(error)) from None
+    return client
+
+
+async def connect_first(address: BrokerAddress, **options: Any) -> aiomqtt.Client:
+    """`connect`, for the attempt whose failure ends the program. Raises UserError with the way out."""
+    try:
+        return await connect(address, **options)
+    except aiomqtt.MqttError as error:
+        raise UserError(
+            f"cannot connect to the broker at {address.endpoint} ({error}): {_way_out(error)}"
+        ) from None
+
+
+def _way_out(error: aiomqtt.MqttError) -> str:
+    reason = str(error).lower()
+    if "certificate" in reason:
+        return "check the host name, or name the authority's PEM file with --broker-ca"
+    if "authori" in reason or "password" in reason:
+        return "put the right user and password in the address, as in mqtt://user:password@host"
+    return "start one there (such as mosquitto), or use --broker embedded"
+
+
+async def disconnect(client: aiomqtt.Client) -> None:
+    """Say goodbye, so that the broker does not publish the last will; never raises for a lost connection."""
+    try:
+        await client.__aexit__(None, None, None)
+    except aiomqtt.MqttError:
+        await abandon(client)
+
+
+async def abandon(client: aiomqtt.Client) -> None:
+    """Tear down a connection that failed, so that nothing of it lives on in the event loop."""
+    # aiomqtt has no public way to close a socket whose other end is silent.
+    open_socket = client._client.socket()
+    if isinstance(open_socket, socket.socket):
+        with suppress(OSError):
+            open_socket.shutdown(socket.SHUT_RDWR)
+    with suppress(aiomqtt.MqttError, TimeoutError, OSError):
+        async with asyncio.timeout(1.0):
+            async for _ in client.messages:
+                pass
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` on a loop that can watch the MQTT socket: on Windows that is the selector loop."""
+    factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
