@@ -7,7 +7,11 @@ its times start at zero. Nothing here ever downloads a model.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -102,12 +106,35 @@ def open_recogniser(folder: Path) -> RecogniserFactory:
 
     vosk.SetLogLevel(-3)
     try:
-        model = vosk.Model(model_path=str(folder))
+        with _stderr_held_back():
+            model = vosk.Model(model_path=str(folder))
     except Exception as error:  # Vosk raises a bare Exception
         raise UserError(
             f"Vosk cannot load '{folder}': its files are damaged; install it again: {WAY_OUT}"
         ) from error
     return lambda: VoskRecogniser(model)
+
+
+@contextmanager
+def _stderr_held_back() -> Iterator[None]:
+    """Keeps what Kaldi writes straight to file descriptor 2; given back unless the block raises.
+
+    For a damaged model that is up to 60 lines, whatever the log level, where the user needs one.
+    """
+    with tempfile.TemporaryFile() as kept:
+        sys.stderr.flush()
+        real = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.truncate(0)
+            raise
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            kept.seek(0)
+            sys.stderr.write(kept.read().decode(errors="replace"))
 
 
 class InstalledFolder(Protocol):
@@ -131,9 +158,9 @@ def find_recogniser(choice: str, find_part: Callable[[str], InstalledFolder | No
     """Resolves a user's choice of recogniser; loads nothing.
 
     `auto`: the best full Vosk model installed, else none with the reason; the shipped `vosk-tiny` is only for
-    synthetic voices and never chosen by itself. `none`: no words. Otherwise the name of an installed part, or
-    a folder. `find_part` looks an installed part up by name (`models.parts.find_part`). Raises UserError
-    for a name that is neither installed nor a folder.
+    synthetic voices and never chosen by itself. `none`: no words. Otherwise one of these models' names, or a
+    folder. `find_part` looks an installed part up (`models.parts.find_part`); it is asked for full models
+    only. Raises UserError for a model that is not installed, and for what is neither a name nor a folder.
     """
     if choice == "none":
         return RecogniserChoice("none", None, reason="switched off")
@@ -145,15 +172,15 @@ def find_recogniser(choice: str, find_part: Callable[[str], InstalledFolder | No
         return RecogniserChoice("none", None, reason="no speech recogniser is installed", way_out=WAY_OUT)
     if choice == TINY:
         return RecogniserChoice(TINY, TINY_FOLDER)
-    part = find_part(choice)
-    if part is not None:
+    if choice in PREFERRED:
+        part = find_part(choice)
+        if part is None:
+            raise UserError(f"the recogniser '{choice}' is not installed: models-pull {choice}")
         return RecogniserChoice(choice, Path(part.path))
     folder = Path(choice)
     if folder.is_dir():
         check_vosk_folder(folder)
         return RecogniserChoice(folder.resolve().name, folder)
-    if choice in PREFERRED:
-        raise UserError(f"the recogniser '{choice}' is not installed: models-pull {choice}")
     raise UserError(
         f"no recogniser '{choice}': give auto, none, {TINY}, {', '.join(PREFERRED)} or a Vosk model's folder"
     )

@@ -267,10 +267,9 @@ def split_at_cut(
         w for w in words if w.end_s > cut_s - settings.overlap_s and w.start_s >= cut_s - settings.carry_s
     ]
     kept = words[: len(words) - len(doubtful)]
-    if doubtful:
-        start_s = doubtful[0].start_s
-    else:
-        start_s = max(kept[-1].end_s if kept else 0.0, cut_s - settings.overlap_s)
+    start_s = (
+        doubtful[0].start_s if doubtful else max(kept[-1].end_s if kept else 0.0, cut_s - settings.overlap_s)
+    )
     return kept, min(round(start_s / FRAME_S), length)
 
 
@@ -290,6 +289,6 @@ def to_int16(samples: NDArray[Any]) -> Samples:
         return samples
     if not np.issubdtype(samples.dtype, np.floating):
         raise ValueError(f"samples must be int16 or floating, not {samples.dtype}")
-    scaled = np.nan_to_num(samples.astype(np.float32)) * np.float32(32768)
-    pcm: Samples = np.clip(np.rint(scaled), -32768, 32767).astype(np.int16)
+    level = np.clip(np.nan_to_num(samples.astype(np.float32)), -1, 1)
+    pcm: Samples = np.minimum(np.rint(level * 32768), 32767).astype(np.int16)
     return pcm
