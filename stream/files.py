@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from models.errors import UserError
 from stream.axis import FrameClock, SoundClock, place_frame, place_sound
 from stream.media import SAMPLE_RATE, AudioChunk, Event, SourceInfo, VideoFrame
+from stream.messages import InputStatus
 from stream.sound import SoundRuns
 
 FALLBACK_RATE: Final = 25.0
@@ -72,6 +73,21 @@ class MediaFile:
     def counters(self) -> Mapping[str, int]:
         """What was skipped or mended so far; absent names are 0."""
         return self._counters
+
+    @property
+    def measures(self) -> Mapping[str, float]:
+        """Nothing: a file's clocks are what they are."""
+        return {}
+
+    @property
+    def inputs(self) -> Mapping[str, InputStatus]:
+        """Its picture and its sound, under the names that live inputs have."""
+        return {
+            "camera": InputStatus("ok", f"{self.info.name} ({self.info.video_codec})"),
+            "microphone": InputStatus("ok", f"{self.info.name} ({self.info.audio_codec})")
+            if self.info.has_audio
+            else InputStatus("off", "the recording has no sound"),
+        }
 
     def close(self) -> None:
         """Ends running `events()` at their next event."""

@@ -66,7 +66,19 @@ class InputChange:
     status: InputStatus
 
 
-Event = VideoFrame | AudioChunk | InputChange
+@dataclass(frozen=True)
+class NoPicture:
+    """A live source's tick while its camera is away: counted in `index` like a frame, with nothing to see.
+
+    `time_s` is the tick's media time, `at` its wall-clock time in seconds since the epoch.
+    """
+
+    index: int
+    time_s: float
+    at: float
+
+
+Event = VideoFrame | AudioChunk | NoPicture | InputChange
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,16 @@ class Source(Protocol):
         """Everything skipped, repaired or dropped so far, by cause."""
         ...
 
+    @property
+    def measures(self) -> Mapping[str, float]:
+        """What is measured about it (clock drift in parts per million); empty for files."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, InputStatus]:
+        """The health of `camera` and `microphone` (a file's picture and sound go by the same names)."""
+        ...
+
     def events(self) -> Iterator[Event]:
         """Frames, sound and changes of health merged by time: when a frame is yielded, all sound up to its
         time that exists has been. Blocks; closing the iterator closes what it opened.
@@ -124,13 +146,27 @@ def open_source(
     microphone: str | None = None,
     size: tuple[int, int] | None = None,
     frame_rate: float | None = None,
+    tick_rate: float = 30.0,
     max_long_side: int | None = None,
 ) -> Source:
-    """The source named by `target`: a file's path, or anything `stream.live.open_live` takes (`camera:0`, a
-    URL, `lavfi:...`). `microphone`, `size` and `frame_rate` concern live sources only.
+    """The source named by `target`: a file's path, or, live, `camera:0`, `camera:NAME`, a URL or
+    `lavfi:GRAPH`.
 
-    Raises `UserError` where it cannot be opened.
+    `microphone` (None: the default, or a stream's own; `none`; a number or a name), `size` and `frame_rate`
+    (asked of the device) and `tick_rate` (frames per second given, the bundle's) concern live sources only.
+    Blocks while devices open. Raises `UserError` where the source cannot be opened.
     """
+    if target.startswith(("camera:", "lavfi:")) or "://" in target:
+        from stream.devices import Asked
+        from stream.live import open_live
+
+        return open_live(
+            target,
+            microphone=microphone,
+            asked=Asked(size, frame_rate),
+            tick_rate=tick_rate,
+            max_long_side=max_long_side,
+        )
     from stream.files import MediaFile
 
     return MediaFile(target, max_long_side=max_long_side)

@@ -16,6 +16,7 @@ from recordings import steady, tone, write_recording
 from models.errors import UserError
 from stream.files import MediaFile
 from stream.media import AudioChunk, Event, SourceInfo, VideoFrame, open_source, pump
+from stream.messages import InputStatus
 
 
 class Counting:
@@ -23,6 +24,8 @@ class Counting:
 
     live = False
     counters: Mapping[str, int] = {}
+    measures: Mapping[str, float] = {}
+    inputs: Mapping[str, InputStatus] = {}
     info = SourceInfo("counting", 1, 1, 30.0, None, "none", None, False, None)
 
     def __init__(self, frames: int, *, error_at: int | None = None, wait_s: float = 0.0) -> None:
