@@ -12,7 +12,7 @@ import random
 import socket
 import ssl
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,6 +179,20 @@ def _way_out(error: aiomqtt.MqttError) -> str:
     if "authori" in reason or "password" in reason:
         return "put the right user and password in the address, as in mqtt://user:password@host"
     return "start one there (such as mosquitto), or use --broker embedded"
+
+
+async def heeding_cancellation(call: Awaitable[T]) -> T:
+    """Await one of aiomqtt's calls without losing a cancellation that comes together with its result.
+
+    aiomqtt waits with `asyncio.wait_for`, which up to Python 3.11 swallows such a cancellation: the task that
+    was to end would go on for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    result = await call
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result
 
 
 async def disconnect(client: aiomqtt.Client) -> None:

@@ -21,7 +21,15 @@ from typing import Any, Final, Literal, cast, get_args
 import aiomqtt
 
 from models.errors import UserError
-from stream.connection import Backoff, BrokerAddress, abandon, connect, connect_first, disconnect
+from stream.connection import (
+    Backoff,
+    BrokerAddress,
+    abandon,
+    connect,
+    connect_first,
+    disconnect,
+    heeding_cancellation,
+)
 from stream.messages import Estimate, Status
 from stream.sinks.outbox import Outbox, default_outbox
 from stream.sinks.settled import SettledDelivery
@@ -284,7 +292,8 @@ class MqttSink:
         self, client: aiomqtt.Client, topic: str, *, qos: int, retain: bool = False
     ) -> Callable[[bytes], Coroutine[Any, Any, None]]:
         async def publish(payload: bytes) -> None:
-            await client.publish(f"{self.topic}/{topic}", payload, qos=qos, retain=retain)
+            sending = client.publish(f"{self.topic}/{topic}", payload, qos=qos, retain=retain)
+            await heeding_cancellation(sending)
             self._counters["mqtt_published"] += 1
 
         return publish
@@ -292,7 +301,7 @@ class MqttSink:
     async def _greet(self, client: aiomqtt.Client) -> None:
         """What every new connection begins with; `state` and `status` follow from their own tasks."""
         client.pending_calls_threshold = 1000
-        await client.subscribe(f"{self.topic}/set/+", qos=1)
+        await heeding_cancellation(client.subscribe(f"{self.topic}/set/+", qos=1))
         await self._publisher(client, "available", qos=1, retain=True)(b"online")
         self._counters["mqtt_connections"] += 1
         self._client = client
@@ -320,6 +329,7 @@ class MqttSink:
 
     async def _forget(self, client: aiomqtt.Client) -> None:
         self._client = None
+        await self._settled.interrupt()
         self._drops["mqtt_disconnected"] += len(self._estimates)
         self._drops["mqtt_transcript"] += len(self._transcripts)
         self._estimates.clear()

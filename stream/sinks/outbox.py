@@ -123,6 +123,14 @@ class Outbox:
         with _transaction(database):
             self._count -= database.execute("DELETE FROM outbox WHERE number <= ?", (up_to,)).rowcount
 
+    def abandon(self) -> None:
+        """Give up a file that fails, with what is in it, and go on in memory, empty."""
+        if self._database is not None:
+            with suppress(sqlite3.Error):
+                self._database.close()
+        self._database = self._connect(":memory:")
+        self._count = 0
+
     def close(self) -> None:
         """Release the file; an empty one is deleted."""
         database, self._database = self._database, None

@@ -42,6 +42,7 @@ class SettledDelivery:
         self._room.set()
         # One thread, so that what is asked of the disk happens in the order in which it was asked.
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox")
+        self._batch: asyncio.Future[None] | None = None
         self._opened = False
 
     def __len__(self) -> int:
@@ -89,13 +90,38 @@ class SettledDelivery:
             await self._arrived.wait()
 
     async def deliver_waiting(self, publish: Publish) -> None:
-        """Publish until nothing is left."""
-        while len(self):
-            if len(self._outbox) or len(self._queue) > QUEUE_FRAMES // 4:
-                await self._spill()
-                await self._deliver_from_outbox(publish)
-            else:
-                await self._deliver_from_queue(publish)
+        """Publish until nothing is left.
+
+        Cancelling stops the waiting; a batch on its way goes on, and whoever delivers next waits for it first,
+        so that stopping repeats nothing. `interrupt` calls it off.
+        """
+        while len(self) or self._batch is not None:
+            if self._batch is None:
+                self._batch = asyncio.ensure_future(self._deliver_batch(publish))
+            batch = self._batch
+            try:
+                await asyncio.shield(batch)
+            finally:
+                if batch.done():
+                    self._batch = None
+
+    async def interrupt(self) -> None:
+        """Call off the batch on its way: the connection is gone. What was not acknowledged is kept."""
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            batch.cancel()
+            await asyncio.gather(batch, return_exceptions=True)
+
+    async def _deliver_batch(self, publish: Publish) -> None:
+        if not len(self._outbox) and len(self._queue) <= QUEUE_FRAMES // 4:
+            await self._deliver_from_queue(publish)
+            return
+        try:
+            await self._spill()
+            await self._deliver_from_outbox(publish)
+        except sqlite3.Error as error:
+            self._count_failure(len(self._outbox), error)
+            await self._on_disk(self._outbox.abandon)
 
     async def _deliver_from_queue(self, publish: Publish) -> None:
         batch = [self._queue.popleft() for _ in range(min(BATCH_FRAMES, len(self._queue)))]
@@ -125,9 +151,12 @@ class SettledDelivery:
         try:
             await self._on_disk(self._append, batch)
         except sqlite3.Error as error:
-            if not self._drops["mqtt_outbox_failed"]:
-                log.warning("the outbox cannot be written (%s): settled frames are lost", error)
-            self._drops["mqtt_outbox_failed"] += len(batch)
+            self._count_failure(len(batch), error)
+
+    def _count_failure(self, frames: int, error: sqlite3.Error) -> None:
+        if not self._drops["mqtt_outbox_failed"]:
+            log.warning("the outbox fails (%s): settled frames are lost", error)
+        self._drops["mqtt_outbox_failed"] += frames
 
     def _append(self, batch: Sequence[bytes]) -> None:
         # Counted here, in the disk's thread: whoever asked may have been cancelled meanwhile.
@@ -146,6 +175,7 @@ class SettledDelivery:
 
     async def close(self) -> None:
         """Keep on disk what was not acknowledged, for the next run, and release the file."""
+        await self.interrupt()
         if self._opened:
             await self._spill()
             if len(self._outbox):
