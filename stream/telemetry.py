@@ -1,0 +1,200 @@
+"""How the engine is doing, in numbers: counters, drops, latency percentiles, frame rate; Prometheus text.
+
+Pure: the clock is given. One thread at a time.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import numpy as np
+
+from stream.messages import Latency, Status
+
+Clock = Callable[[], float]
+LATENCY_FRAMES: Final = 900
+RATE_WINDOW_S: Final = 5.0
+
+
+class LatencyWindow:
+    """Percentiles of the last `frames` latencies (half a minute at 30 a second)."""
+
+    def __init__(self, frames: int = LATENCY_FRAMES) -> None:
+        if frames < 1:
+            raise ValueError(f"a latency window needs at least one frame, not {frames}")
+        self._ring = np.zeros(frames, dtype=np.float64)
+        self._seen = 0
+
+    def add(self, latency_ms: float) -> None:
+        """Take one frame's latency in milliseconds."""
+        self._ring[self._seen % len(self._ring)] = latency_ms
+        self._seen += 1
+
+    def percentiles(self) -> Latency:
+        """The nearest-rank percentiles: each is a latency that a frame really had. All None before the first."""
+        if not self._seen:
+            return Latency()
+        p50, p95, p99 = np.percentile(self._ring[: self._seen], (50, 95, 99), method="inverted_cdf")
+        return Latency(round(float(p50), 3), round(float(p95), 3), round(float(p99), 3))
+
+
+class RateMeter:
+    """Events a second over the last `window_s` seconds of the given clock."""
+
+    def __init__(self, clock: Clock = time.monotonic, window_s: float = RATE_WINDOW_S) -> None:
+        if window_s <= 0:
+            raise ValueError(f"a rate needs a window above 0 s, not {window_s}")
+        self._clock = clock
+        self._window_s = window_s
+        self._slots: deque[tuple[float, int]] = deque()
+        self._started_at: float | None = None
+
+    def add(self, events: int = 1) -> None:
+        """Events happened."""
+        at = self._clock()
+        if self._started_at is None:
+            self._started_at = at
+        # Events of one hundredth of the window share a slot, so that the meter is bounded at any rate.
+        if self._slots and at - self._slots[-1][0] < self._window_s / 100:
+            first, count = self._slots[-1]
+            self._slots[-1] = (first, count + events)
+        else:
+            self._slots.append((at, events))
+        self._forget(at)
+
+    def rate(self) -> float:
+        """Events a second; over the time since the first event where that is shorter than the window."""
+        at = self._clock()
+        self._forget(at)
+        if self._started_at is None or not self._slots:
+            return 0.0
+        elapsed = min(self._window_s, at - self._started_at)
+        return sum(count for _, count in self._slots) / elapsed if elapsed > 0 else 0.0
+
+    def _forget(self, at: float) -> None:
+        while self._slots and self._slots[0][0] <= at - self._window_s:
+            self._slots.popleft()
+
+
+class Telemetry:
+    """Everything `Status` says in numbers."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self.frames = 0
+        self.settled = 0
+        self._latency = LatencyWindow()
+        self._rate = RateMeter(clock)
+        self._drops: Counter[str] = Counter()
+        self._counters: Counter[str] = Counter()
+
+    def estimated(self, latency_ms: float | None) -> None:
+        """A frame was estimated, `latency_ms` after its capture (None where that has no meaning)."""
+        self.frames += 1
+        self._rate.add()
+        if latency_ms is not None:
+            self._latency.add(latency_ms)
+
+    def settle(self, frames: int = 1) -> None:
+        """Frames were settled."""
+        self.settled += frames
+
+    def drop(self, cause: str, number: int = 1) -> None:
+        """Something was dropped."""
+        self._drops[cause] += number
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Anything else worth counting happened."""
+        self._counters[name] += number
+
+    @property
+    def latency(self) -> Latency:
+        """Percentiles over the last frames."""
+        return self._latency.percentiles()
+
+    @property
+    def frame_rate(self) -> float:
+        """Estimates a second over the last seconds."""
+        return self._rate.rate()
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """What was dropped, by cause."""
+        return dict(self._drops)
+
+    @property
+    def counters(self) -> dict[str, float]:
+        """What else was counted."""
+        return dict(self._counters)
+
+
+def render_prometheus(status: Status) -> str:
+    """A status in Prometheus' text exposition format 0.0.4, metrics prefixed `affect_`."""
+    bundle = status.bundle
+    info = {
+        "version": status.version,
+        "source": status.source,
+        "accelerator": status.accelerator,
+        "detector": status.detector,
+        "bundle": bundle.name,
+        "preset": bundle.preset,
+        "folds": str(bundle.folds),
+        "trained": str(bundle.trained).lower(),
+    }
+    latency = {"0.5": status.latency_ms.p50, "0.95": status.latency_ms.p95, "0.99": status.latency_ms.p99}
+    families: list[Iterable[str]] = [
+        _family("info", "gauge", "What runs.", [(info, 1)]),
+        _family("running", "gauge", "1 while estimates are made.", [({}, int(status.phase == "running"))]),
+        _family("frames_total", "counter", "Frames estimated.", [({}, status.frames)]),
+        _family("settled_total", "counter", "Frames settled.", [({}, status.settled)]),
+        _family(
+            "frame_rate", "gauge", "Estimates a second over the last seconds.", [({}, status.frame_rate)]
+        ),
+        _family(
+            "latency_seconds",
+            "gauge",
+            "Capture to estimate, over the last frames.",
+            [({"quantile": q}, ms / 1000) for q, ms in latency.items() if ms is not None],
+        ),
+        _family(
+            "input_ok",
+            "gauge",
+            "1 where the input is healthy.",
+            [
+                ({"input": name, "health": each.health}, int(each.health == "ok"))
+                for name, each in status.inputs.items()
+            ],
+        ),
+        _family(
+            "drops_total",
+            "counter",
+            "What was dropped, by cause.",
+            [({"cause": cause}, number) for cause, number in status.drops.items()],
+        ),
+        _family(
+            "counter",
+            "gauge",
+            "Whatever else is counted, by name.",
+            [({"name": name}, number) for name, number in status.counters.items()],
+        ),
+    ]
+    return "".join(f"{line}\n" for family in families for line in family)
+
+
+def _family(
+    name: str, kind: str, help_text: str, samples: list[tuple[Mapping[str, str], float]]
+) -> Iterable[str]:
+    if not samples:
+        return
+    yield f"# HELP affect_{name} {help_text}"
+    yield f"# TYPE affect_{name} {kind}"
+    for labels, value in samples:
+        inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+        yield f"affect_{name}{{{inside}}} {value!r}" if inside else f"affect_{name} {value!r}"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r'["\\]', r"\\\g<0>", text).replace("\n", r"\n")
