@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from models.language.gate import GateSettings
 from models.language.recogniser import TINY_FOLDER, HeardWord, RecogniserFactory, open_recogniser
+from models.language.timeline import WordTimeline
 from models.language.transcriber import (
     FRAME_S,
     FRAME_SAMPLES,
@@ -460,6 +461,27 @@ def test_voice_decisions_cover_all_sound_and_mark_speech(tiny: RecogniserFactory
     assert changes[-1][1:] == (False, False)
     ends = [e.end_s for e in events if isinstance(e, VoiceDecided)]
     assert len(samples) / RATE <= ends[-1] < len(samples) / RATE + FRAME_S
+
+
+def test_a_real_transcript_is_looked_up_as_it_was_said(tiny: RecogniserFactory) -> None:
+    timeline = WordTimeline()
+    transcriber = Transcriber(tiny)
+    samples = conversation()
+    for at in range(0, len(samples), 1600):
+        for event in transcriber.feed(at, samples[at : at + 1600]):
+            timeline.apply(event)
+    for event in transcriber.finish():
+        timeline.apply(event)
+    assert timeline.settled_s == math.inf
+    placed = [timeline.word_at(t / 100) for t in range(len(samples) // 160)]
+    said: list[str] = []
+    last: Word | None = None
+    for p in placed:
+        if p and p.word != last:
+            said.append(p.word.text)
+            last = p.word
+    assert said == " ".join(SENTENCES).split()
+    assert all(p.closed for p in placed if p)
 
 
 # Hours
