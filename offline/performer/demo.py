@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
-from models.errors import UserError
-from offline.performer.performance import OPEN, Performance, perform
+from offline.performer.performance import OPEN, Performance, perform, script_text
 from offline.performer.person import DEMO_PERSON
-from offline.performer.recording import write_recording
+from offline.performer.recording import write_recording, write_text
 from offline.performer.trajectory import composed_trajectory, to_text
 
 FRAME_RATE: Final = 30.0
@@ -51,25 +49,3 @@ def write_demo(video: Path) -> Performance:
     write_text(video.with_suffix(".txt"), to_text(performance.labels))
     write_text(video.with_suffix(".csv"), script_text(performance))
     return performance
-
-
-def script_text(performance: Performance) -> str:
-    """What is said, as CSV: start and end in seconds, the valence and arousal of the words, the sentence."""
-    rows = (
-        f"{u.start_s:.3f},{u.end_s:.3f},{u.line.valence},{u.line.arousal},{u.line.text}\n"
-        for u in performance.utterances
-    )
-    return "start_s,end_s,valence,arousal,text\n" + "".join(rows)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all. Raises UserError where that fails."""
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)

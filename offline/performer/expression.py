@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.performer.face import Pose
+from offline.performer.features import Pose
 from offline.performer.person import Habits
 from offline.performer.trajectory import Series, wander
 
@@ -62,7 +62,9 @@ def _head_motion(rng: np.random.Generator, arousal: Series, habits: Habits, fram
     reach = habits.restlessness * (0.25 + 0.95 * lively)
     turn = 2 * np.pi * np.cumsum(0.10 + 0.42 * lively) / frame_rate
     out = np.empty((frames, 5))
-    for axis, (size, pace) in enumerate(((0.10, 1.0), (0.06, 1.37), (0.055, 0.83), (0.055, 0.71), (0.03, 1.19))):
+    for axis, (size, pace) in enumerate(
+        ((0.10, 1.0), (0.06, 1.37), (0.055, 0.83), (0.055, 0.71), (0.03, 1.19))
+    ):
         sway = np.sin(pace * turn + rng.uniform(0, 2 * np.pi)) + 0.55 * _wander(rng, frames, frame_rate, 1.6)
         out[:, axis] = size * reach * sway
     return out
@@ -75,7 +77,7 @@ def _blinks(rng: np.random.Generator, arousal: Series, habits: Habits, frame_rat
     chance = habits.blinks_per_minute / 60 / frame_rate * np.clip(1 + 0.5 * arousal, 0.4, 1.6)
     draws = rng.random(len(lids))
     shut_until = 0
-    for i in np.flatnonzero(draws < chance):
+    for i in np.flatnonzero(draws < chance).tolist():
         if i >= shut_until:
             part = shape[: len(lids) - i]
             lids[i : i + len(part)] = part

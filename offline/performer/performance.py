@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline.performer.expression import express
-from offline.performer.face import Pose
+from offline.performer.features import Pose
 from offline.performer.person import Person
 from offline.performer.script import LINES, SMALL_TALK, Line, choose_line
 from offline.performer.trajectory import Series, wander
@@ -67,7 +67,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Performance:
-    """Everything there is to record: labels (frames, 2), a pose for each frame, mono sound at 44.1 kHz, what was said."""
+    """What there is to record: labels (frames, 2), a pose for each frame, mono sound at 44.1 kHz, what is said."""
 
     person: Person
     frame_rate: float
@@ -96,7 +96,9 @@ def perform(
     return Performance(person, frame_rate, labels, poses, samples, utterances)
 
 
-def _through(rng: np.random.Generator, felt: Series, channel: Channel, frame_rate: float) -> tuple[Series, Series]:
+def _through(
+    rng: np.random.Generator, felt: Series, channel: Channel, frame_rate: float
+) -> tuple[Series, Series]:
     """What a channel tells of a feeling, (frames, 2), and how far it tells anything, (frames,) in [0, 1]."""
     frames = len(felt)
     gate = _open(rng, frames, channel, frame_rate)
@@ -133,7 +135,7 @@ def _talk(
     frame_rate: float,
     silences: float,
 ) -> tuple[Samples, tuple[Utterance, ...]]:
-    """Sentence after sentence, with pauses of 0.5 to 1.2 s, until the time is up; small talk where words tell nothing."""
+    """Sentences with pauses of 0.5 to 1.2 s until the time is up; small talk where words tell nothing."""
     frames = len(voice)
     samples = np.zeros(round(frames / frame_rate * SAMPLE_RATE), np.float32)
     utterances: list[Utterance] = []
@@ -173,3 +175,12 @@ def _loudness(samples: Samples, frames: int, frame_rate: float) -> Series:
     power = np.diff(sums[edges]) / np.maximum(np.diff(edges), 1)
     loudness: Series = np.clip(np.maximum(np.sqrt(power) - 0.006, 0) / 0.14, 0, 1.2) ** 0.7
     return loudness
+
+
+def script_text(performance: Performance) -> str:
+    """What is said, as CSV: start and end in seconds, the valence and arousal of the words, the sentence."""
+    rows = (
+        f"{u.start_s:.3f},{u.end_s:.3f},{u.line.valence},{u.line.arousal},{u.line.text}\n"
+        for u in performance.utterances
+    )
+    return "start_s,end_s,valence,arousal,text\n" + "".join(rows)

@@ -112,7 +112,13 @@ _HAIRS: Final[tuple[Colour, ...]] = (
     (34, 28, 26), (58, 40, 30), (92, 60, 38), (128, 84, 48), (176, 130, 76), (206, 168, 110), (148, 70, 38),
     (150, 148, 146), (206, 204, 200),
 )  # fmt: skip
-_IRISES: Final[tuple[Colour, ...]] = ((74, 50, 34), (96, 68, 42), (92, 104, 62), (82, 116, 142), (104, 124, 132))
+_IRISES: Final[tuple[Colour, ...]] = (
+    (74, 50, 34),
+    (96, 68, 42),
+    (92, 104, 62),
+    (82, 116, 142),
+    (104, 124, 132),
+)
 _SHIRTS: Final[tuple[Colour, ...]] = (
     (52, 84, 120), (126, 52, 56), (62, 104, 84), (70, 70, 78), (196, 190, 178), (158, 120, 66), (106, 76, 124),
     (40, 44, 52),
@@ -229,7 +235,11 @@ def _lips(rng: np.random.Generator, skin: Colour, painted: bool) -> Colour:
     """Lips: the skin, redder and darker; more so where painted."""
     strength = float(rng.uniform(0.5, 1.0)) if painted else float(rng.uniform(0.1, 0.4))
     r, g, b = skin
-    return int(r * (0.90 - 0.05 * strength)), int(g * (0.70 - 0.22 * strength)), int(b * (0.74 - 0.18 * strength))
+    return (
+        int(r * (0.90 - 0.05 * strength)),
+        int(g * (0.70 - 0.22 * strength)),
+        int(b * (0.74 - 0.18 * strength)),
+    )
 
 
 def _voice_name(rng: np.random.Generator, high: bool) -> str:

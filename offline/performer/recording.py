@@ -6,17 +6,18 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Final, Literal
 
 import av
 import numpy as np
 
 from models.errors import UserError
+from offline.performer.easel import Picture
 from offline.performer.face import FacePainter
 from offline.performer.performance import Performance
-from offline.performer.portrait import Picture
 from offline.performer.voice import SAMPLE_RATE, Samples
 
-_VIDEO_CODECS = ("libx264", "mpeg4")
+_VIDEO_CODECS: Final[tuple[Literal["libx264"], Literal["mpeg4"]]] = ("libx264", "mpeg4")
 
 
 def draw_performance(performance: Performance, size: tuple[int, int]) -> Iterator[Picture]:
@@ -26,7 +27,12 @@ def draw_performance(performance: Performance, size: tuple[int, int]) -> Iterato
 
 
 def write_recording(
-    path: Path, performance: Performance, size: tuple[int, int], *, quality: int = 21, preset: str = "veryfast"
+    path: Path,
+    performance: Performance,
+    size: tuple[int, int],
+    *,
+    quality: int = 21,
+    preset: str = "veryfast",
 ) -> None:
     """Write an MP4: H.264 at the performance's frame rate, AAC mono at 44.1 kHz, both from time 0.
 
@@ -45,9 +51,22 @@ def write_recording(
         unfinished.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all. Raises UserError where that fails."""
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def _encode(path: Path, performance: Performance, size: tuple[int, int], quality: int, preset: str) -> None:
     rate = Fraction(performance.frame_rate).limit_denominator(1001)
-    codec = next(name for name in _VIDEO_CODECS if name in av.codecs_available)
+    codec: Literal["libx264", "mpeg4"] = next(name for name in _VIDEO_CODECS if name in av.codecs_available)
     options = {"crf": str(quality), "preset": preset} if codec == "libx264" else {"qscale": "4"}
     with av.open(
         str(path), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}

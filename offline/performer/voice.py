@@ -41,7 +41,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class Delivery:
-    """How one sentence is said: changes against the speaker's own pitch (espeak-ng units), tempo (a factor) and level (dB)."""
+    """How a sentence is said, against the speaker's habit: pitch (espeak-ng units), tempo (a factor), level (dB)."""
 
     pitch: float = 0.0
     tempo: float = 1.0
@@ -54,7 +54,9 @@ def delivery_of(valence: float, arousal: float) -> Delivery:
     Directions as measured for acted speech (Scherer 2003; Goudbeek and Scherer 2010).
     """
     return Delivery(
-        pitch=22.0 * arousal + 7.0 * valence, tempo=1.0 + 0.20 * arousal, level_db=9.0 * arousal + 1.0 * valence
+        pitch=22.0 * arousal + 7.0 * valence,
+        tempo=1.0 + 0.20 * arousal,
+        level_db=9.0 * arousal + 1.0 * valence,
     )
 
 
@@ -92,7 +94,9 @@ def _run(arguments: list[str], text: str) -> bytes:
     if found is None:
         raise UserError("espeak-ng is not installed: apt-get install espeak-ng")
     try:
-        done = subprocess.run([found, *arguments], input=text.encode(), capture_output=True, timeout=60, check=True)
+        done = subprocess.run(
+            [found, *arguments], input=text.encode(), capture_output=True, timeout=60, check=True
+        )
     except (OSError, subprocess.SubprocessError) as error:
         detail = (getattr(error, "stderr", None) or b"").decode("utf-8", "replace").strip() or str(error)
         raise UserError(f"espeak-ng failed ({' '.join(arguments)}): {detail}") from error
@@ -100,11 +104,13 @@ def _run(arguments: list[str], text: str) -> bytes:
 
 
 def _wave_samples(wave: bytes) -> NDArray[np.float64]:
-    """Samples of espeak-ng's streamed WAV (mono, 16 bit, 22.05 kHz; its header's length field is not to be trusted)."""
+    """Samples of espeak-ng's WAV (mono, 16 bit, 22.05 kHz), streamed, so that its header knows no length."""
     start = wave.find(b"data")
     rate = int.from_bytes(wave[24:28], "little")
     if start < 0 or rate != _ESPEAK_RATE:
-        raise UserError(f"espeak-ng gave no WAV at {_ESPEAK_RATE} Hz: is another program named espeak-ng first in PATH?")
+        raise UserError(
+            f"espeak-ng gave no WAV at {_ESPEAK_RATE} Hz: is something else named espeak-ng first in PATH?"
+        )
     body = wave[start + 8 :]
     return np.frombuffer(body[: len(body) // 2 * 2], np.int16).astype(np.float64) / 32768
 
