@@ -69,7 +69,7 @@ def parse_label(label: str) -> Mark:
     whole = _parse([text])
     if whole is not None:
         return whole
-    for parts in (re.split(r"[-_ +/|]", text), [text[:1], text[1:]], [text[:-1], text[-1:]]):
+    for parts in ([text[:1], text[1:]], [text[:-1], text[-1:]], re.split(r"[-_ +/|]", text)):
         mark = _parse(parts)
         if mark is not None:
             return mark

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.language.words import Event, Settled, VoiceDecided, Word, WordsRevised
 
@@ -35,34 +34,33 @@ class _Utterance:
     closed: bool
 
 
+@dataclass(frozen=True)
 class WordTimeline:
-    """What is known of words and voice on the media axis.
+    """What is known of words and voice on the media axis; immutable, so keeping one is keeping a snapshot.
 
     Forgets by itself what ended more than `horizon_s` before the newest voice decision and is closed; an
     utterance that is still open is never forgotten (its length has a bound of its own).
+
+    `settled_s`: no word before this media time can change any more; -inf before the first mark.
     """
 
-    def __init__(self, horizon_s: float = 60.0) -> None:
-        if not horizon_s > 0:
-            raise ValueError(f"horizon_s {horizon_s} must be positive")
-        self._horizon_s = horizon_s
-        self._utterances: deque[_Utterance] = deque()
-        self._voice: deque[VoiceDecided] = deque()
-        self._settled_s = -math.inf
-        self._newest_closed = -1
+    horizon_s: float = 60.0
+    settled_s: float = -math.inf
+    newest_closed: int = -1
+    utterances: tuple[_Utterance, ...] = ()
+    voice: tuple[VoiceDecided, ...] = ()
 
-    @property
-    def settled_s(self) -> float:
-        """No word before this media time can change any more; -inf before the first mark."""
-        return self._settled_s
+    def __post_init__(self) -> None:
+        if not self.horizon_s > 0:
+            raise ValueError(f"horizon_s {self.horizon_s} must be positive")
 
     @property
     def heard_s(self) -> float:
         """Media time up to which voice was decided; 0 before the first decision."""
-        return self._voice[-1].end_s if self._voice else 0.0
+        return self.voice[-1].end_s if self.voice else 0.0
 
-    def apply(self, event: Event) -> float | None:
-        """Takes one event in. Returns the media time from which words, or their vectors, differ; else None.
+    def apply(self, event: Event) -> tuple[WordTimeline, float | None]:
+        """Takes one event in; also says from which media time on words, or their vectors, differ (else None).
 
         A text that changes may change the vectors of all words of its utterance, so then it is the
         utterance's first word that counts; where only times changed, the first time that did. Raises
@@ -73,16 +71,15 @@ class WordTimeline:
             case WordsRevised():
                 return self._revise(event)
             case Settled(until_s):
-                if until_s < self._settled_s:
-                    raise ValueError(f"the settled mark went back from {self._settled_s} to {until_s} s")
-                self._settled_s = until_s
+                if until_s < self.settled_s:
+                    raise ValueError(f"the settled mark went back from {self.settled_s} to {until_s} s")
+                return replace(self, settled_s=until_s), None
             case VoiceDecided():
-                self._decide(event)
-        return None
+                return self._decide(event), None
 
     def word_at(self, time_s: float) -> PlacedWord | None:
         """The word whose span holds `time_s`, None between words."""
-        for utterance in reversed(self._utterances):
+        for utterance in reversed(self.utterances):
             if not utterance.words or time_s < utterance.words[0].start_s:
                 continue
             index = bisect_right(utterance.words, time_s, key=lambda w: w.start_s) - 1
@@ -96,52 +93,47 @@ class WordTimeline:
         """All words that touch the time from `start_s` to `end_s` (exclusive), in order."""
         return tuple(
             PlacedWord(word, u.number, index, u.texts, u.closed)
-            for u in self._utterances
+            for u in self.utterances
             for index, word in enumerate(u.words)
             if word.start_s < end_s and word.end_s > start_s
         )
 
     def voice_at(self, time_s: float) -> VoiceDecided | None:
         """The stretch of equal voice decisions that holds `time_s`; None where nothing was decided yet."""
-        for span in reversed(self._voice):
+        for span in reversed(self.voice):
             if span.start_s <= time_s:
                 return span if time_s < span.end_s else None
         return None
 
-    def forget_before(self, time_s: float) -> None:
-        """Drops closed utterances and voice decisions that ended at or before `time_s`."""
-        while self._utterances and self._utterances[0].closed:
-            words = self._utterances[0].words
-            if words and words[-1].end_s > time_s:
-                break
-            self._utterances.popleft()
-        while self._voice and self._voice[0].end_s <= time_s:
-            self._voice.popleft()
+    def forget_before(self, time_s: float) -> WordTimeline:
+        """Without the closed utterances and the voice decisions that ended at or before `time_s`."""
+        utterances, voice = self.utterances, self.voice
+        while utterances and utterances[0].closed and utterances[0].end_s <= time_s:
+            utterances = utterances[1:]
+        while voice and voice[0].end_s <= time_s:
+            voice = voice[1:]
+        return replace(self, utterances=utterances, voice=voice)
 
-    def _revise(self, event: WordsRevised) -> float | None:
-        if event.utterance <= self._newest_closed:
+    def _revise(self, event: WordsRevised) -> tuple[WordTimeline, float | None]:
+        if event.utterance <= self.newest_closed:
             raise ValueError(f"utterance {event.utterance} is closed and cannot change")
+        earlier, known = self.utterances, ()
+        if earlier and earlier[-1].number == event.utterance:
+            earlier, known = earlier[:-1], earlier[-1].words
         texts = tuple(w.text for w in event.words)
-        new = _Utterance(event.utterance, event.words, texts, event.closed)
-        old: _Utterance | None = None
-        if self._utterances and self._utterances[-1].number == event.utterance:
-            old = self._utterances.pop()
-        self._utterances.append(new)
-        if event.closed:
-            self._newest_closed = event.utterance
-            if not event.words:
-                self._utterances.pop()
-        return _first_difference(old.words if old else (), event.words)
+        if event.words or not event.closed:
+            earlier = (*earlier, _Utterance(event.utterance, event.words, texts, event.closed))
+        closed = event.utterance if event.closed else self.newest_closed
+        changed_s = _first_difference(known, event.words)
+        return replace(self, utterances=earlier, newest_closed=closed), changed_s
 
-    def _decide(self, event: VoiceDecided) -> None:
-        last = self._voice[-1] if self._voice else None
-        same = last is not None and (last.voiced, last.gate_open) == (event.voiced, event.gate_open)
-        # Equal decisions merge, but no stretch outgrows the horizon: forgetting lets go of whole stretches.
-        if last is not None and same and event.end_s - last.start_s <= self._horizon_s:
-            self._voice[-1] = VoiceDecided(last.start_s, event.end_s, event.voiced, event.gate_open)
-        else:
-            self._voice.append(event)
-        self.forget_before(event.end_s - self._horizon_s)
+    def _decide(self, event: VoiceDecided) -> WordTimeline:
+        last = self.voice[-1] if self.voice else None
+        same = last and (last.voiced, last.gate_open) == (event.voiced, event.gate_open)
+        # Stretches merge, but none grows beyond the horizon: forgetting must be able to let go of it.
+        if last and same and event.end_s - last.start_s <= self.horizon_s:
+            return replace(self, voice=(*self.voice[:-1], replace(last, end_s=event.end_s)))
+        return replace(self, voice=(*self.voice, event)).forget_before(event.end_s - self.horizon_s)
 
 
 def _first_difference(old: tuple[Word, ...], new: tuple[Word, ...]) -> float | None:
