@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.bundle import Bundle
-from models.ensemble import BranchState
 from models.centering import CenteredFrame, RunningCentering, RunningState
+from models.ensemble import BranchState
 from models.language.embedder import TextEmbedder
 from models.language.timeline import WordTimeline
 from models.language.words import Event as SpeechEvent

@@ -33,6 +33,11 @@ class _Utterance:
     texts: tuple[str, ...]
     closed: bool
 
+    @property
+    def end_s(self) -> float:
+        """Media time of its last word's end."""
+        return self.words[-1].end_s if self.words else -math.inf
+
 
 @dataclass(frozen=True)
 class WordTimeline:

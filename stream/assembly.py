@@ -1,0 +1,116 @@
+"""From what the user asked for to an engine that is ready to run: the one place that chooses the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.bundle import Bundle, load_bundle
+from models.language.embedder import TextEmbedder
+from models.language.recogniser import RecogniserChoice, RecogniserFactory, find_recogniser, open_recogniser
+from models.parts import PARTS, InstalledPart, find_part
+from models.spec import PRESETS, TARGETS, NetworkSpec, WindowSpec
+from models.visual.detectors import FaceDetector, make_detector
+from models.visual.face import FaceTracker
+from stream.choices import Choices, Pace
+from stream.engine import Engine, EngineSettings
+from stream.estimator import Estimator
+from stream.features import Perception
+from stream.media import Source, SourceInfo, open_source
+from stream.messages import BundleStatus, InputStatus
+from stream.sinks import Sink
+from stream.speech import Speech, transcriber_settings
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything loaded, before there is an engine: what can fail has not failed."""
+
+    source: Source
+    bundle: Bundle
+    detector: FaceDetector
+    recogniser: RecogniserChoice
+    new_recogniser: RecogniserFactory | None
+    embedder: TextEmbedder | None
+
+
+def load(choices: Choices) -> Parts:
+    """Opens and loads everything the choices name; blocking. Raises UserError, in one line, for the first that fails."""
+    source = open_source(
+        choices.source, microphone=choices.microphone, size=choices.size, frame_rate=choices.frame_rate
+    )
+    bundle = load_bundle(choices.bundle, missing_parts="tolerate")
+    detector = make_detector(choices.detector)
+    recogniser = find_recogniser(choices.recogniser, _find)
+    new_recogniser = embedder = None
+    if source.info.has_audio and recogniser.folder is not None:
+        new_recogniser = open_recogniser(recogniser.folder)
+        language = bundle.ensemble.spec.language
+        if bundle.text_encoder_folder is not None and language is not None:
+            embedder = TextEmbedder(bundle.text_encoder_folder, expected_width=language.embedding)
+    return Parts(source, bundle, detector, recogniser, new_recogniser, embedder)
+
+
+def assemble(parts: Parts, sinks: Sequence[Sink], *, pace: Pace = "live") -> Engine:
+    """An engine over the loaded parts."""
+    window = WindowSpec()
+    info = parts.source.info
+    speech = Speech(
+        parts.new_recogniser,
+        transcriber_settings(window.length, info.frame_rate),
+        has_sound=info.has_audio,
+    )
+    return Engine(
+        parts.source,
+        Perception(FaceTracker(parts.detector)),
+        speech,
+        Estimator(parts.bundle, parts.embedder, window=window.length),
+        sinks,
+        bundle=bundle_status(parts.bundle),
+        inputs=input_status(parts),
+        settings=EngineSettings(pace=pace, detector=parts.detector.name),
+    )
+
+
+def bundle_status(bundle: Bundle) -> BundleStatus:
+    """What the bundle says of itself."""
+    manifest = bundle.manifest
+    return BundleStatus(
+        name=manifest.name,
+        preset=preset_of(bundle.ensemble.spec),
+        folds=bundle.ensemble.folds,
+        trained=manifest.trained,
+        note=manifest.note,
+    )
+
+
+def preset_of(spec: NetworkSpec) -> str:
+    """The name of the preset that has these branches, or `custom`."""
+    whole = spec.model_copy(update={"targets": TARGETS})
+    return next((name for name, preset in PRESETS.items() if preset == whole), "custom")
+
+
+def input_status(parts: Parts) -> dict[str, InputStatus]:
+    """Each input's state at the start, and the way out where one is off."""
+    info = parts.source.info
+    inputs = {"camera": InputStatus("ok", _picture(info))}
+    if info.has_audio:
+        inputs["microphone"] = InputStatus("ok", info.audio_codec or "")
+    else:
+        inputs["microphone"] = InputStatus("off", "no sound in the recording")
+    if parts.new_recogniser is not None:
+        inputs["recogniser"] = InputStatus("ok", parts.recogniser.name)
+    else:
+        reason = parts.recogniser.reason or "there is no sound to recognise"
+        inputs["recogniser"] = InputStatus("off", reason, parts.recogniser.way_out)
+    for part in parts.bundle.missing:
+        inputs[part] = InputStatus("off", "the bundle's branch is off: not installed", f"models-pull {part}")
+    return inputs
+
+
+def _picture(info: SourceInfo) -> str:
+    return f"{info.video_codec} {info.width}x{info.height} at {info.frame_rate:.2f} frames/s"
+
+
+def _find(name: str) -> InstalledPart | None:
+    return find_part(name) if name in PARTS else None

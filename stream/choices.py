@@ -1,0 +1,42 @@
+"""What the user asked for: the input side and the output side of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+Pace = Literal["live", "fast"]
+DetectorChoice = Literal["auto", "haar", "yunet"]
+ViewChoice = Literal["auto", "full", "plain", "none"]
+
+DEMO_RECORDING: Final = Path(__file__).parent / "assets" / "demo.mp4"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a run is made of, by the names that `stream-run --help` explains."""
+
+    source: str
+    bundle: str = "demo"
+    pace: Pace = "live"
+    detector: DetectorChoice = "auto"
+    recogniser: str = "auto"
+    microphone: str | None = None
+    size: tuple[int, int] | None = None
+    frame_rate: float | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where estimates go. `broker` is an address, `embedded` or `none`."""
+
+    broker: str = "none"
+    ca_file: Path | None = None
+    publisher_id: str | None = None
+    record: Path | None = None
+    overwrite: bool = False
+    rate: float | None = None
+    publish_transcript: bool = False
+    view: ViewChoice = "auto"

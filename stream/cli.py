@@ -1,0 +1,146 @@
+"""The command lines `stream-run` and `stream-watch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import typer
+
+from models.console import make_app, run
+from models.errors import UserError
+from stream.choices import DEMO_RECORDING, Choices, Outputs
+
+RUN_HELP: Final = """
+Estimate how a person seems to feel, 30 times a second, and publish it over MQTT.
+
+Examples:
+
+  stream-run --demo                                        the main job on what the package ships
+  stream-run talk.mp4 --broker mqtt://127.0.0.1:1883       a recording, at the pace it plays
+  stream-run talk.mp4 --pace fast --record out.jsonl       as fast as the machine can, a line per frame
+  stream-run talk.mp4 --broker embedded                    with a broker of its own
+
+Nothing but numbers leaves the process: no picture, no sound, and words only with --publish-transcript.
+"""
+
+WATCH_HELP: Final = """
+Watch in the terminal what is published by any number of stream-run.
+
+Examples:
+
+  stream-watch                                             the broker on this machine
+  stream-watch --broker mqtt://192.168.0.2:1883 --id desk  one publisher elsewhere
+  stream-watch --json --count 10                           ten messages as JSON lines, then exit
+"""
+
+DEFAULT_BROKER: Final = "mqtt://127.0.0.1:1883"
+
+
+def run_command() -> None:
+    """Console script `stream-run`."""
+    run(_run_app)
+
+
+def watch_command() -> None:
+    """Console script `stream-watch`."""
+    run(_watch_app)
+
+
+_run_app = make_app(RUN_HELP)
+_watch_app = make_app(WATCH_HELP)
+
+
+@_run_app.command(help=RUN_HELP)
+def stream_run(
+    source: Annotated[str | None, typer.Argument(help="A recording: anything FFmpeg can read.")] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="The package's own recording, recogniser and broker.")
+    ] = False,
+    bundle: Annotated[str, typer.Option(help="Fold models: a shipped name or a bundle's folder.")] = "demo",
+    broker: Annotated[
+        str | None,
+        typer.Option(help="mqtt://[user:password@]host[:port], mqtts://..., `embedded` or `none`."),
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
+    ] = None,
+    publisher_id: Annotated[
+        str | None, typer.Option("--id", help="Publish under affect/ID; by default this machine's name.")
+    ] = None,
+    pace: Annotated[
+        Literal["live", "fast"],
+        typer.Option(help="Recordings: at the pace they play, or as fast as possible."),
+    ] = "live",
+    record: Annotated[
+        Path | None, typer.Option(help="Write settled estimates to this file, a JSON line each.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier record.")] = False,
+    rate: Annotated[
+        float | None, typer.Option(help="At most so many provisional estimates a second.")
+    ] = None,
+    detector: Annotated[
+        Literal["auto", "haar", "yunet"], typer.Option(help="Face detector; auto is yunet where installed.")
+    ] = "auto",
+    recogniser: Annotated[
+        str | None,
+        typer.Option(help="Speech: auto, none, an installed part's name or a Vosk model's folder."),
+    ] = None,
+    publish_transcript: Annotated[
+        bool, typer.Option("--publish-transcript", help="Publish recognised words too.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads for the networks.")] = None,
+    view: Annotated[
+        Literal["auto", "full", "plain", "none"], typer.Option(help="What the terminal shows.")
+    ] = "auto",
+) -> None:
+    """Estimates from a source to the terminal, a broker and a record."""
+    if demo == (source is not None):
+        raise UserError("give one source: a recording, or --demo")
+    choices = Choices(
+        source=str(DEMO_RECORDING) if demo else str(source),
+        bundle=bundle,
+        pace=pace,
+        detector=detector,
+        recogniser=recogniser or ("vosk-tiny" if demo else "auto"),
+        threads=threads,
+    )
+    outputs = Outputs(
+        broker=broker or ("embedded" if demo else "none"),
+        ca_file=ca_file,
+        publisher_id=publisher_id,
+        record=record,
+        overwrite=overwrite,
+        rate=rate,
+        publish_transcript=publish_transcript,
+        view=view,
+    )
+    # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
+    from stream.connection import run as run_async
+    from stream.session import stream
+
+    run_async(stream(choices, outputs))
+
+
+@_watch_app.command(help=WATCH_HELP)
+def stream_watch(
+    broker: Annotated[
+        str, typer.Option(help="mqtt://[user:password@]host[:port] or mqtts://...")
+    ] = DEFAULT_BROKER,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
+    ] = None,
+    publisher_id: Annotated[str, typer.Option("--id", help="Only affect/ID; all by default.")] = "+",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Messages as JSON lines instead of the view.")
+    ] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many messages.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.0, help="End after so long.")] = None,
+) -> None:
+    """Whatever is published, until Ctrl-C."""
+    from stream.connection import BrokerAddress
+    from stream.connection import run as run_async
+    from stream.watch import watch
+
+    address = BrokerAddress.parse(broker, ca_file=ca_file)
+    run_async(watch(address, publisher_id=publisher_id, as_json=as_json, count=count, seconds=seconds))

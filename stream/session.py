@@ -1,0 +1,95 @@
+"""One run from the command line: load, attach the sinks, run the engine, and end cleanly whatever ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack, suppress
+
+from stream.assembly import assemble, load
+from stream.broker import EmbeddedBroker
+from stream.choices import Choices, Outputs
+from stream.connection import BrokerAddress
+from stream.engine import Command, Engine, Summary
+from stream.sinks import Sink
+from stream.sinks.mqtt import MqttSink
+from stream.sinks.record import RecordSink
+from stream.terminal import TerminalSink
+
+MOST_THREADS = 4
+
+
+async def stream(choices: Choices, outputs: Outputs) -> Summary:
+    """Runs to the end of the source. Raises UserError for what a user can mend.
+
+    Cancelled (Ctrl-C) or terminated (SIGTERM, raised as SystemExit), it closes devices and sockets, says
+    `stopped` on the broker and has every settled line on disk before it goes.
+    """
+    use_threads(choices.threads)
+    engine: Engine | None = None
+
+    def command(command: Command) -> None:
+        if engine is not None:
+            engine.command(command)
+
+    async with AsyncExitStack() as stack:
+        parts = await asyncio.to_thread(load, choices)
+        stack.callback(parts.source.close)
+        address = await _broker(outputs, stack)
+        sinks: list[Sink] = []
+        if outputs.record is not None:
+            sinks.append(RecordSink(outputs.record, overwrite=outputs.overwrite))
+        if address is not None:
+            sinks.append(
+                MqttSink(
+                    address,
+                    publisher_id=outputs.publisher_id,
+                    rate=outputs.rate,
+                    publish_transcript=outputs.publish_transcript,
+                    on_command=command,
+                )
+            )
+        if outputs.view != "none":
+            sinks.append(TerminalSink(outputs.view, broker=address))
+        engine = assemble(parts, sinks, pace=choices.pace)
+        with _terminable():
+            return await engine.run()
+
+
+def use_threads(threads: int | None) -> None:
+    """Sets the networks' threads, once, at start-up: changing the number later leaves torch slow."""
+    import torch
+
+    torch.set_num_threads(threads or min(os.cpu_count() or 1, MOST_THREADS))
+
+
+async def _broker(outputs: Outputs, stack: AsyncExitStack) -> BrokerAddress | None:
+    if outputs.broker == "none":
+        return None
+    if outputs.broker == "embedded":
+        return (await stack.enter_async_context(EmbeddedBroker())).address
+    return BrokerAddress.parse(outputs.broker, ca_file=outputs.ca_file)
+
+
+class _terminable:
+    """SIGTERM ends the current task as Ctrl-C does, and the process with 143 once all is closed."""
+
+    def __enter__(self) -> None:
+        self._terminated = False
+        task = asyncio.current_task()
+        assert task is not None
+
+        def terminate() -> None:
+            self._terminated = True
+            task.cancel()
+
+        with suppress(NotImplementedError):  # Windows has no such handlers
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+
+    def __exit__(self, *raised: object) -> None:
+        with suppress(NotImplementedError):
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+        if self._terminated:
+            sys.exit(128 + signal.SIGTERM)
