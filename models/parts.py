@@ -17,6 +17,7 @@ import http.client
 import json
 import os
 import shutil
+import ssl
 import tempfile
 import urllib.error
 import urllib.request
@@ -347,7 +348,7 @@ def _fetch(part: Part, download: Download, folder: Path, progress: Progress) -> 
             continue
         except urllib.error.URLError as e:
             raise _unreachable(part, download, str(e.reason)) from e
-        except (http.client.HTTPException, TimeoutError, ConnectionError) as e:
+        except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as e:
             why = f"the connection broke off ({e or type(e).__name__})"
             continue
         if total is None or have == total:

@@ -1,0 +1,203 @@
+"""`models-pull`, `models-list`, `models-info`: pretrained parts on this machine, and what a bundle is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from models.console import make_app, run
+from models.errors import UserError
+from models.parts import PARTS, find_part, get_part, install_command, models_folder, pull
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
+    from models.manifest import Manifest
+    from models.spec import NetworkSpec
+
+pull_app = make_app("Install pretrained parts.")
+list_app = make_app("List pretrained parts.")
+info_app = make_app("Show what a bundle is.")
+
+
+def pull_command() -> None:
+    """`models-pull`: install pretrained parts by name."""
+    run(pull_app)
+
+
+def list_command() -> None:
+    """`models-list`: what there is, what is installed, where, under which hash and licence."""
+    run(list_app)
+
+
+def info_command() -> None:
+    """`models-info`: what a bundle is, and what it asks for."""
+    run(info_app)
+
+
+@pull_app.command(
+    epilog="Examples: models-pull yunet | models-pull vosk-model-small-en-us-0.15 | "
+    "models-pull vggish --from vggish-10086976.pth (fetched on another machine)"
+)
+def pull_parts(
+    names: Annotated[list[str], typer.Argument(metavar="PART", help="Parts by name: see models-list.")],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="FILE", help="A file or folder fetched elsewhere, instead of the network."
+        ),
+    ] = None,
+) -> None:
+    """Install pretrained parts, each from where it is officially published, or from a file.
+
+    What is installed and sound stays as it is. An interrupted download goes on where it stopped. Parts go to
+    the folder AFFECT_MODELS, or else to the platform's data folder.
+    """
+    parts = [get_part(name) for name in names]
+    if source is not None and len(parts) != 1:
+        raise UserError("--from gives one part: name one")
+    err = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    for part in parts:
+        with Progress(*columns, TimeRemainingColumn(), console=err, disable=not err.is_terminal) as bar:
+            tasks = {d.name: bar.add_task(d.name, visible=False, total=None) for d in part.downloads}
+
+            def show(
+                name: str, have: int, total: int | None, bar: Progress = bar, tasks: dict[str, TaskID] = tasks
+            ) -> None:
+                bar.update(tasks[name], completed=have, total=total, visible=True)
+
+            installed = pull(part, source=source, progress=show)
+        typer.echo(f"{part.name}: {installed.path} (sha256 {installed.sha256[:12]})")
+
+
+@list_app.command(epilog="Example: models-list")
+def list_parts() -> None:
+    """What pretrained parts there are, what each is for, and which are installed, where, under which hash."""
+    out = _console()
+    table = Table("part", "for", "licence", "MB", "installed", "sha256", box=None, pad_edge=False)
+    troubles = []
+    for part in PARTS.values():
+        where, sha256 = f"no: {install_command(part.name)}", ""
+        try:
+            found = find_part(part)
+            if found is not None:
+                where, sha256 = str(found.path), found.sha256[:12]
+        except UserError as e:
+            where = "refused, see below"
+            troubles.append(str(e))
+        table.add_row(part.name, part.purpose, part.licence, str(part.megabytes), escape(where), sha256)
+    out.print(table)
+    out.print(f"Folder for parts: {escape(str(models_folder()))}")
+    for trouble in troubles:
+        out.print(f"[red]{escape(trouble)}[/]")
+
+
+@info_app.command(epilog="Examples: models-info demo | models-info runs/joint/bundle")
+def show_bundle(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A shipped bundle's name, or a folder.")],
+) -> None:
+    """What a bundle is: its network, folds and training, and the pretrained parts it asks for.
+
+    The whole bundle is checked on the way: a damaged one is refused.
+    """
+    from models.bundle import load_bundle
+
+    loaded = load_bundle(bundle, missing_parts="tolerate")
+    manifest, recipe = loaded.manifest, loaded.manifest.recipe
+    facts = Table.grid(padding=(0, 2))
+    size = sum(path.stat().st_size for path in loaded.folder.rglob("*") if path.is_file())
+    frames = max(manifest.spec.branch(m).temporal.receptive_field for m in manifest.spec.modalities)
+    facts.add_row("bundle", escape(f"{manifest.name} in {loaded.folder}"))
+    facts.add_row("content", f"sha256 {loaded.content_hash[:12]}, {size / 1e6:.1f} MB")
+    facts.add_row("trained", "yes" if manifest.trained else "[bold red]no[/]")
+    if manifest.note:
+        facts.add_row("note", escape(manifest.note))
+    facts.add_row("preset", f"{manifest.preset}, for {' and '.join(manifest.spec.targets)}")
+    for name, text in _branches(manifest.spec):
+        facts.add_row(name, text)
+    facts.add_row("size", _sizes(manifest))
+    facts.add_row(
+        "sees", f"{frames} frames, {frames / recipe.frame_rate:.1f} s at {recipe.frame_rate:g} a second"
+    )
+    for key, value in sorted(manifest.provenance.items()):
+        facts.add_row(escape(key), escape(value))
+    out = _console()
+    out.print(facts)
+    out.print()
+    out.print(_folds_table(manifest))
+    out.print()
+    out.print(_parts_table(loaded))
+
+
+def _branches(spec: NetworkSpec) -> Iterator[tuple[str, str]]:
+    for modality in spec.modalities:
+        branch = spec.branch(modality)
+        widths = ", ".join(str(width) for width in branch.temporal.widths)
+        yield modality.value, f"{branch.embedding} wide, TCN {widths} with kernel {branch.temporal.kernel}"
+
+
+def _sizes(manifest: Manifest) -> str:
+    """Parameters of a fold and of what folds share, counted on a network without memory."""
+    import torch
+
+    from models.network import EmotionNetwork
+
+    with torch.device("meta"):
+        networks = [
+            EmotionNetwork(manifest.spec.model_copy(update={"targets": entry.targets}))
+            for entry in manifest.folds[0].networks
+        ]
+    fold = sum(p.numel() for network in networks for p in network.parameters())
+    backbone = networks[0].backbone
+    trunk = 0 if backbone is None else sum(p.numel() for p in backbone.groups()["trunk"].parameters())
+    trunks = {entry.trunk for f in manifest.folds for entry in f.networks} - {None}
+    text = f"{fold / 1e6:.2f} million parameters a fold"
+    if trunks:
+        text += f", {trunk / 1e6:.2f} million of each network's in a trunk ({len(trunks)} different)"
+    return text
+
+
+def _folds_table(manifest: Manifest) -> Table:
+    targets = manifest.spec.targets
+    table = Table("fold", "networks", *(f"validation CCC, {t}" for t in targets), box=None, pad_edge=False)
+    for index, fold in enumerate(manifest.folds):
+        networks = " + ".join(" and ".join(network.targets) for network in fold.networks)
+        ccc = fold.validation_ccc or {}
+        table.add_row(str(index), networks, *(f"{ccc[t]:.3f}" if t in ccc else "none" for t in targets))
+    return table
+
+
+def _parts_table(loaded: Bundle) -> Table:
+    table = Table("part", "as", "installed", box=None, pad_edge=False)
+    for role, use in loaded.manifest.recipe.parts.items():
+        if use.bundled:
+            state = "in the bundle"
+        elif role in loaded.parts:
+            state = f"yes: {loaded.parts[role].path}"
+        elif use.name in loaded.missing:
+            state = f"no: {install_command(use.name)}"
+        else:
+            state = "comes with the software"
+        table.add_row(use.name, role.replace("_", " "), escape(state))
+    return table
+
+
+def _console() -> Console:
+    """The terminal; a pipe or file gets lines that are not folded at 80 columns."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=240)
