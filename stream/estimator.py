@@ -231,7 +231,7 @@ class Estimator:
         encodings = dict(frame.encodings)
         language = track.language
         if language is not None:
-            embedding = torch.from_numpy(vector)[None, None]
+            embedding = torch.tensor(vector)[None, None]
             available = torch.tensor([self._is_available(frame.features, Modality.LANGUAGE)])
             language, encodings[Modality.LANGUAGE] = self._ensemble.step_branch(
                 Modality.LANGUAGE, embedding, language, available

@@ -1,0 +1,189 @@
+"""Estimates: two answers a frame, the settled one a causal pass over final words whatever came when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models.bundle import Bundle, load_bundle
+from models.centering import RunningCentering
+from models.language.embedder import TextEmbedder
+from models.language.words import Event, Settled, VoiceDecided, Word, WordsRevised
+from models.visual.alignment import network_input
+from stream.estimator import Answer, Estimator
+from stream.features import Availability, FrameFeatures
+from stream.messages import Estimate
+
+FRAMES = 24
+RATE = 30.0
+
+GUESSED = (Word("i", 0.05, 0.12), Word("am", 0.12, 0.2), Word("sad", 0.2, 0.3))
+FINAL = (Word("i", 0.06, 0.14, 1.0), Word("am", 0.14, 0.25, 1.0), Word("happy", 0.3, 0.5, 1.0))
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return load_bundle("demo")
+
+
+@pytest.fixture(scope="module")
+def estimator(bundle: Bundle) -> Estimator:
+    assert bundle.text_encoder_folder is not None
+    return Estimator(bundle, TextEmbedder(bundle.text_encoder_folder), clock=lambda: 0.0)
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[FrameFeatures]:
+    random = np.random.default_rng(1)
+    return [
+        FrameFeatures(
+            index=i,
+            time_s=i / RATE,
+            captured_at=0.0,
+            crop=random.integers(0, 255, (48, 48, 3), np.uint8),
+            patch=random.normal(-3, 1, (96, 64)).astype(np.float32),
+            face=True,
+            available=Availability(),
+        )
+        for i in range(FRAMES)
+    ]
+
+
+def run(
+    estimator: Estimator, frames: Sequence[FrameFeatures], said: dict[int, Sequence[Event]]
+) -> tuple[list[Estimate], list[Estimate]]:
+    """Provisional and settled estimates; `said[i]` are the events that come with frame i."""
+    state = estimator.initial_state()
+    provisional, settled = [], []
+
+    def keep(answer: Answer) -> None:
+        if answer.provisional is not None:
+            provisional.append(answer.provisional)
+        settled.extend(answer.settled)
+
+    for i, frame in enumerate(frames):
+        state, answer = estimator.step(state, frame, said.get(i, ()))
+        keep(answer)
+    late = [event for i, events in sorted(said.items()) if i >= len(frames) for event in events]
+    state, answer = estimator.step(state, None, late)
+    keep(answer)
+    state, answer = estimator.finish(state)
+    keep(answer)
+    return provisional, settled
+
+
+def spoken(guessed_at: int, final_at: int) -> dict[int, Sequence[Event]]:
+    said: dict[int, list[Event]] = {0: [VoiceDecided(0.0, 0.6, True, True)]}
+    said.setdefault(guessed_at, []).append(WordsRevised(0, GUESSED, closed=False))
+    said.setdefault(final_at, []).extend([WordsRevised(0, FINAL, closed=True), Settled(0.6)])
+    return said  # type: ignore[return-value]
+
+
+def test_every_frame_settles_once_in_order(estimator: Estimator, frames: list[FrameFeatures]) -> None:
+    provisional, settled = run(estimator, frames, spoken(8, 17))
+    assert [e.frame for e in provisional] == list(range(FRAMES))
+    assert [e.frame for e in settled] == list(range(FRAMES))
+    assert all(e.settled for e in settled)
+    assert not any(e.settled for e in provisional)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(guessed_at=st.integers(0, 12), late=st.integers(1, 20))
+def test_settled_does_not_depend_on_when_words_came(
+    estimator: Estimator, frames: list[FrameFeatures], guessed_at: int, late: int
+) -> None:
+    at_once = {0: [VoiceDecided(0.0, 0.6, True, True), WordsRevised(0, FINAL, closed=True), Settled(0.6)]}
+    _, expected = run(estimator, frames, at_once)
+    _, settled = run(estimator, frames, spoken(guessed_at, guessed_at + late))
+    assert [e.to_record() for e in settled] == [e.to_record() for e in expected]
+    assert [e.folds for e in settled] == [e.folds for e in expected], "to the last bit"
+
+
+def test_settled_is_the_window_computation_with_running_centering(
+    bundle: Bundle, estimator: Estimator, frames: list[FrameFeatures]
+) -> None:
+    _, settled = run(estimator, frames, spoken(5, 16))
+    assert bundle.text_encoder_folder is not None and bundle.audio_encoder is not None
+    vectors = TextEmbedder(bundle.text_encoder_folder).embed([w.text for w in FINAL])
+    language = np.zeros((FRAMES, vectors.shape[1]), np.float32)
+    for word, vector in zip(FINAL, vectors, strict=True):
+        for i in range(FRAMES):
+            if word.start_s <= i / RATE < word.end_s:
+                language[i] = vector
+    crops = torch.from_numpy(network_input(np.stack([f.crop for f in frames])))
+    with torch.inference_mode():
+        audio = bundle.audio_encoder(torch.from_numpy(np.stack([f.patch for f in frames])))
+        outputs = bundle.ensemble(crops[None], audio[None], torch.from_numpy(language)[None])[:, 0].numpy()
+    centering = RunningCentering(bundle.ensemble.folds, 300, 2)
+    state = centering.initial_state()
+    for i, estimate in enumerate(settled):
+        state, merged = centering.step(state, outputs[:, i].T)
+        assert np.allclose([(f.valence, f.arousal) for f in estimate.folds], outputs[:, i], atol=1e-5)
+        value = np.clip(merged.value, -1, 1)
+        assert np.allclose([estimate.value.valence, estimate.value.arousal], value, atol=1e-4)
+        assert np.allclose([estimate.spread.valence, estimate.spread.arousal], merged.spread, atol=1e-4)
+
+
+def test_late_words_change_the_provisional_answer_until_it_equals_the_settled_one(
+    estimator: Estimator, frames: list[FrameFeatures]
+) -> None:
+    provisional, settled = run(estimator, frames, spoken(9, 18))
+    silent, _ = run(estimator, frames, {})
+    assert [e.value for e in provisional[:9]] == [e.value for e in silent[:9]], "no word was known yet"
+    assert provisional[9].value != silent[9].value, "the early text came"
+    for e, final in zip(provisional[18:], settled[18:], strict=True):
+        assert e.value.valence == pytest.approx(final.value.valence, abs=1e-5)
+        assert e.value.arousal == pytest.approx(final.value.arousal, abs=1e-5)
+    assert abs(provisional[15].value.valence - settled[15].value.valence) > 1e-5
+
+
+def test_the_future_is_not_read(estimator: Estimator, frames: list[FrameFeatures]) -> None:
+    other = [
+        f if f.index < 15 else replace(f, crop=255 - f.crop, patch=f.patch + 1.0, face=False) for f in frames
+    ]
+    _, ours = run(estimator, frames, spoken(5, 10))
+    _, theirs = run(estimator, other, spoken(5, 10))
+    assert [e.to_record() for e in ours[:15]] == [e.to_record() for e in theirs[:15]]
+    assert ours[20].value != theirs[20].value
+
+
+@pytest.mark.parametrize("gone", ["visual", "audio", "language"])
+def test_an_input_that_is_gone_is_masked(
+    estimator: Estimator, frames: list[FrameFeatures], gone: str
+) -> None:
+    masked = [replace(f, available=replace(f.available, **{gone: False})) for f in frames]
+    noise = [replace(f, crop=255 - f.crop) if gone == "visual" else f for f in masked]
+    noise = [replace(f, patch=f.patch * 3) if gone == "audio" else f for f in noise]
+    _, settled = run(estimator, masked, spoken(5, 10))
+    _, same = run(estimator, noise, spoken(5, 10))
+    _, whole = run(estimator, frames, spoken(5, 10))
+    assert all(np.isfinite([e.value.valence, e.value.arousal]).all() for e in settled)
+    assert [e.to_record() for e in settled] == [e.to_record() for e in same], "what is not there does not count"
+    assert settled[12].value != whole[12].value
+
+
+def test_values_are_clipped_and_presence_is_reported(
+    estimator: Estimator, frames: list[FrameFeatures]
+) -> None:
+    faceless = [replace(f, face=f.index % 2 == 0, crop=f.crop * 0) for f in frames]
+    _, settled = run(estimator, faceless, spoken(5, 10))
+    assert all(abs(e.value.valence) <= 1 and abs(e.value.arousal) <= 1 for e in settled)
+    assert [e.present.face for e in settled] == [i % 2 == 0 for i in range(FRAMES)]
+    said = [any(w.start_s <= i / RATE < w.end_s for w in FINAL) for i in range(FRAMES)]
+    assert [e.present.words for e in settled] == said
+    assert [e.present.voice for e in settled] == [i / RATE < 0.6 for i in range(FRAMES)]
+
+
+def test_recentering_begins_the_merge_anew(estimator: Estimator, frames: list[FrameFeatures]) -> None:
+    state = estimator.initial_state()
+    for frame in frames[:10]:
+        state, _ = estimator.step(state, frame, (Settled(float("inf")),) if frame.index == 0 else ())
+    _, answer = estimator.step(estimator.recenter(state), frames[10])
+    assert answer.provisional is not None
+    assert answer.provisional.spread.valence == pytest.approx(0.0, abs=1e-12), "one frame has no spread"
