@@ -122,7 +122,8 @@ class WordTimeline:
     def _revise(self, event: WordsRevised) -> tuple[WordTimeline, float | None]:
         if event.utterance <= self.newest_closed:
             raise ValueError(f"utterance {event.utterance} is closed and cannot change")
-        earlier, known = self.utterances, ()
+        earlier = self.utterances
+        known: tuple[Word, ...] = ()
         if earlier and earlier[-1].number == event.utterance:
             earlier, known = earlier[:-1], earlier[-1].words
         texts = tuple(w.text for w in event.words)

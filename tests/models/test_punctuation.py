@@ -111,9 +111,7 @@ def test_a_mark_goes_after_its_word_and_a_capital_in_front(tmp_path: Path) -> No
     }
     punctuator = TokenPunctuator(make_punctuator(tmp_path, labels, favourites))
     words = ["i", "am", "so", "happy", "how", "are", "you", "unhappyly"]
-    assert punctuator.punctuate(words) == tuple(
-        ["I", "am", "so", "happy.", "How", "are", "you?", "Unhappyly,"]
-    )
+    assert punctuator.punctuate(words) == ("I", "am", "so", "happy.", "How", "are", "you?", "Unhappyly,")
 
 
 def test_an_unknown_word_keeps_its_name() -> None:

@@ -35,9 +35,7 @@ def test_a_changed_text_touches_its_whole_utterance() -> None:
     timeline, changed_s = timeline.apply(WordsRevised(0, I_AM[:1], closed=False))
     assert changed_s == 1.0
     timeline, changed_s = timeline.apply(WordsRevised(0, I_AM, closed=False))
-    assert changed_s == 1.0, (
-        "a new word is new context for the first"
-    )
+    assert changed_s == 1.0, "a new word is new context for the first"
     earlier = (Word("i", 0.8, 1.0), Word("was", 1.0, 1.4))
     timeline, changed_s = timeline.apply(WordsRevised(0, earlier, closed=False))
     assert changed_s == 0.8
