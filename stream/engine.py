@@ -153,8 +153,8 @@ class Engine:
             inputs=dict(self._inputs),
             frames=self._frames,
             settled=self._settled,
-            frame_rate=round(self._telemetry.frame_rate, 2),
-            latency_ms=self._telemetry.latency,
+            frame_rate=round(self._telemetry.frame_rate(), 2),
+            latency_ms=self._telemetry.latency(),
             drops=self._drops(),
             bundle=self._bundle,
             accelerator=self._settings.accelerator,
@@ -253,7 +253,7 @@ class Engine:
             # A recording replayed as fast as it goes was not captured at any time.
             timed = self._source.live or self._settings.pace == "live"
             estimate = answer.provisional if timed else replace(answer.provisional, latency_ms=None)
-            self._telemetry.estimated(estimate.latency_ms)
+            self._telemetry.frame(estimate.latency_ms)
             self._outlet.offer(estimate)
         for estimate in answer.settled:
             self._settled += 1
