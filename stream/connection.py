@@ -175,7 +175,7 @@ async def connect_first(address: BrokerAddress, **options: Any) -> aiomqtt.Clien
 def _way_out(error: aiomqtt.MqttError) -> str:
     reason = str(error).lower()
     if "certificate" in reason:
-        return "check the host name, or name the authority's PEM file with --broker-ca"
+        return "check the host name, or name the authority's PEM file with --ca-file"
     if "authori" in reason or "password" in reason:
         return "put the right user and password in the address, as in mqtt://user:password@host"
     return "start one there (such as mosquitto), or use --broker embedded"

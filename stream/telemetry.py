@@ -81,26 +81,19 @@ class RateMeter:
 
 
 class Telemetry:
-    """Everything `Status` says in numbers."""
+    """The moving numbers of a `Status`."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
-        self.frames = 0
-        self.settled = 0
         self._latency = LatencyWindow()
         self._rate = RateMeter(clock)
         self._drops: Counter[str] = Counter()
         self._counters: Counter[str] = Counter()
 
-    def estimated(self, latency_ms: float | None) -> None:
+    def frame(self, latency_ms: float | None) -> None:
         """A frame was estimated, `latency_ms` after its capture (None where that has no meaning)."""
-        self.frames += 1
         self._rate.add()
         if latency_ms is not None:
             self._latency.add(latency_ms)
-
-    def settle(self, frames: int = 1) -> None:
-        """Frames were settled."""
-        self.settled += frames
 
     def drop(self, cause: str, number: int = 1) -> None:
         """Something was dropped."""
@@ -110,12 +103,10 @@ class Telemetry:
         """Anything else worth counting happened."""
         self._counters[name] += number
 
-    @property
     def latency(self) -> Latency:
         """Percentiles over the last frames."""
         return self._latency.percentiles()
 
-    @property
     def frame_rate(self) -> float:
         """Estimates a second over the last seconds."""
         return self._rate.rate()
@@ -193,7 +184,7 @@ def _family(
     yield f"# TYPE affect_{name} {kind}"
     for labels, value in samples:
         inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-        yield f"affect_{name}{{{inside}}} {value!r}" if inside else f"affect_{name} {value!r}"
+        yield f"affect_{name}{{{inside}}} {value}" if inside else f"affect_{name} {value}"
 
 
 def _escaped(text: str) -> str:
