@@ -24,11 +24,13 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> ND
     Least squares (Umeyama 1991), written for the plane: points as complex numbers, the turn and scale as one.
     Raises ValueError for points that are not finite or all in one place.
     """
+    if not np.isfinite(source).all():
+        raise ValueError("landmarks must be finite")
     z, w = (np.asarray(p, np.float64) @ np.array([1, 1j]) for p in (source, target))
     z_mean, w_mean = z.mean(), w.mean()
     spread = float(np.sum(np.abs(z - z_mean) ** 2))
-    if not np.isfinite(spread) or spread < 1e-9:
-        raise ValueError("landmarks must be finite and apart from each other")
+    if spread < 1e-9:
+        raise ValueError("landmarks must not all be in one place")
     turn = np.sum(np.conj(z - z_mean) * (w - w_mean)) / spread
     shift = w_mean - turn * z_mean
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])

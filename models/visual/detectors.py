@@ -160,6 +160,7 @@ class YunetDetector:
 
     name = "yunet"
     _SEARCHED_SIDE: Final = 640
+    _SMALLEST_SIDE: Final = 64
     _LOWEST_SCORE: Final = 0.7
 
     def __init__(self, model_path: Path | str) -> None:
@@ -180,6 +181,9 @@ class YunetDetector:
         bgr = cv2.cvtColor(as_rgb(rgb), cv2.COLOR_RGB2BGR)
         shrink = min(1.0, self._SEARCHED_SIDE / max(bgr.shape[:2]))
         bgr = _resized(bgr, shrink)
+        # OpenCV reads uninitialised memory where the network's coarsest map (stride 32) is one cell wide.
+        below, beside = (max(0, self._SMALLEST_SIDE - side) for side in bgr.shape[:2])
+        bgr = cv2.copyMakeBorder(bgr, 0, below, 0, beside, cv2.BORDER_CONSTANT)
         self._net.setInputSize((bgr.shape[1], bgr.shape[0]))
         rows = self._net.detect(bgr)[1]
         if rows is None:
@@ -191,7 +195,6 @@ class YunetDetector:
                 float(row[14]),
             )
             for row in rows
-            if np.isfinite(row).all()
         ]
         return sorted(faces, key=_by_score)
 
