@@ -1,0 +1,1 @@
+"""The offline commands, one module each: thin, options in, work elsewhere."""
