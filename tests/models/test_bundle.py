@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def network(seed: int, *targets: Target, trunk_of: EmotionNetwork | None = None)
     return made.eval()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def folds() -> list[list[EmotionNetwork]]:
     """Two joint folds that share a trunk, and one of two networks, of which one has a trunk of its own."""
     first = network(0)
@@ -91,12 +92,13 @@ def folds() -> list[list[EmotionNetwork]]:
     return folds
 
 
-@pytest.fixture
-def folder(tmp_path: Path, folds: list[list[EmotionNetwork]], text: Path) -> Path:
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, folds: list[list[EmotionNetwork]], text: Path) -> Path:
     """A bundle with everything inside."""
+    folder = tmp_path_factory.mktemp("bundle") / "ours"
     torch.manual_seed(9)
     save_bundle(
-        tmp_path / "ours",
+        folder,
         name="ours",
         folds=folds,
         recipe=RECIPE,
@@ -106,7 +108,13 @@ def folder(tmp_path: Path, folds: list[list[EmotionNetwork]], text: Path) -> Pat
         audio_encoder=Vggish(SPEC.audio.encoder),  # type: ignore[union-attr]
         text_encoder_folder=text,
     )
-    return tmp_path / "ours"
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy of it to spoil."""
+    return Path(shutil.copytree(saved, tmp_path / "ours"))
 
 
 def assert_same_tensors(one: nn.Module, other: nn.Module) -> None:
@@ -401,10 +409,10 @@ class TestManifest:
         assert "format version 2, this software knows up to 1: update affectstream" in refusal(folder)
 
     @pytest.mark.parametrize(
-        "text", ["", "{", "[]", "{}", "\x00", "null", '{"format_version": "1"}', "[" * 10_000]
+        "content", ["", "{", "[]", "{}", "\x00", "null", '{"format_version": "1"}', "[" * 10_000]
     )
-    def test_what_is_no_manifest_is_refused(self, folder: Path, text: str) -> None:
-        (folder / "bundle.json").write_text(text)
+    def test_what_is_no_manifest_is_refused(self, folder: Path, content: str) -> None:
+        (folder / "bundle.json").write_text(content)
         assert str(folder / "bundle.json") in refusal(folder)
 
     @pytest.mark.parametrize(

@@ -1,0 +1,157 @@
+"""`models-pull`, `models-list`, `models-info`, as somebody at a terminal meets them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from models.bundle import resolve_bundle
+from models.cli import info_command, list_command, pull_command
+from models.parts import find_part
+
+Console = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Console:
+    """Runs a command as its console script does: status, stdout, stderr."""
+    monkeypatch.setenv("AFFECT_MODELS", str(tmp_path / "models"))
+
+    def run(command: Callable[[], None], name: str, *arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        status = 0
+        try:
+            command()
+        except SystemExit as e:
+            status = int(e.code or 0)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+def line_with(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+class TestPull:
+    def test_from_a_file(self, console: Console, fixtures: Path, tmp_path: Path) -> None:
+        file = fixtures / "face" / "face_detection_yunet_2023mar.onnx"
+        status, out, err = console(pull_command, "models-pull", "yunet", "--from", file)
+        assert (status, err) == (0, "")
+        assert out.startswith(f"yunet: {tmp_path / 'models' / 'yunet' / file.name} (sha256 8f2383e4dd3c)")
+        assert find_part("yunet") is not None
+
+    def test_a_file_that_is_not_the_part(self, console: Console, tmp_path: Path) -> None:
+        (tmp_path / "other.onnx").write_bytes(b"other")
+        status, _, err = console(pull_command, "models-pull", "yunet", "--from", tmp_path / "other.onnx")
+        assert status == 2
+        assert err.startswith("models-pull: yunet from ")
+        assert "is refused: its hash is" in err
+        assert err.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            (["yolo"], "there is no part 'yolo': choose from vosk-tiny, "),
+            (["vosk-tiny"], "vosk-tiny is shipped with the package"),
+            (["yunet", "vggish", "--from", "x"], "--from gives one part"),
+            (["yunet", "--from", "/nowhere/at/all"], "/nowhere/at/all does not exist"),
+            ([], "Missing argument"),
+        ],
+    )
+    def test_what_cannot_be(self, console: Console, arguments: list[str], expected: str) -> None:
+        status, out, err = console(pull_command, "models-pull", *arguments)
+        assert (status, out) == (2, "")
+        assert err.startswith(f"models-pull: {expected}")
+        assert err.count("\n") == 1
+
+
+class TestList:
+    def test_names_what_is_installed_and_how_to_install_the_rest(
+        self, console: Console, fixtures: Path, tmp_path: Path
+    ) -> None:
+        console(pull_command, "models-pull", "yunet", "--from", fixtures / "face")
+        status, out, _ = console(list_command, "models-list")
+        assert status == 0
+        assert "no: models-pull vggish" in line_with(out, "vggish")
+        installed = line_with(out, "yunet")
+        for fact in ("face detector", "MIT", "8f2383e4dd3c", str(tmp_path / "models" / "yunet")):
+            assert fact in installed
+        assert "vosk-tiny" in line_with(out, "vosk-tiny").split("Apache-2.0")[1]
+        assert f"Folder for parts: {tmp_path / 'models'}" in out
+
+    def test_shows_a_part_that_is_refused(self, console: Console, fixtures: Path) -> None:
+        console(pull_command, "models-pull", "yunet", "--from", fixtures / "face")
+        part = find_part("yunet")
+        assert part is not None
+        part.path.write_bytes(b"altered")
+        status, out, _ = console(list_command, "models-list")
+        assert status == 0
+        assert "refused, see below" in line_with(out, "yunet ")
+        assert "install it again with `models-pull yunet`" in out
+
+
+class TestInfo:
+    def test_says_what_the_demo_bundle_is(self, console: Console) -> None:
+        status, out, err = console(info_command, "models-info", "demo")
+        assert (status, err) == (0, "")
+        assert line_with(out, "preset").split()[1:] == ["compact,", "for", "valence", "and", "arousal"]
+        assert line_with(out, "sees").split()[1:3] == ["121", "frames,"]
+        assert "in the bundle" in line_with(out, "vosk-tiny") or "yes: " in line_with(out, "vosk-tiny")
+
+    def test_an_untrained_bundle_says_so(self, console: Console, tmp_path: Path) -> None:
+        from models.untrained import NOTE, make_untrained_bundle
+
+        make_untrained_bundle(tmp_path / "two", folds=2)
+        _, out, _ = console(info_command, "models-info", tmp_path / "two")
+        assert line_with(out, "trained").split() == ["trained", "no"]
+        assert NOTE in line_with(out, "note")
+        assert [line.split()[0] for line in out.splitlines() if "none" in line] == ["0", "1"]
+
+    def test_names_missing_parts_and_the_command(self, console: Console, tmp_path: Path) -> None:
+        from models.bundle import FeatureRecipe, PartUse, save_bundle
+        from models.network import EmotionNetwork
+        from models.spec import COMPACT
+
+        spec = COMPACT.model_copy(update={"visual": None, "language": None})
+        recipe = FeatureRecipe(audio_encoder=PartUse(name="vggish"))
+        save_bundle(
+            tmp_path / "sound",
+            name="sound",
+            folds=[EmotionNetwork(spec)],
+            recipe=recipe,
+            trained=True,
+            validation_ccc=[{"valence": 0.4567, "arousal": 0.5}],
+        )
+        status, out, _ = console(info_command, "models-info", tmp_path / "sound")
+        assert status == 0
+        assert "no: models-pull vggish" in line_with(out, "vggish")
+        assert line_with(out, "0").split()[-2:] == ["0.457", "0.500"]
+        assert line_with(out, "trained").split() == ["trained", "yes"]
+
+    def test_a_damaged_bundle_is_one_line(self, console: Console, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(resolve_bundle("demo"), tmp_path / "copy"))
+        (copy / "trunk.safetensors").write_bytes(b"damaged")
+        status, out, err = console(info_command, "models-info", copy)
+        assert (status, out) == (2, "")
+        assert err.startswith(f"models-info: {copy / 'trunk.safetensors'} is damaged or altered")
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "example"),
+    [
+        (pull_command, "models-pull", "models-pull yunet"),
+        (list_command, "models-list", "Example: models-list"),
+        (info_command, "models-info", "models-info demo"),
+    ],
+)
+def test_help_has_an_example(console: Console, command: Callable[[], None], name: str, example: str) -> None:
+    status, out, _ = console(command, name, "--help")
+    assert status == 0
+    assert example in out
