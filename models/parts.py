@@ -5,8 +5,9 @@ with a `part.json` that records what was installed. Its hash is pinned where it 
 recorded at the first pull; either way a part whose content differs is refused from then on, by name. `pull`
 is the only thing in the project that reaches the network, and only when asked.
 
-A file part's hash is that file's SHA-256; a folder part's is over its sorted (relative path, file's
-SHA-256) pairs.
+A file part's hash is that file's SHA-256; a folder part's is over its sorted (relative path, file's SHA-256)
+pairs. VGGish is published as a `.pth`, which could carry code: it is read once, at the pull, with
+`weights_only=True`, and kept as safetensors; its hash is of what is kept.
 """
 
 from __future__ import annotations
