@@ -19,8 +19,8 @@ from models.errors import UserError
 class CheckpointReport:
     """What became of a checkpoint's tensors, by name.
 
-    `taken` are now in the network (its own names); `left` stayed in the checkpoint (the checkpoint's names), each
-    with the reason; `missing` are the network's tensors that the checkpoint did not fill.
+    `taken` are now in the network (its own names); `left` stayed in the checkpoint (the checkpoint's names),
+    each with the reason; `missing` are the network's tensors that the checkpoint did not fill.
     """
 
     taken: tuple[str, ...]
@@ -31,9 +31,9 @@ class CheckpointReport:
 def read_checkpoint(source: str | Path | Mapping[str, object]) -> tuple[str, dict[str, object]]:
     """A checkpoint's name for messages, and its tensors by name.
 
-    `source` is a state dict, a `.safetensors` file or a `torch.save` file (read with `weights_only=True`, so that
-    nothing in it executes); a state dict wrapped as `state_dict`, `model_state_dict` or `model` is unwrapped.
-    Raises UserError for a file that is absent or cannot be read as what its name says.
+    `source` is a state dict, a `.safetensors` file or a `torch.save` file (read with `weights_only=True`, so
+    that nothing in it executes); a state dict wrapped as `state_dict`, `model_state_dict` or `model` is
+    unwrapped. Raises UserError for a file that is absent or cannot be read as what its name says.
     """
     if isinstance(source, Mapping):
         return "the state dict", _unwrap(dict(source))
@@ -71,8 +71,9 @@ def load_tensors(
 ) -> CheckpointReport:
     """Copy `tensors` (names under `prefix`) into `module`; nothing is changed unless everything is sound.
 
-    `optional` maps the beginning of layers' names to the reason for which a layer is left out whole when any of its
-    shapes differ. Raises UserError where any other shape differs, a value is not finite, or nothing fits at all.
+    `optional` maps the beginning of layers' names to the reason for which a layer is left out whole when any
+    of its shapes differ. Raises UserError where any other shape differs, a value is not finite, or nothing
+    fits at all.
     """
     own = module.state_dict()
     taken: dict[str, Tensor] = {}

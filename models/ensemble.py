@@ -1,9 +1,9 @@
 """All folds as one module, for serving: the shared trunk once, everything that differs stacked and batched.
 
-Folds whose trunk tensors are identical (weights and batch-norm buffers, by content hash) share one trunk, stored
-once and run once. Networks of one shape are stacked, so that each layer of all of them is one batched operation.
-Folds may differ: in their trunks, in their shapes, in the modalities they have, and in being one network for all
-targets or one network per target.
+Folds whose trunk tensors are identical (weights and batch-norm buffers, by content hash) share one trunk,
+stored once and run once. Networks of one shape are stacked, so that each layer of all of them is one batched
+operation. Folds may differ: in their trunks, in their shapes, in the modalities they have, and in being one
+network for all targets or one network per target.
 
 Sizes in this module: F folds, S networks in all (F of them, or 2 F where each fold is a pair of single-target
 networks), B sequences, T frames, M modalities, K targets.
@@ -51,8 +51,8 @@ class EnsembleState:
 class Ensemble(nn.Module):
     """All folds as one: eval mode only, no gradients, deterministic.
 
-    Raises UserError where folds do not belong together: targets that differ or overlap, sound or word embeddings of
-    different widths, crops of different sizes.
+    Raises UserError where folds do not belong together: targets that differ or overlap, sound or word
+    embeddings of different widths, crops of different sizes.
     """
 
     def __init__(self, members: Sequence[Fold]) -> None:
@@ -117,6 +117,14 @@ class Ensemble(nn.Module):
         """S: the leading dimension of visual embeddings and of encodings; F where each fold is one network."""
         return self._networks
 
+    def embedding(self, modality: Modality) -> int:
+        """Width of one modality's embeddings: the widest visual one where backbones differ.
+
+        Raises ValueError where no fold has such a branch.
+        """
+        self._spec.branch(modality)
+        return max(s.branch(modality).in_width for s in self._each() if modality in s.modalities)
+
     def train(self, mode: bool = True) -> Ensemble:
         """Stay in eval mode: an ensemble only serves. Raises ValueError when asked to train."""
         if mode:
@@ -147,7 +155,9 @@ class Ensemble(nn.Module):
     @torch.no_grad()
     def embed_visual(self, crops: Tensor) -> Tensor:
         """Crops (N, 3, S, S) in normalised pixels to visual embeddings (S, N, E) of unit length."""
-        chunks = crops.split(_CROPS_AT_ONCE)
+        if len(crops) <= _CROPS_AT_ONCE:
+            return self.tail_embed(self.trunk_features(crops))
+        chunks = [crops[i : i + _CROPS_AT_ONCE] for i in range(0, len(crops), _CROPS_AT_ONCE)]
         return torch.cat([self.tail_embed(self.trunk_features(chunk)) for chunk in chunks], dim=1)
 
     def initial_state(self, modality: Modality, batch: int) -> BranchState:
@@ -171,17 +181,18 @@ class Ensemble(nn.Module):
         state: BranchState | None = None,
         available: Tensor | None = None,
     ) -> tuple[BranchState, Tensor]:
-        """A chunk of one modality, from `state` (None: the beginning), to (next state, encodings (S, B, T, C)).
+        """A chunk of one modality, from `state` (None: the beginning), to (next state, encodings (S, B, T,
+        C)).
 
-        `embeddings` are (S, B, T, E), or (1, B, T, E) where all networks share them; each network's normalisation
-        is applied here. Where `available` (B, T) is False the normalised embedding is zero. Encodings are padded
-        with zeros to the widest network's.
+        `embeddings` are (S, B, T, E), or (1, B, T, E) where all networks share them; each network's
+        normalisation is applied here. Where `available` (B, T) is False the normalised embedding is zero.
+        Encodings are padded with zeros to the widest network's.
         """
-        width = self._spec.branch(modality).embedding
-        if embeddings.dim() != 4 or embeddings.shape[0] not in (1, self._networks):
+        width = self.embedding(modality)
+        shape = embeddings.shape
+        if len(shape) != 4 or shape[0] not in (1, self._networks) or shape[3] != width:
             raise ValueError(
-                f"expected {modality} embeddings ({self._networks} or 1, B, T, {width}), "
-                f"got {tuple(embeddings.shape)}"
+                f"expected {modality} embeddings ({self._networks} or 1, B, T, {width}), got {tuple(shape)}"
             )
         states: list[TemporalState | None] = []
         parts: list[Tensor | None] = []
@@ -232,7 +243,8 @@ class Ensemble(nn.Module):
         state: EnsembleState | None = None,
         available: Tensor | None = None,
     ) -> tuple[EnsembleState, Tensor]:
-        """A chunk: embeddings (S or 1, B, T, E) and `available` (B, T, M) to (next state, estimates (F, B, T, K)).
+        """A chunk: embeddings (S or 1, B, T, E) and `available` (B, T, M) to (next state, estimates (F, B, T,
+        K)).
 
         A modality without an entry is missing throughout.
         """

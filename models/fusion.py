@@ -1,11 +1,12 @@
 """Co-attention: at every time step, attention across the modalities (report section 2, Eq. 1).
 
 Each modality's encoding is projected to a query, a key and a value of width d_k. The attention feature is
-(softmax(Q K^T / sqrt(d_k)) + 1) V, that is softmax(...) V + V, layer-normalised over the whole (M, d_k) map and
-flattened; the leading modality's encoding goes in front of it. Nothing here looks across time.
+(softmax(Q K^T / sqrt(d_k)) + 1) V, that is softmax(...) V + V, layer-normalised over the whole (M, d_k) map
+and flattened; the leading modality's encoding goes in front of it. Nothing here looks across time.
 
-A modality that is missing at run time has no key (the softmax passes it by) and a zero value. With all of them
-missing the attention feature is the layer norm of a zero map: finite, and the same whatever the inputs hold.
+A modality that is missing at run time has no key (the softmax passes it by) and a zero value. With all of
+them missing the attention feature is the layer norm of a zero map: finite, and the same whatever the inputs
+hold.
 """
 
 from __future__ import annotations
@@ -53,11 +54,13 @@ class CoAttention(nn.Module):
     def forward(self, encodings: Mapping[Modality, Tensor], available: Tensor | None = None) -> Tensor:
         """Encodings (..., E_m) and `available` (..., M) bool to the feature (..., width)."""
         query, key, value = (
-            torch.stack([layers[m.value](encodings[m]) for m in self.modalities], dim=-2)
-            for layers in (self.query, self.key, self.value)
+            self._project(layers, encodings) for layers in (self.query, self.key, self.value)
         )
         attention = self.norm(attend(query, key, value, available))
         return torch.cat([encodings[self.leading], attention.flatten(-2)], dim=-1)
+
+    def _project(self, layers: nn.ModuleDict, encodings: Mapping[Modality, Tensor]) -> Tensor:
+        return torch.stack([layers[m.value](encodings[m]) for m in self.modalities], dim=-2)
 
 
 class StackedFusion(nn.Module):
@@ -66,12 +69,12 @@ class StackedFusion(nn.Module):
     def __init__(self, fusions: Sequence[CoAttention], heads: Sequence[nn.Linear]) -> None:
         super().__init__()
         first = fusions[0]
-        self.modalities, self.leading, self.d_k = first.modalities, first.leading, first.d_k
+        self.modalities, self.leading = first.modalities, first.leading
         self.eps = first.norm.eps
         for m in self.modalities:
-            layers = [[f.query[m.value], f.key[m.value], f.value[m.value]] for f in fusions]
-            weight = torch.stack([torch.cat([q.weight.detach() for q in three]).t() for three in layers])
-            bias = torch.stack([torch.cat([q.bias.detach() for q in three]) for three in layers])
+            layers = [[part[m.value] for part in (f.query, f.key, f.value)] for f in fusions]
+            weight = torch.stack([torch.cat([_weight(q) for q in three]).t() for three in layers])
+            bias = torch.stack([torch.cat([_bias(q) for q in three]) for three in layers])
             self.register_buffer(f"{m.value}_weight", weight.contiguous())
             self.register_buffer(f"{m.value}_bias", bias.unsqueeze(1).contiguous())
         self.register_buffer(
@@ -90,9 +93,19 @@ class StackedFusion(nn.Module):
             ],
             dim=2,
         )
-        query, key, value = projected.split(self.d_k, dim=-1)
+        query, key, value = projected.chunk(3, dim=-1)
         attention = attend(query, key, value, available)
         attention = functional.layer_norm(attention, attention.shape[2:], eps=self.eps)
         attention = attention * self.get_buffer("norm_weight") + self.get_buffer("norm_bias")
         feature = torch.cat([encodings[self.leading], attention.flatten(2)], dim=2)
         return torch.baddbmm(self.get_buffer("head_bias"), feature, self.get_buffer("head_weight"))
+
+
+def _weight(linear: nn.Module) -> Tensor:
+    assert isinstance(linear, nn.Linear)
+    return linear.weight.detach()
+
+
+def _bias(linear: nn.Module) -> Tensor:
+    assert isinstance(linear, nn.Linear)
+    return linear.bias.detach()

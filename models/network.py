@@ -1,8 +1,9 @@
 """The network of one fold: a backbone, a TCN per modality, co-attention, one linear head (report section 2).
 
-Sound and words enter as embeddings: VGGish and the text encoder are never fine-tuned and serve all folds. Each
-embedding is normalised by one scalar mean and standard deviation per modality, taken over the fold's training part
-(report section 3.4); they are facts of the fold, kept in its bundle's manifest and not among the weights.
+Sound and words enter as embeddings: VGGish and the text encoder are never fine-tuned and serve all folds.
+Each embedding is normalised by one scalar mean and standard deviation per modality, taken over the fold's
+training part (report section 3.4); they are facts of the fold, kept in its bundle's manifest and not among
+the weights.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ class NetworkState:
 class EmotionNetwork(nn.Module):
     """One fold's network: embeddings of each modality to estimates of `spec.targets`, K of them.
 
-    Weights start deterministically under `torch.manual_seed`. M is the number of `spec.modalities`, in that order
-    in every `available` mask. A missing modality's normalised embedding is zero, it has no key and a zero value in
-    the attention; a frame without a face is not a missing modality but the zero crop.
+    Weights start deterministically under `torch.manual_seed`. M is the number of `spec.modalities`, in that
+    order in every `available` mask. A missing modality's normalised embedding is zero, it has no key and a
+    zero value in the attention; a frame without a face is not a missing modality but the zero crop.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -52,7 +53,8 @@ class EmotionNetwork(nn.Module):
     def set_normalisation(self, modality: Modality, mean: float, std: float) -> None:
         """Set the scalar mean and standard deviation of one modality's embeddings.
 
-        Raises ValueError for a modality that the network has not, or for a `std` that is not positive and finite.
+        Raises ValueError for a modality that the network has not, or for a `std` that is not positive and
+        finite.
         """
         self.spec.branch(modality)
         values = torch.tensor([mean, std])
@@ -103,7 +105,8 @@ class EmotionNetwork(nn.Module):
         state: NetworkState | None = None,
         available: Tensor | None = None,
     ) -> tuple[NetworkState, Tensor]:
-        """A chunk: embeddings (B, T, E_m) and `available` (B, T, M) bool to (next state, estimates (B, T, K)).
+        """A chunk: embeddings (B, T, E_m) and `available` (B, T, M) bool to (next state, estimates (B, T,
+        K)).
 
         A modality without an entry is missing throughout. `state` None is the beginning.
         """
@@ -139,7 +142,7 @@ class EmotionNetwork(nn.Module):
         given = {Modality.AUDIO: audio, Modality.LANGUAGE: language}
         if crops is not None:
             given[Modality.VISUAL] = self.embed_visual(crops)
-        return self({m: x for m, x in given.items() if x is not None}, available)
+        return self.run({m: x for m, x in given.items() if x is not None}, None, available)[1]
 
 
 def complete(
@@ -147,8 +150,8 @@ def complete(
 ) -> tuple[dict[Modality, Tensor], Tensor | None]:
     """Fill modalities that were not given with zeros and mark them missing.
 
-    Embeddings are (..., E_m), `available` (..., M). Raises ValueError where none is given, or one that the network
-    has no branch for.
+    Embeddings are (..., E_m), `available` (..., M). Raises ValueError where none is given, or one that the
+    network has no branch for.
     """
     unknown = [m.value for m in embeddings if m not in spec.modalities]
     if unknown:

@@ -1,10 +1,11 @@
 """The temporal branch: a causal temporal convolutional network, over a window or one frame at a time.
 
-Source: Bai, Kolter and Koltun 2018, in the report's shape (section 2). A level is two weight-normalised dilated
-causal convolutions, each followed by LeakyReLU and dropout, plus a residual path, then LeakyReLU.
+Source: Bai, Kolter and Koltun 2018, in the report's shape (section 2). A level is two weight-normalised
+dilated causal convolutions, each followed by LeakyReLU and dropout, plus a residual path, then LeakyReLU.
 
-What a causal convolution needs of the past is its last (kernel - 1) * dilation inputs. That is the whole state: a
-window is a run from the zero state (zero padding on the left of every convolution), a frame is a run of length one.
+What a causal convolution needs of the past is its last (kernel - 1) * dilation inputs. That is the whole
+state: a window is a run from the zero state (zero padding on the left of every convolution), a frame is a run
+of length one.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from models.spec import TemporalSpec
 class TemporalState:
     """What a branch remembers: for each causal convolution its last inputs, oldest first.
 
-    `history[i]` is (B, P, C), or (S, B, P, C) in a stack of S networks; P = (kernel - 1) * dilation. No tensor is
-    ever written to in place, so keeping a state is keeping a snapshot.
+    `history[i]` is (B, P, C), or (S, B, P, C) in a stack of S networks; P = (kernel - 1) * dilation. No
+    tensor is ever written to in place, so keeping a state is keeping a snapshot.
     """
 
     history: tuple[Tensor, ...]
@@ -96,7 +97,8 @@ class TemporalBranch(nn.Module):
 
     def convolutions(self) -> list[CausalConv]:
         """The causal convolutions in the order in which the state keeps their pasts."""
-        return [conv for level in self.levels for conv in (level.first, level.second)]
+        levels = [level for level in self.levels if isinstance(level, TemporalLevel)]
+        return [conv for level in levels for conv in (level.first, level.second)]
 
     def initial_state(self, batch: int) -> TemporalState:
         """The state before the first frame: zeros, for `batch` sequences."""
@@ -127,7 +129,8 @@ class TemporalBranch(nn.Module):
 
 
 class StackedTemporal(nn.Module):
-    """The TCNs of S networks of one specification, run as one for serving: weight norm folded away, no dropout.
+    """The TCNs of S networks of one specification, run as one for serving: weight norm folded away, no
+    dropout.
 
     A convolution gathers its dilated taps and is one batched matrix product, for a frame as for a window.
     """

@@ -1,7 +1,7 @@
 """VGGish's network: a log-mel patch of 0.96 s to a 128-d embedding (Hershey et al. 2017).
 
-Parameters carry the names of the published PyTorch weights (`features.N.*`, `embeddings.N.*`), which load as they
-are. Never fine-tuned; one encoder serves all folds.
+Parameters carry the names of the published PyTorch weights (`features.N.*`, `embeddings.N.*`), which load as
+they are. Never fine-tuned; one encoder serves all folds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _GROUPS = (1, 1, 2, 2)
 class Vggish(nn.Module):
     """Log-mel patches (N, 96, 64) to embeddings (N, 128).
 
-    `final_relu` adds the rectifier that some published versions end in; the embedding without it is the default.
+    `final_relu` adds the rectifier that some published versions end in; the embedding without it is the
+    default.
     """
 
     def __init__(self, spec: VggishSpec, *, final_relu: bool = False) -> None:

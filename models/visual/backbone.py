@@ -1,8 +1,8 @@
 """IR-50 on a 40 x 40 face crop, and its slim siblings.
 
-The residual network of the face-recognition world (report section 2; Deng et al. 2019 for the unit) with stage 1 at
-stride 1, so that the last map of a 40 x 40 crop is 5 x 5. Parameters carry the names of published checkpoints:
-`input_layer.*`, `body.N.*` with N over all units of all stages, `output_layer.*`.
+The residual network of the face-recognition world (report section 2; Deng et al. 2019 for the unit) with
+stage 1 at stride 1, so that the last map of a 40 x 40 crop is 5 x 5. Parameters carry the names of published
+checkpoints: `input_layer.*`, `body.N.*` with N over all units of all stages, `output_layer.*`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -49,8 +48,8 @@ class Unit(nn.Module):
 class Backbone(nn.Module):
     """A face crop (N, 3, S, S) in normalised pixels to an embedding (N, E) of unit length.
 
-    `forward` is `tail(trunk(x))`: the trunk is what no fold fine-tunes (input layer, stages 1 and 2, stage 3 without
-    its last `released_units`), the tail is the rest.
+    `forward` is `tail(trunk(x))`: the trunk is what no fold fine-tunes (input layer, stages 1 and 2, stage 3
+    without its last `released_units`), the tail is the rest.
     """
 
     def __init__(self, spec: BackboneSpec) -> None:
@@ -83,12 +82,21 @@ class Backbone(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    def trunk_units(self) -> list[Unit]:
+        """The trunk's units, in order; the input layer comes before them."""
+        return self._units()[: self._released]
+
+    def tail_units(self) -> list[Unit]:
+        """The units that training may release, in order; the output layer comes after them."""
+        return self._units()[self._released :]
+
     def groups(self) -> dict[str, nn.ModuleList]:
         """The parameter groups in the network's order: `trunk`, `layer3_tail`, `layer4`, `output`."""
+        units = self._units()
         return {
-            "trunk": nn.ModuleList([self.input_layer, *self.body[: self._released]]),
-            "layer3_tail": nn.ModuleList(self.body[self._released : self._stage4]),
-            "layer4": nn.ModuleList(self.body[self._stage4 :]),
+            "trunk": nn.ModuleList([self.input_layer, *units[: self._released]]),
+            "layer3_tail": nn.ModuleList(units[self._released : self._stage4]),
+            "layer4": nn.ModuleList(units[self._stage4 :]),
             "output": nn.ModuleList([self.output_layer]),
         }
 
@@ -105,13 +113,13 @@ class Backbone(nn.Module):
     def trunk(self, x: Tensor) -> Tensor:
         """Crops (N, 3, S, S) to the trunk's feature map: (N, 256, 10, 10) for IR-50 at 40 x 40."""
         x = self.input_layer(x)
-        for unit in self.body[: self._released]:
+        for unit in self.trunk_units():
             x = unit(x)
         return x
 
     def tail(self, x: Tensor) -> Tensor:
         """The trunk's feature map to embeddings (N, E) of unit length."""
-        for unit in self.body[self._released :]:
+        for unit in self.tail_units():
             x = unit(x)
         return functional.normalize(self.output_layer(x), dim=1)
 
@@ -122,15 +130,20 @@ class Backbone(nn.Module):
             raise ValueError(f"expected crops (N, 3, {size}, {size}), got {tuple(x.shape)}")
         return self.tail(self.trunk(x))
 
+    def _units(self) -> list[Unit]:
+        return [unit for unit in self.body if isinstance(unit, Unit)]
+
 
 def load_face_checkpoint(backbone: Backbone, source: str | Path | Mapping[str, object]) -> CheckpointReport:
-    """Take a face-recognition (or FER+) checkpoint's weights into `backbone`, and say what became of each tensor.
+    """Take a face-recognition (or FER+) checkpoint's weights into `backbone`, and say what became of each
+    tensor.
 
-    `source` is a `.pth` or `.safetensors` file or a state dict; names may stand under any prefix (`backbone.`,
-    `module.`). The linear layer of an output layer trained on another map (7 x 7 at 112 x 112) is left out whole;
-    a classification head (`logits.*`) is left out; everything else is taken. Counters of seen batches are taken
-    where there are any and not missed where there are none. Raises UserError for a file that cannot be read, that
-    is no such checkpoint, whose body has other shapes, or that holds NaN or infinite weights.
+    `source` is a `.pth` or `.safetensors` file or a state dict; names may stand under any prefix
+    (`backbone.`, `module.`). The linear layer of an output layer trained on another map (7 x 7 at 112 x 112)
+    is left out whole; a classification head (`logits.*`) is left out; everything else is taken. Counters of
+    seen batches are taken where there are any and not missed where there are none. Raises UserError for a
+    file that cannot be read, that is no such checkpoint, whose body has other shapes, or that holds NaN or
+    infinite weights.
     """
     what, tensors = read_checkpoint(source)
     marks = [name for name in tensors if name.endswith("input_layer.0.weight")]

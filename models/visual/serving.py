@@ -1,13 +1,14 @@
-"""The backbone as it serves: one shared trunk, and the tails of S folds stacked into one.
+"""The backbone as it serves: one shared trunk, and the tails of S networks stacked into one.
 
-The same computation as `Backbone` in eval mode, arranged for speed: batch norms become part of the convolutions
-and of the linear layer beside them (in float64, then rounded once), and S networks' layers run as one batched
-operation each.
+The same computation as `Backbone` in eval mode, arranged for speed: batch norms become part of the
+convolution or linear layer beside them (in float64, rounded once), maps are kept channels-last with the
+networks in front, (S, N, H, W, C), and each layer of all networks is one call here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -15,79 +16,168 @@ from torch.nn import functional
 
 from models.visual.backbone import Backbone, Unit
 
+_ROWS_FOR_PRODUCT: Final = 32
+
+
+class StackedConv(nn.Module):
+    """The same convolution of S networks: maps (S, N, H, W, in) to (S, N, H / stride, W / stride, out).
+
+    Where few pixels come out (one frame's last maps) this is memory-bound and runs as one batched matrix
+    product; elsewhere each network's convolution is a call of its own. Grouped convolution, the obvious third
+    way, took up to three times as long as either on CPU. All read the same stored weights, (S, out, k, k,
+    in).
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor] | None, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.kernel = weights[0].shape[-1]
+        self.register_buffer("weight", torch.stack([w.permute(0, 2, 3, 1) for w in weights]).contiguous())
+        self.register_buffer("bias", None if biases is None else torch.stack(list(biases)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(S, N, H, W, in) to (S, N, H / stride, W / stride, out)."""
+        networks, batch, height, width, _ = x.shape
+        rows = -(-height // self.stride), -(-width // self.stride)
+        if batch * rows[0] * rows[1] <= _ROWS_FOR_PRODUCT:
+            patches = self._patches(x).reshape(networks, batch * rows[0] * rows[1], -1)
+            weight = self.weight.flatten(2).transpose(1, 2)
+            if self.bias is None:
+                y = torch.bmm(patches, weight)
+            else:
+                y = torch.baddbmm(self.bias.unsqueeze(1), patches, weight)
+            return y.view(networks, batch, *rows, -1)
+        maps = [
+            functional.conv2d(
+                x[i].permute(0, 3, 1, 2),
+                self.weight[i].permute(0, 3, 1, 2),
+                None if self.bias is None else self.bias[i],
+                self.stride,
+                self.kernel // 2,
+            ).permute(0, 2, 3, 1)
+            for i in range(networks)
+        ]
+        return maps[0].unsqueeze(0) if networks == 1 else torch.stack(maps)
+
+    def _patches(self, x: Tensor) -> Tensor:
+        height, width, pad = x.shape[2], x.shape[3], self.kernel // 2
+        if pad == 0:
+            return x[:, :, :: self.stride, :: self.stride]
+        x = functional.pad(x, (0, 0, pad, pad, pad, pad))
+        taps = range(self.kernel)
+        return torch.stack(
+            [x[:, :, i : i + height : self.stride, j : j + width : self.stride] for i in taps for j in taps],
+            dim=4,
+        )
+
 
 class StackedUnit(nn.Module):
-    """The same unit of S networks: maps (N, S * in, H, W) to (N, S * width, H / stride, W / stride)."""
+    """The same unit of S networks: maps (S, N, H, W, in) to (S, N, H / stride, W / stride, width)."""
+
+    scale: Tensor
+    shift: Tensor
+    slope: Tensor
 
     def __init__(self, units: Sequence[Unit]) -> None:
         super().__init__()
-        self.networks = len(units)
+        parts = [_parts(unit) for unit in units]
         self.stride = units[0].stride
-        first = [_affine(u.res_layer[0]) for u in units]
-        self.register_buffer("in_scale", torch.cat([s for s, _ in first]).float().view(1, -1, 1, 1))
-        self.register_buffer("in_shift", torch.cat([b for _, b in first]).float().view(1, -1, 1, 1))
-        self.register_buffer("weight1", torch.cat([u.res_layer[1].weight.detach() for u in units]))
-        self.register_buffer("slope", torch.cat([u.res_layer[2].weight.detach() for u in units]))
-        second = [_fold(u.res_layer[3], u.res_layer[4]) for u in units]
-        self.register_buffer("weight2", torch.cat([w for w, _ in second]))
-        self.register_buffer("bias2", torch.cat([b for _, b in second]))
-        self.projects = isinstance(units[0].shortcut_layer, nn.Sequential)
-        if self.projects:
-            shortcut = [_fold(u.shortcut_layer[0], u.shortcut_layer[1]) for u in units]
-            self.register_buffer("shortcut_weight", torch.cat([w for w, _ in shortcut]))
-            self.register_buffer("shortcut_bias", torch.cat([b for _, b in shortcut]))
+        norms = [_affine(norm) for norm, *_ in parts]
+        # Padding comes after this norm, so it cannot be folded into the convolution that follows.
+        self.register_buffer("scale", _per_channel([scale.float() for scale, _ in norms]))
+        self.register_buffer("shift", _per_channel([shift.float() for _, shift in norms]))
+        self.first = StackedConv([conv.weight.detach() for _, conv, *_ in parts], None, stride=1)
+        self.register_buffer("slope", _per_channel([prelu.weight.detach() for _, _, prelu, _, _ in parts]))
+        folded = [_fold(conv, norm) for _, _, _, conv, norm in parts]
+        self.second = StackedConv([w for w, _ in folded], [b for _, b in folded], self.stride)
+        self.shortcut: StackedConv | None = None
+        shortcuts = [_shortcut(unit) for unit in units]
+        projections = [_fold(conv, norm) for conv, norm in (s for s in shortcuts if s is not None)]
+        if projections:
+            self.shortcut = StackedConv([w for w, _ in projections], [b for _, b in projections], self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, S * in, H, W) to (N, S * width, H / stride, W / stride)."""
-        y = torch.addcmul(self.in_shift, x, self.in_scale)
-        y = functional.conv2d(y, self.weight1, padding=1, groups=self.networks)
-        y = functional.prelu(y, self.slope)
-        y = functional.conv2d(y, self.weight2, self.bias2, self.stride, padding=1, groups=self.networks)
-        if self.projects:
-            x = functional.conv2d(
-                x, self.shortcut_weight, self.shortcut_bias, self.stride, groups=self.networks
-            )
-        elif self.stride > 1:
-            x = x[:, :, :: self.stride, :: self.stride]
-        return y + x
+        """(S, N, H, W, in) to (S, N, H / stride, W / stride, width)."""
+        inner = _prelu(self.first(torch.addcmul(self.shift, x, self.scale)), self.slope)
+        y: Tensor = self.second(inner)
+        if self.shortcut is None:
+            y += x[:, :, :: self.stride, :: self.stride]
+        else:
+            y += self.shortcut(x)
+        return y
 
 
 class ServedTrunk(nn.Module):
-    """The trunk of one backbone: crops (N, 3, S, S) to its feature map."""
+    """The trunk of one backbone: crops (N, 3, S, S) to its feature map (N, C, H, W)."""
+
+    slope: Tensor
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        conv, norm, act = backbone.input_layer
+        conv, norm, prelu = backbone.input_layer
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(prelu, nn.PReLU)
         weight, bias = _fold(conv, norm)
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
-        self.register_buffer("slope", act.weight.detach().clone())
-        self.units = nn.Sequential(*(StackedUnit([u]) for u in backbone.groups()["trunk"][1:]))
+        self.first = StackedConv([weight], [bias], stride=1)
+        self.register_buffer("slope", _per_channel([prelu.weight.detach()]))
+        self.units = nn.Sequential(*(StackedUnit([unit]) for unit in backbone.trunk_units()))
 
     def forward(self, crops: Tensor) -> Tensor:
         """Crops (N, 3, S, S) to the feature map (N, C, H, W)."""
-        x = functional.prelu(functional.conv2d(crops, self.weight, self.bias, padding=1), self.slope)
-        y: Tensor = self.units(x)
-        return y
+        x = crops.permute(0, 2, 3, 1).contiguous().unsqueeze(0)
+        y: Tensor = self.units(_prelu(self.first(x), self.slope))
+        return y[0].permute(0, 3, 1, 2)
 
 
 class StackedTail(nn.Module):
     """The tails of S backbones of one specification: their trunks' maps to embeddings (S, N, E)."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, backbones: Sequence[Backbone]) -> None:
         super().__init__()
-        self.networks = len(backbones)
-        tails = [[*b.groups()["layer3_tail"], *b.groups()["layer4"]] for b in backbones]
-        self.units = nn.Sequential(*(StackedUnit(units) for units in zip(*tails, strict=True)))
+        units = zip(*(b.tail_units() for b in backbones), strict=True)
+        self.units = nn.Sequential(*(StackedUnit(stack) for stack in units))
         outputs = [_fold_output(b) for b in backbones]
         self.register_buffer("weight", torch.stack([w for w, _ in outputs]))
         self.register_buffer("bias", torch.stack([b for _, b in outputs]).unsqueeze(1))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Each network's feature map (N, C, H, W), S of them (shared ones repeated), to embeddings (S, N, E)."""
-        x: Tensor = self.units(torch.cat(list(maps), dim=1))
-        flat = x.reshape(x.shape[0], self.networks, -1).transpose(0, 1)
-        return functional.normalize(torch.baddbmm(self.bias, flat, self.weight), dim=2)
+        """Each network's feature map (N, C, H, W), a shared one once for each, to embeddings (S, N, E)."""
+        x: Tensor = self.units(torch.stack([m.permute(0, 2, 3, 1) for m in maps]))
+        return functional.normalize(torch.baddbmm(self.bias, x.flatten(2), self.weight), dim=2)
+
+
+def _parts(unit: Unit) -> tuple[nn.BatchNorm2d, nn.Conv2d, nn.PReLU, nn.Conv2d, nn.BatchNorm2d]:
+    norm, first, prelu, second, last = unit.res_layer
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert isinstance(first, nn.Conv2d)
+    assert isinstance(prelu, nn.PReLU)
+    assert isinstance(second, nn.Conv2d)
+    assert isinstance(last, nn.BatchNorm2d)
+    return norm, first, prelu, second, last
+
+
+def _shortcut(unit: Unit) -> tuple[nn.Conv2d, nn.Module] | None:
+    if not isinstance(unit.shortcut_layer, nn.Sequential):
+        return None
+    conv, norm = unit.shortcut_layer
+    assert isinstance(conv, nn.Conv2d)
+    return conv, norm
+
+
+def _prelu(x: Tensor, slope: Tensor) -> Tensor:
+    # Three vectorised passes: torch.where over a mask is several times slower on CPU.
+    return torch.addcmul(x.clamp_min(0), slope, x.clamp_max(0))
+
+
+def _per_channel(values: Sequence[Tensor]) -> Tensor:
+    """One vector (C,) per network as (S, 1, 1, 1, C)."""
+    return torch.stack(list(values)).view(len(values), 1, 1, 1, -1)
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
@@ -99,19 +189,20 @@ def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     return scale, norm.bias.detach().double() - norm.running_mean.double() * scale
 
 
-def _fold(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
+def _fold(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
     """A convolution without bias and the batch norm after it, as one weight and one bias."""
-    assert isinstance(conv, nn.Conv2d)
     scale, shift = _affine(norm)
     return (conv.weight.detach().double() * scale.view(-1, 1, 1, 1)).float(), shift.float()
 
 
 def _fold_output(backbone: Backbone) -> tuple[Tensor, Tensor]:
-    """An output layer (BN2d, flatten, linear, BN1d) as one weight (C * H * W, E) and one bias (E,)."""
+    """An output layer (BN2d, flatten, linear, BN1d) as one weight (H * W * C, E) and one bias (E,)."""
     norm2d, _, _, linear, norm1d = backbone.output_layer
     assert isinstance(linear, nn.Linear)
-    in_scale, in_shift = (t.repeat_interleave(backbone.spec.map_size**2) for t in _affine(norm2d))
+    pixels = backbone.spec.map_size**2
+    in_scale, in_shift = _affine(norm2d)
     out_scale, out_shift = _affine(norm1d)
-    weight = linear.weight.detach().double()
-    bias = (linear.bias.detach().double() + weight @ in_shift) * out_scale + out_shift
-    return (weight * in_scale * out_scale.unsqueeze(1)).t().float().contiguous(), bias.float()
+    weight = linear.weight.detach().double().view(linear.out_features, -1, pixels)
+    bias = linear.bias.detach().double() + (weight * in_shift.unsqueeze(1)).sum(dim=(1, 2))
+    weight = weight * in_scale.unsqueeze(1) * out_scale.view(-1, 1, 1)
+    return weight.permute(2, 1, 0).flatten(0, 1).float().contiguous(), (bias * out_scale + out_shift).float()
