@@ -81,7 +81,7 @@ class TemporalSpec(Spec):
     @property
     def receptive_field(self) -> int:
         """Frames that one output can see, itself included: 121 for four levels of kernel 5."""
-        return 1 + 2 * (self.kernel - 1) * (2 ** len(self.widths) - 1)
+        return 1 + 2 * (self.kernel - 1) * ((1 << len(self.widths)) - 1)
 
 
 class BackboneSpec(Spec):

@@ -9,7 +9,7 @@ from models.bundle import Bundle, load_bundle
 from models.language.embedder import TextEmbedder
 from models.language.recogniser import RecogniserChoice, RecogniserFactory, find_recogniser, open_recogniser
 from models.parts import PARTS, InstalledPart, find_part
-from models.spec import PRESETS, TARGETS, NetworkSpec, WindowSpec
+from models.spec import WindowSpec
 from models.visual.detectors import FaceDetector, make_detector
 from models.visual.face import FaceTracker
 from stream.choices import Choices, Pace
@@ -35,7 +35,7 @@ class Parts:
 
 
 def load(choices: Choices) -> Parts:
-    """Opens and loads everything the choices name; blocking. Raises UserError, in one line, for the first that fails."""
+    """Opens and loads everything the choices name; blocking. Raises UserError for the first that fails."""
     source = open_source(
         choices.source, microphone=choices.microphone, size=choices.size, frame_rate=choices.frame_rate
     )
@@ -77,17 +77,11 @@ def bundle_status(bundle: Bundle) -> BundleStatus:
     manifest = bundle.manifest
     return BundleStatus(
         name=manifest.name,
-        preset=preset_of(bundle.ensemble.spec),
+        preset=manifest.preset,
         folds=bundle.ensemble.folds,
         trained=manifest.trained,
         note=manifest.note,
     )
-
-
-def preset_of(spec: NetworkSpec) -> str:
-    """The name of the preset that has these branches, or `custom`."""
-    whole = spec.model_copy(update={"targets": TARGETS})
-    return next((name for name, preset in PRESETS.items() if preset == whole), "custom")
 
 
 def input_status(parts: Parts) -> dict[str, InputStatus]:

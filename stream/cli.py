@@ -16,10 +16,17 @@ Estimate how a person seems to feel, 30 times a second, and publish it over MQTT
 
 Examples:
 
-  stream-run --demo                                        the main job on what the package ships
-  stream-run talk.mp4 --broker mqtt://127.0.0.1:1883       a recording, at the pace it plays
-  stream-run talk.mp4 --pace fast --record out.jsonl       as fast as the machine can, a line per frame
-  stream-run talk.mp4 --broker embedded                    with a broker of its own
+  stream-run --demo
+      the main job on what the package ships
+
+  stream-run talk.mp4 --broker mqtt://127.0.0.1:1883
+      a recording, at the pace it plays
+
+  stream-run talk.mp4 --pace fast --record out.jsonl
+      as fast as the machine can, a line per frame
+
+  stream-run talk.mp4 --broker embedded
+      with a broker of its own
 
 Nothing but numbers leaves the process: no picture, no sound, and words only with --publish-transcript.
 """
@@ -29,9 +36,14 @@ Watch in the terminal what is published by any number of stream-run.
 
 Examples:
 
-  stream-watch                                             the broker on this machine
-  stream-watch --broker mqtt://192.168.0.2:1883 --id desk  one publisher elsewhere
-  stream-watch --json --count 10                           ten messages as JSON lines, then exit
+  stream-watch
+      everything on this machine's broker
+
+  stream-watch --broker mqtt://192.168.0.2:1883 --id desk
+      one publisher, on a broker elsewhere
+
+  stream-watch --json --count 10
+      ten messages as JSON lines, then exit
 """
 
 DEFAULT_BROKER: Final = "mqtt://127.0.0.1:1883"
@@ -60,7 +72,7 @@ def stream_run(
     bundle: Annotated[str, typer.Option(help="Fold models: a shipped name or a bundle's folder.")] = "demo",
     broker: Annotated[
         str | None,
-        typer.Option(help="mqtt://[user:password@]host[:port], mqtts://..., `embedded` or `none`."),
+        typer.Option(help="mqtt://user:password@host:port, mqtts://..., embedded or none."),
     ] = None,
     ca_file: Annotated[
         Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
@@ -125,7 +137,7 @@ def stream_run(
 @_watch_app.command(help=WATCH_HELP)
 def stream_watch(
     broker: Annotated[
-        str, typer.Option(help="mqtt://[user:password@]host[:port] or mqtts://...")
+        str, typer.Option(help="mqtt://user:password@host:port or mqtts://...")
     ] = DEFAULT_BROKER,
     ca_file: Annotated[
         Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")

@@ -258,7 +258,8 @@ class Estimator:
         if placed is None:
             return np.zeros(self._spec.branch(Modality.LANGUAGE).embedding, np.float32)
         assert self._embedder is not None
-        return self._embedder.embed(placed.texts)[placed.index]
+        vector: NDArray[np.float32] = self._embedder.embed(placed.texts)[placed.index]
+        return vector
 
     def _is_available(self, features: FrameFeatures, modality: Modality) -> bool:
         return modality in self._serving and features.available.of(modality)
