@@ -26,6 +26,9 @@ READ_TIMEOUT_S: Final = 3.0
 # How a network source is told not to collect what it could give at once, and RTSP not to lose packets.
 NETWORK_OPTIONS: Final = {"fflags": "nobuffer", "rtsp_transport": "tcp"}
 
+SOUND_SERVERS: Final = ("default", "pulse", "pipewire")
+PLAYBACK_ONLY: Final = ("surround", "hdmi", "iec958", "dmix")
+
 
 @dataclass(frozen=True)
 class Device:
@@ -235,8 +238,13 @@ def _linux_cameras(root: Path) -> tuple[Device, ...]:
 
 
 def _linux_microphones() -> tuple[Device, ...]:
+    """Cards and sound servers; ALSA also lists its converters and playback-only names, which hear nothing."""
     _find_alsa()
-    return tuple(Device(d.name, d.description.replace("\n", ", ")) for d in _enumerate("alsa"))
+    return tuple(
+        Device(d.name, d.description.replace("\n", ", "))
+        for d in _enumerate("alsa")
+        if d.name in SOUND_SERVERS or ("CARD=" in d.name and not d.name.startswith(PLAYBACK_ONLY))
+    )
 
 
 def _enumerate(host: str) -> list[av.DeviceInfo]:

@@ -74,6 +74,19 @@ def found(monkeypatch: pytest.MonkeyPatch, *devices: tuple[str, str, str]) -> No
     monkeypatch.setattr("stream.devices._enumerate", lambda host: infos)
 
 
+def test_microphones_of_linux_are_cards_and_servers_not_converters(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names = ("null", "default", "speex", "pulse", "hw:CARD=USB,DEV=0", "surround51:CARD=USB,DEV=0")
+    found(monkeypatch, *[(name, f"{name}\nlong", "audio") for name in names])
+    microphones = list_devices("linux", tmp_path).microphones
+    assert [m.address for m in microphones] == ["default", "pulse", "hw:CARD=USB,DEV=0"]
+    assert microphones[0].name == "default, long"
+    assert microphone_address("2", platform="linux").url == "hw:CARD=USB,DEV=0"
+    with pytest.raises(UserError, match="no microphone '3'"):
+        microphone_address("3", platform="linux")
+
+
 def test_macos(monkeypatch: pytest.MonkeyPatch) -> None:
     found(monkeypatch, ("0", "FaceTime HD", "video"), ("0", "MacBook Microphone", "audio"))
     assert list_devices("darwin") == DeviceList(
