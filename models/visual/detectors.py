@@ -154,12 +154,13 @@ class HaarDetector:
 class YunetDetector:
     """YuNet (Wu et al. 2023) through OpenCV: it sees the landmarks, and turned, dark and small faces too.
 
-    Pictures are shrunk to 640 pixels on their longer side. Raises UserError where the file is missing or
-    is not YuNet.
+    Pictures are shrunk to 480 pixels on their longer side: at 640 landmarks are no steadier to speak of, at
+    twice the time. It searches every frame whole: shown only the region of a known face, its landmarks
+    shake with the region's edges. Raises UserError where the file is missing or is not YuNet.
     """
 
     name = "yunet"
-    _SEARCHED_SIDE: Final = 640
+    _SEARCHED_SIDE: Final = 480
     _SMALLEST_SIDE: Final = 64
     _LOWEST_SCORE: Final = 0.7
 

@@ -194,6 +194,16 @@ class TestHaar:
     def test_near_nowhere_there_is_nothing(self, haar: HaarDetector, speaker: Picture, box: tuple) -> None:
         assert haar.detect_near(speaker, box) == []
 
+    def test_following_a_face_gives_the_landmarks_that_searching_gives(
+        self, haar: HaarDetector, fixtures: Path
+    ) -> None:
+        for clip in ONE_FACE:
+            frame = pictures(fixtures / "clips" / clip, every=30)[-1]
+            (found,) = haar.detect(frame)
+            (near,) = haar.detect_near(frame, found.box)
+            miss = np.linalg.norm(found.landmarks - near.landmarks, axis=1)
+            assert miss.mean() < 0.1 * np.linalg.norm(found.landmarks[1] - found.landmarks[0])
+
     def test_it_follows_and_yunet_does_not(self, haar: HaarDetector, yunet: YunetDetector) -> None:
         assert isinstance(haar, FollowingDetector)
         assert isinstance(yunet, FaceDetector)
