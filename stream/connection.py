@@ -195,6 +195,28 @@ async def heeding_cancellation(call: Awaitable[T]) -> T:
     return result
 
 
+async def until_lost(*uses: Coroutine[Any, Any, None]) -> aiomqtt.MqttError:
+    """Run what uses one connection, each in a task, until it is lost: one of them raised this MqttError.
+
+    All have ended when this returns. Raises anything else that one of them raised. Not a task group: one that
+    fails while it waits leaves its parent marked as cancelled (Python 3.11), and here failing is usual.
+    """
+    tasks = [asyncio.ensure_future(use) for use in uses]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    errors = [error for task in done if (error := task.exception()) is not None]
+    for error in errors:
+        if not isinstance(error, aiomqtt.MqttError):
+            raise error
+    lost = errors[0] if errors else aiomqtt.MqttError("nothing uses the connection any more")
+    assert isinstance(lost, aiomqtt.MqttError)
+    return lost
+
+
 async def disconnect(client: aiomqtt.Client) -> None:
     """Say goodbye, so that the broker does not publish the last will; never raises for a lost connection."""
     try:

@@ -71,9 +71,11 @@ class Watcher:
     @property
     def panels(self) -> Sequence[Panel]:
         """One panel per publisher, by name, each with what there is to say about the watching itself."""
-        for panel in self._publishers.values():
+        # Copied first: a drawing thread asks while messages arrive.
+        panels = list(self._publishers.values())
+        for panel in panels:
             panel.hint = self.remark()
-        return [self._publishers[name] for name in sorted(self._publishers)]
+        return sorted(panels, key=lambda panel: panel.name)
 
     def take(self, topic: str, payload: bytes) -> None:
         """Take a message. One that is not what its topic promises is counted and changes nothing else."""

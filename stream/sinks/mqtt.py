@@ -29,6 +29,7 @@ from stream.connection import (
     connect_first,
     disconnect,
     heeding_cancellation,
+    until_lost,
 )
 from stream.messages import Estimate, Status
 from stream.sinks.outbox import Outbox, default_outbox
@@ -191,22 +192,18 @@ class MqttSink:
         while True:
             client = self._client or await self._reconnect()
             since = asyncio.get_running_loop().time()
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._hear_commands(client))
-                    tasks.create_task(self._send_estimates(client))
-                    tasks.create_task(self._send_transcripts(client))
-                    tasks.create_task(self._send_state(client))
-                    tasks.create_task(self._send_status(client))
-                    tasks.create_task(self._settled.deliver(self._publisher(client, "settled", qos=1)))
-            except* aiomqtt.MqttError as lost:
-                log.warning("lost the broker at %s: %s", self._broker.endpoint, lost.exceptions[0])
+            lost = await until_lost(
+                self._hear_commands(client),
+                self._send_estimates(client),
+                self._send_transcripts(client),
+                self._send_state(client),
+                self._send_status(client),
+                self._settled.deliver(self._publisher(client, "settled", qos=1)),
+            )
+            log.warning("lost the broker at %s: %s", self._broker.endpoint, lost)
             await self._forget(client)
             if asyncio.get_running_loop().time() - since >= GOOD_CONNECTION_S:
                 self._backoff.reset()
-            # Up to Python 3.12 a task group that has failed swallows a cancellation that comes with it.
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise asyncio.CancelledError
 
     async def ready(self) -> None:
         """Wait for a broker that is slow; not for one that is gone."""
