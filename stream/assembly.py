@@ -16,7 +16,7 @@ from stream.choices import Choices, Pace
 from stream.engine import Engine, EngineSettings
 from stream.estimator import Estimator
 from stream.features import Perception
-from stream.media import Source, SourceInfo, open_source
+from stream.media import Source, open_source
 from stream.messages import BundleStatus, InputStatus
 from stream.sinks import Sink
 from stream.speech import Speech, transcriber_settings
@@ -86,12 +86,7 @@ def bundle_status(bundle: Bundle) -> BundleStatus:
 
 def input_status(parts: Parts) -> dict[str, InputStatus]:
     """Each input's state at the start, and the way out where one is off."""
-    info = parts.source.info
-    inputs = {"camera": InputStatus("ok", _picture(info))}
-    if info.has_audio:
-        inputs["microphone"] = InputStatus("ok", info.audio_codec or "")
-    else:
-        inputs["microphone"] = InputStatus("off", "no sound in the recording")
+    inputs: dict[str, InputStatus] = dict(parts.source.inputs)
     if parts.new_recogniser is not None:
         inputs["recogniser"] = InputStatus("ok", parts.recogniser.name)
     else:
@@ -100,10 +95,6 @@ def input_status(parts: Parts) -> dict[str, InputStatus]:
     for part in parts.bundle.missing:
         inputs[part] = InputStatus("off", "the bundle's branch is off: not installed", f"models-pull {part}")
     return inputs
-
-
-def _picture(info: SourceInfo) -> str:
-    return f"{info.video_codec} {info.width}x{info.height} at {info.frame_rate:.2f} frames/s"
 
 
 def _find(name: str) -> InstalledPart | None:

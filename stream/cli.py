@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -25,8 +26,16 @@ Examples:
   stream-run talk.mp4 --pace fast --record out.jsonl
       as fast as the machine can, a line per frame
 
-  stream-run talk.mp4 --broker embedded
-      with a broker of its own
+  stream-run --camera 0 --broker embedded
+      the default camera and microphone, with a broker of its own
+
+  stream-run --camera /dev/video2 --microphone none --size 1280x720 --fps 30
+      another camera, no sound
+
+  stream-run rtsp://127.0.0.1:8554/cam
+      any stream that FFmpeg opens
+
+  stream-run --list-devices
 
 Nothing but numbers leaves the process: no picture, no sound, and words only with --publish-transcript.
 """
@@ -65,7 +74,20 @@ _watch_app = make_app(WATCH_HELP)
 
 @_run_app.command(help=RUN_HELP)
 def stream_run(
-    source: Annotated[str | None, typer.Argument(help="A recording: anything FFmpeg can read.")] = None,
+    source: Annotated[
+        str | None, typer.Argument(help="A recording's file or a stream's URL: anything FFmpeg can read.")
+    ] = None,
+    camera: Annotated[str | None, typer.Option(help="A camera by number, name or device file.")] = None,
+    microphone: Annotated[
+        str | None, typer.Option(help="A microphone by number or name, or none; by default the default one.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Ask the camera for pictures of WIDTHxHEIGHT.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=1.0, help="Ask the camera for so many pictures a second.")
+    ] = None,
+    list_devices: Annotated[
+        bool, typer.Option("--list-devices", help="List cameras and microphones, and exit.")
+    ] = False,
     demo: Annotated[
         bool, typer.Option("--demo", help="The package's own recording, recogniser and broker.")
     ] = False,
@@ -107,14 +129,20 @@ def stream_run(
     ] = "auto",
 ) -> None:
     """Estimates from a source to the terminal, a broker and a record."""
-    if demo == (source is not None):
-        raise UserError("give one source: a recording, or --demo")
+    if list_devices:
+        from stream.devices import list_devices as found_devices
+
+        typer.echo(str(found_devices()))
+        return
     choices = Choices(
-        source=str(DEMO_RECORDING) if demo else str(source),
+        source=_one_source(source, camera, demo=demo),
         bundle=bundle,
         pace=pace,
         detector=detector,
         recogniser=recogniser or ("vosk-tiny" if demo else "auto"),
+        microphone=microphone,
+        size=None if size is None else _size(size),
+        frame_rate=fps,
         threads=threads,
     )
     outputs = Outputs(
@@ -132,6 +160,24 @@ def stream_run(
     from stream.session import stream
 
     run_async(stream(choices, outputs))
+
+
+def _one_source(source: str | None, camera: str | None, *, demo: bool) -> str:
+    given = [
+        *([source] if source else []),
+        *([f"camera:{camera}"] if camera else []),
+        *([str(DEMO_RECORDING)] * demo),
+    ]
+    if len(given) != 1:
+        raise UserError("give one source: a recording, a URL, --camera or --demo")
+    return given[0]
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if match is None:
+        raise UserError(f"'{text}' is not a picture size: give one such as 1280x720")
+    return int(match[1]), int(match[2])
 
 
 @_watch_app.command(help=WATCH_HELP)

@@ -27,7 +27,7 @@ from stream.choices import Pace
 from stream.estimator import Answer, Estimator, EstimatorState
 from stream.features import Availability, FrameFeatures, Perception
 from stream.mailbox import Closed, Mailbox
-from stream.media import AudioChunk, Event, InputChange, Source, VideoFrame, pump
+from stream.media import AudioChunk, Event, InputChange, NoPicture, Source, VideoFrame, pump
 from stream.messages import BundleStatus, InputStatus, Phase, Status
 from stream.sinks import Outlet, Sink, attached
 from stream.speech import Speech
@@ -207,10 +207,9 @@ class Engine:
                 case AudioChunk():
                     self._speech.hear(event)
                     state = await self._in(self._sight, self._perception.hear, state, event)
-                case VideoFrame():
-                    state, features = await self._in(
-                        self._sight, self._perception.see, state, event, self._available()
-                    )
+                case VideoFrame() | NoPicture():
+                    look = self._perception.see if isinstance(event, VideoFrame) else self._perception.miss
+                    state, features = await self._in(self._sight, look, state, event, self._available())
                     await self._pass_on(Moment(features, tuple(await self._heard_by(event.time_s))))
         ending = await self._in(self._sight, self._speech.finish)
         await self._perceived.put(Moment(None, tuple(ending)))
@@ -269,13 +268,12 @@ class Engine:
         self._outlet.offer_status(self.status())
 
     def _available(self) -> Availability:
-        """Which inputs are there right now, by their health."""
+        """Which inputs are there right now, by their health; a picture is there when it comes."""
 
         def is_fine(name: str) -> bool:
             return name in self._inputs and self._inputs[name].health == "ok"
 
         return Availability(
-            visual=is_fine("camera"),
             audio=is_fine("microphone"),
             language=is_fine("microphone") and is_fine("recogniser"),
         )
@@ -286,7 +284,11 @@ class Engine:
         return {name: n for name, n in {**own, **source, **self._outlet.drops}.items() if n}
 
     def _counters(self) -> dict[str, float]:
-        own = {"settled_early": self._settled_early, "behind_s": round(self._behind_s, 3)}
+        own = {
+            "settled_early": self._settled_early,
+            "behind_s": round(self._behind_s, 3),
+            **self._source.measures,
+        }
         source = {name: n for name, n in self._source.counters.items() if not name.startswith("dropped")}
         return {name: n for name, n in {**own, **source, **self._outlet.counters}.items() if n}
 

@@ -290,6 +290,6 @@ class Estimator:
             folds=tuple(Affect(float(v), float(a)) for v, a in outputs),
             present=Present(features.face, voice is not None and voice.gate_open, placed is not None),
             settled=settled,
-            latency_ms=None if settled else (self._clock() - features.captured_at) * 1e3,
+            latency_ms=None if settled or features.repeated else (self._clock() - features.captured_at) * 1e3,
             words="" if placed is None else placed.word.text,
         )

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from models.audio.logmel import PatchState, RollingPatches
 from models.spec import LogMelSpec, Modality
+from models.visual.alignment import zero_crop
 from models.visual.face import FaceTracker, TrackerState
-from stream.media import AudioChunk, VideoFrame
+from stream.media import AudioChunk, NoPicture, VideoFrame
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class FrameFeatures:
     """One video frame as the networks take it, but for its words, which come later.
 
     `crop` uint8 (48, 48, 3) RGB, zeros where no face was found (report section 3.2); `patch` float32 (96, 64),
-    the log-mel frames of the 0.96 s that end at the frame.
+    the log-mel frames of the 0.96 s that end at the frame. `repeated`: a live source had no newer picture.
     """
 
     index: int
@@ -45,6 +46,7 @@ class FrameFeatures:
     patch: NDArray[np.float32]
     face: bool
     available: Availability
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,32 @@ class Perception:
     ) -> tuple[PerceptionState, FrameFeatures]:
         """Takes a frame in, after all sound up to its time, and gives its features."""
         track, seen = self.tracker.step(state.track, frame.rgb)
-        ends_at = int(frame.time_s * self._sample_rate)
         features = FrameFeatures(
             index=frame.index,
             time_s=frame.time_s,
             captured_at=frame.captured_at,
             crop=seen.crop,
-            patch=self._patches.patch_ending_at(state.sound, ends_at),
+            patch=self._patch(state, frame.time_s),
             face=seen.face is not None,
             available=available,
+            repeated=frame.repeated,
         )
         return replace(state, track=track), features
+
+    def miss(
+        self, state: PerceptionState, tick: NoPicture, available: Availability
+    ) -> tuple[PerceptionState, FrameFeatures]:
+        """A tick whose camera is away: nothing to see, and the visual branch masked."""
+        features = FrameFeatures(
+            index=tick.index,
+            time_s=tick.time_s,
+            captured_at=tick.at,
+            crop=zero_crop(self.tracker.spec),
+            patch=self._patch(state, tick.time_s),
+            face=False,
+            available=replace(available, visual=False),
+        )
+        return replace(state, track=self.tracker.initial_state()), features
+
+    def _patch(self, state: PerceptionState, time_s: float) -> NDArray[np.float32]:
+        return self._patches.patch_ending_at(state.sound, int(time_s * self._sample_rate))

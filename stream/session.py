@@ -14,7 +14,7 @@ from stream.choices import Choices, Outputs
 from stream.connection import BrokerAddress
 from stream.engine import Command, Engine, Summary
 from stream.sinks import Sink
-from stream.sinks.mqtt import MqttSink
+from stream.sinks.mqtt import MqttSink, check_publisher_id
 from stream.sinks.record import RecordSink
 from stream.terminal import TerminalSink
 
@@ -27,6 +27,8 @@ async def stream(choices: Choices, outputs: Outputs) -> Summary:
     Cancelled (Ctrl-C) or terminated (SIGTERM, raised as SystemExit), it closes devices and sockets, says
     `stopped` on the broker and has every settled line on disk before it goes.
     """
+    if outputs.publisher_id is not None:
+        check_publisher_id(outputs.publisher_id)
     use_threads(choices.threads)
     engine: Engine | None = None
 
@@ -59,9 +61,11 @@ async def stream(choices: Choices, outputs: Outputs) -> Summary:
 
 
 def use_threads(threads: int | None) -> None:
-    """Sets the networks' threads, once, at start-up: changing the number later leaves torch slow."""
+    """Sets the threads of networks and pictures, once, at start-up: changing torch's later leaves it slow."""
+    import cv2
     import torch
 
+    cv2.setNumThreads(1)
     torch.set_num_threads(threads or min(os.cpu_count() or 1, MOST_THREADS))
 
 

@@ -109,7 +109,8 @@ def test_settled_is_the_window_computation_with_running_centering(
     bundle: Bundle, estimator: Estimator, frames: list[FrameFeatures]
 ) -> None:
     _, settled = run(estimator, frames, spoken(5, 16))
-    assert bundle.text_encoder_folder is not None and bundle.audio_encoder is not None
+    assert bundle.text_encoder_folder is not None
+    assert bundle.audio_encoder is not None
     vectors = TextEmbedder(bundle.text_encoder_folder).embed([w.text for w in FINAL])
     language = np.zeros((FRAMES, vectors.shape[1]), np.float32)
     for word, vector in zip(FINAL, vectors, strict=True):
@@ -164,7 +165,9 @@ def test_an_input_that_is_gone_is_masked(
     _, same = run(estimator, noise, spoken(5, 10))
     _, whole = run(estimator, frames, spoken(5, 10))
     assert all(np.isfinite([e.value.valence, e.value.arousal]).all() for e in settled)
-    assert [e.to_record() for e in settled] == [e.to_record() for e in same], "what is not there does not count"
+    assert [e.to_record() for e in settled] == [e.to_record() for e in same], (
+        "what is not there does not count"
+    )
     assert settled[12].value != whole[12].value
 
 

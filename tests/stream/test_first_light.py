@@ -1,0 +1,205 @@
+"""The main job, end to end: a real recording through `stream-run` itself, to a record and a real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+from brokers import Mosquitto, Subscriber, free_port, until
+
+from stream.assembly import assemble, load
+from stream.choices import DEMO_RECORDING, Choices
+from stream.sinks.record import RecordSink
+
+CLIPS = [
+    "1001_DFA_ANG_XX.flv",
+    "1001_DFA_HAP_XX.flv",
+    "1001_DFA_NEU_XX.flv",
+    "bbaf2n.mpg",
+    "face_noface.mov",
+    "lbax4n.mpg",
+    "lrwp9a.mpg",
+    "no_face.mp4",
+    "pwij3p.mpg",
+    "sbia1a.mpg",
+    "single_face.mp4",
+    "swiz3n.mpg",
+    "weekly_address_5s.mp4",
+]
+
+Record = list[dict[str, object]]
+
+
+def decodable_frames(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+async def replay(source: Path, record: Path, recogniser: str = "vosk-tiny") -> Record:
+    parts = load(Choices(str(source), pace="fast", recogniser=recogniser))
+    await assemble(parts, [RecordSink(record)], pace="fast").run()
+    return [json.loads(line) for line in record.read_text().splitlines()]
+
+
+def stream_run(*arguments: str | Path) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-c",
+        "from stream.cli import run_command; run_command()",
+        *map(str, arguments),
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_list_of_clips_is_complete(fixtures: Path) -> None:
+    assert sorted(p.name for p in (fixtures / "clips").iterdir()) == sorted(CLIPS)
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+async def test_every_decodable_frame_is_recorded_once(fixtures: Path, tmp_path: Path, clip: str) -> None:
+    lines = await replay(fixtures / "clips" / clip, tmp_path / "out.jsonl")
+    assert [line["frame"] for line in lines] == list(range(decodable_frames(fixtures / "clips" / clip)))
+    times = [line["time_s"] for line in lines]
+    assert times == sorted(times)
+    assert times[0] == 0.0
+    for line in lines:
+        assert -1 <= line["valence"] <= 1
+        assert -1 <= line["arousal"] <= 1
+
+
+async def test_no_face_gives_estimates_that_say_so(fixtures: Path, tmp_path: Path) -> None:
+    lines = await replay(fixtures / "clips" / "no_face.mp4", tmp_path / "out.jsonl")
+    assert not any(line["present"]["face"] for line in lines)  # type: ignore[index]
+
+
+async def test_a_replay_repeats_byte_for_byte_at_either_pace(fixtures: Path, tmp_path: Path) -> None:
+    clip = fixtures / "clips" / "lbax4n.mpg"
+    records = []
+    for pace in ("fast", "fast", "live"):
+        record = tmp_path / f"{len(records)}.jsonl"
+        parts = load(Choices(str(clip), pace=pace, recogniser="vosk-tiny"))  # type: ignore[arg-type]
+        await assemble(parts, [RecordSink(record)], pace=pace).run()  # type: ignore[arg-type]
+        records.append(record.read_bytes())
+    assert records[0] == records[1] == records[2]
+    assert records[0].count(b"\n") == decodable_frames(clip)
+
+
+@pytest.mark.slow
+async def test_the_demo_sees_a_face_and_hears_words(tmp_path: Path) -> None:
+    lines = await replay(DEMO_RECORDING, tmp_path / "out.jsonl")
+    seen = [line["present"] for line in lines]
+    assert len(lines) == decodable_frames(DEMO_RECORDING)
+    assert sum(p["face"] for p in seen) >= 0.95 * len(seen)  # type: ignore[index]
+    assert sum(p["words"] for p in seen) >= 0.3 * len(seen)  # type: ignore[index]
+
+
+async def test_without_a_recogniser_status_names_the_command_that_installs_one(
+    fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFFECT_MODELS", str(tmp_path / "nothing installed"))
+    parts = load(Choices(str(fixtures / "clips" / "lbax4n.mpg"), pace="fast", recogniser="auto"))
+    engine = assemble(parts, [], pace="fast")
+    summary = await engine.run()
+    recogniser = summary.status.inputs["recogniser"]
+    assert recogniser.health == "off"
+    assert recogniser.way_out == "models-pull vosk-model-small-en-us-0.15"
+    assert summary.settled == summary.frames == decodable_frames(fixtures / "clips" / "lbax4n.mpg")
+
+
+async def test_a_real_subscriber_sees_a_run_from_online_to_stopped(
+    fixtures: Path, mosquitto: Mosquitto, subscribe: Callable[[int], Subscriber]
+) -> None:
+    seen = subscribe(mosquitto.port)
+    clip = fixtures / "clips" / "lbax4n.mpg"
+    running = stream_run(
+        clip, "--broker", f"mqtt://127.0.0.1:{mosquitto.port}", "--id", "me", "--view", "none"
+    )
+    await until(lambda: "stopped" in seen.payloads("affect/me/available"), timeout_s=60)
+    assert running.wait(20) == 0, running.stderr and running.stderr.read()
+    assert seen.payloads("affect/me/available") == ["online", "stopped"]
+    settled = [json.loads(p)["frame"] for p in seen.payloads("affect/me/settled")]
+    assert settled == list(range(decodable_frames(clip)))
+    assert len(seen.payloads("affect/me/estimate")) > 0.8 * len(settled)
+    assert len(seen.payloads("affect/me/state")) >= 1
+    statuses = [json.loads(p) for p in seen.payloads("affect/me/status")]
+    assert statuses[0]["phase"] in ("starting", "running")
+    assert statuses[-1]["phase"] == "stopped"
+    assert statuses[-1]["bundle"]["trained"] is (not statuses[-1]["bundle"]["note"].startswith("untrained"))
+    assert seen.payloads("affect/me/transcript") == []
+
+
+async def test_killed_it_is_offline_by_last_will(
+    mosquitto: Mosquitto, subscribe: Callable[[int], Subscriber]
+) -> None:
+    seen = subscribe(mosquitto.port)
+    running = stream_run(
+        DEMO_RECORDING, "--broker", f"mqtt://127.0.0.1:{mosquitto.port}", "--id", "me", "--view", "none"
+    )
+    await until(lambda: len(seen.payloads("affect/me/estimate")) > 3, timeout_s=60)
+    running.kill()
+    await until(lambda: "offline" in seen.payloads("affect/me/available"), timeout_s=20)
+    assert seen.payloads("affect/me/available") == ["online", "offline"]
+    running.wait(10)
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_ended_early_it_says_stopped_and_keeps_every_line(
+    mosquitto: Mosquitto,
+    subscribe: Callable[[int], Subscriber],
+    tmp_path: Path,
+    how: signal.Signals,
+    status: int,
+) -> None:
+    seen = subscribe(mosquitto.port)
+    record = tmp_path / "out.jsonl"
+    address = f"mqtt://127.0.0.1:{mosquitto.port}"
+    running = stream_run(
+        DEMO_RECORDING, "--broker", address, "--id", "me", "--record", record, "--view", "none"
+    )
+    await until(lambda: len(seen.payloads("affect/me/settled")) > 20, timeout_s=60)
+    running.send_signal(how)
+    assert running.wait(20) == status
+    assert running.stderr is not None
+    assert "Traceback" not in running.stderr.read()
+    await until(lambda: "stopped" in seen.payloads("affect/me/available"), timeout_s=20)
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    assert [line["frame"] for line in lines] == list(range(len(lines)))
+    published = [json.loads(p)["frame"] for p in seen.payloads("affect/me/settled")]
+    assert len(lines) >= len(published), "every settled estimate that was published is on disk"
+
+
+def test_what_a_user_gets_wrong_ends_in_one_line(fixtures: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise.mp4").write_bytes(os.urandom(4096))
+    (tmp_path / "taken.jsonl").write_text("{}\n")
+    (tmp_path / "bundle").mkdir()
+    clip = fixtures / "clips" / "lbax4n.mpg"
+    mistakes: list[tuple[list[str | Path], str]] = [
+        ([], "--demo"),
+        (["--pace", "slow", clip], "slow"),
+        (["--nonsense"], "--nonsense"),
+        ([tmp_path / "missing.mp4"], "missing.mp4"),
+        ([tmp_path / "noise.mp4"], "noise.mp4"),
+        ([fixtures / "speech" / "jfk.flac"], "jfk.flac"),
+        ([clip, "--broker", f"mqtt://127.0.0.1:{free_port()}"], "127.0.0.1"),
+        ([clip, "--broker", "http://127.0.0.1"], "mqtt://"),
+        ([clip, "--bundle", tmp_path / "bundle"], "bundle"),
+        ([clip, "--bundle", "nobody"], "nobody"),
+        ([clip, "--record", tmp_path / "taken.jsonl"], "--overwrite"),
+        ([clip, "--record", tmp_path / "no folder" / "out.jsonl"], "out.jsonl"),
+        ([clip, "--recogniser", tmp_path / "bundle"], "Vosk"),
+        ([clip, "--id", "a/b"], "a/b"),
+    ]
+    for arguments, named in mistakes:
+        running = stream_run(*arguments, "--view", "none")
+        _, errors = running.communicate(timeout=60)
+        assert running.returncode == 2, (arguments, errors)
+        assert errors.count("\n") == 1, (arguments, errors)
+        assert "Traceback" not in errors, (arguments, errors)
+        assert named in errors, (arguments, errors)
