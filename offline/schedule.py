@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,13 +29,13 @@ class ScheduleOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    learning_rate: float = Field(1e-5, gt=0)
-    least_learning_rate: float = Field(1e-7, gt=0)
-    warm_up: int = Field(10, ge=0)
-    patience: int = Field(5, ge=0)
-    factor: float = Field(0.1, gt=0, lt=1)
-    early_stopping: int = Field(10, gt=0)
-    epochs: int = Field(100, gt=0)
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    least_learning_rate: Annotated[float, Field(gt=0)] = 1e-7
+    warm_up: Annotated[int, Field(ge=0)] = 10
+    patience: Annotated[int, Field(ge=0)] = 5
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    early_stopping: Annotated[int, Field(gt=0)] = 10
+    epochs: Annotated[int, Field(gt=0)] = 100
     release: tuple[str, ...] = ("layer4", "layer3_tail")
 
 
