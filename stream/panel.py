@@ -297,8 +297,8 @@ def chart(values: Sequence[float], columns: int, rows: int) -> list[str]:
     for dot in range(dots):
         # Counted back from the newest value, so that old parts of the line keep their shape as it moves.
         stop = len(values) - (dots - 1 - dot) * HISTORY_FRAMES // dots
-        start = min(stop - 1, len(values) - (dots - dot) * HISTORY_FRAMES // dots)
-        if start < 0:
+        start = max(0, min(stop - 1, len(values) - (dots - dot) * HISTORY_FRAMES // dots))
+        if stop <= 0:
             continue
         mean = sum(values[start:stop]) / (stop - start)
         level = min(levels - 1, max(0, int((1 - mean) / 2 * levels)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -80,15 +81,17 @@ async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> Non
 class Mosquitto:
     """A real mosquitto on one port of this machine, which can be killed, frozen and started again."""
 
-    def __init__(self, folder: Path, config: str = "", port: int | None = None) -> None:
+    def __init__(self, folder: Path, config: str = "", *, allow_anonymous: bool = True) -> None:
         binary = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
         if binary is None:
             pytest.skip("mosquitto is not installed")
         self._binary = binary
-        self.port = port or free_port()
+        self.port = free_port()
         self._config = folder / "mosquitto.conf"
         self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\nlog_type error\n"
+            f"listener {self.port} 127.0.0.1\nallow_anonymous {str(allow_anonymous).lower()}\nlog_type error\n"
+            # Started by root it would become another user, who may not read the test's folder.
+            f"{'user root' if os.geteuid() == 0 else ''}\n"
             f"max_queued_messages 0\nmax_inflight_messages 0\n{config}\n"
         )
         self._process: subprocess.Popen[bytes] | None = None

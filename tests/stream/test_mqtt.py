@@ -16,7 +16,7 @@ from typing import Any
 import aiomqtt
 import pytest
 from brokers import Mosquitto, Subscriber, estimate, free_port, publish, status, until
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import UserError
@@ -142,6 +142,7 @@ async def test_estimates_can_be_thinned_and_settled_ones_never_are(
     assert outlet.drops == {}
 
 
+@settings(deadline=None)
 @given(rate=st.floats(0.5, 60), frame_rate=st.floats(5, 120), seconds=st.integers(1, 20))
 def test_thinning_keeps_its_rate_and_drops_nothing_it_need_not(
     rate: float, frame_rate: float, seconds: int

@@ -1,0 +1,130 @@
+"""The engine's numbers: percentiles, rates, counters, and Prometheus' text form."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+from brokers import status
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream.messages import InputStatus, Latency
+from stream.telemetry import LatencyWindow, RateMeter, Telemetry, render_prometheus
+
+
+class Clock:
+    """A clock that goes when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1e4), min_size=1, max_size=200), st.integers(1, 50))
+def test_percentiles_are_those_of_the_last_frames_by_nearest_rank(
+    latencies: list[float], frames: int
+) -> None:
+    window = LatencyWindow(frames)
+    for latency_ms in latencies:
+        window.add(latency_ms)
+    last = sorted(latencies[-frames:])
+    found = window.percentiles()
+    for percent, value in ((50, found.p50), (95, found.p95), (99, found.p99)):
+        rank = max(1, math.ceil(round(percent * len(last) / 100, 9)))
+        assert value == pytest.approx(last[rank - 1], abs=1e-3)
+
+
+def test_before_the_first_frame_there_is_no_latency() -> None:
+    assert LatencyWindow().percentiles() == Latency(None, None, None)
+    telemetry = Telemetry(Clock())
+    telemetry.frame(None)
+    assert telemetry.latency() == Latency(None, None, None)
+
+
+@settings(deadline=None)
+@given(rate=st.floats(1, 500), seconds=st.floats(6, 30))
+def test_a_steady_rate_is_measured(rate: float, seconds: float) -> None:
+    clock = Clock()
+    meter = RateMeter(clock)
+    for _ in range(int(rate * seconds)):
+        meter.add()
+        clock.now += 1 / rate
+    assert meter.rate() == pytest.approx(rate, rel=0.03, abs=0.25)
+
+
+def test_a_rate_begins_at_once_and_ends_with_its_window() -> None:
+    clock = Clock()
+    meter = RateMeter(clock, window_s=5)
+    assert meter.rate() == 0.0
+    meter.add()
+    assert meter.rate() == 0.0
+    for _ in range(30):
+        clock.now += 1 / 30
+        meter.add()
+    assert meter.rate() == pytest.approx(31, rel=0.05)
+    clock.now += 5.1
+    assert meter.rate() == 0.0
+
+
+def test_a_meter_is_bounded_at_any_rate() -> None:
+    clock = Clock()
+    meter = RateMeter(clock)
+    for _ in range(20_000):
+        meter.add()
+        clock.now += 1e-3
+    assert len(meter._slots) <= 102
+    assert meter.rate() == pytest.approx(1000, rel=0.03)
+
+
+def test_drops_and_counters_add_up_by_cause() -> None:
+    telemetry = Telemetry(Clock())
+    telemetry.drop("camera_late")
+    telemetry.drop("camera_late", 2)
+    telemetry.count("restarts")
+    assert telemetry.drops == {"camera_late": 3}
+    assert telemetry.counters == {"restarts": 1}
+
+
+SAMPLE = re.compile(
+    r'^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*",?)*\})? (-?[0-9.e+-]+)$'
+)
+
+
+def test_prometheus_text_is_well_formed_and_complete() -> None:
+    text = render_prometheus(
+        status(
+            source='a "quoted"\\name\nof two lines',
+            drops={"mqtt_disconnected": 12},
+            counters={"mqtt_published": 3.0},
+            inputs={"camera": InputStatus("ok"), "microphone": InputStatus("lost", "unplugged")},
+        )
+    )
+    assert text.endswith("\n")
+    samples = {}
+    families = set()
+    for line in text.splitlines():
+        if line.startswith("# "):
+            _, what, name, _ = line.split(" ", 3)
+            assert (what, name) not in families
+            families.add((what, name))
+            continue
+        found = SAMPLE.match(line)
+        assert found, line
+        assert ("TYPE", found[1]) in families
+        samples[found[1] + (found[2] or "")] = float(found[3])
+    assert samples["affect_frames_total"] == 30
+    assert samples["affect_settled_total"] == 20
+    assert samples["affect_running"] == 1
+    assert samples['affect_drops_total{cause="mqtt_disconnected"}'] == 12
+    assert samples['affect_latency_seconds{quantile="0.95"}'] == pytest.approx(0.03)
+    assert samples['affect_input_ok{input="microphone",health="lost"}'] == 0
+    assert any('trained="false"' in name and r"a \"quoted\"\\name\nof two" in name for name in samples)
+
+
+def test_prometheus_text_leaves_out_what_is_not_known_yet() -> None:
+    assert "latency" not in render_prometheus(status(latency_ms=Latency()))
