@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import platformdirs
 
@@ -15,6 +16,8 @@ from models.errors import UserError
 from stream.connection import BrokerAddress
 
 log = logging.getLogger(__name__)
+
+_MEMORY: Final = ":memory:"
 
 
 def default_outbox(publisher_id: str, broker: BrokerAddress) -> Path:
@@ -37,6 +40,7 @@ class Outbox:
         self._path = path
         self._capacity = capacity
         self._database: sqlite3.Connection | None = None
+        self._on_disk = False
         self._count = 0
 
     def __len__(self) -> int:
@@ -48,7 +52,7 @@ class Outbox:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._database = self._connect(str(self._path))
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
                 raise UserError(
                     f"another program holds the outbox {self._path}: "
                     "stop it, or publish under another name with --id"
@@ -62,6 +66,7 @@ class Outbox:
         self._count = self._require().execute("SELECT count(*) FROM outbox").fetchone()[0]
 
     def _connect(self, where: str) -> sqlite3.Connection:
+        self._on_disk = where != _MEMORY
         database = sqlite3.connect(where, timeout=0.2, isolation_level=None, check_same_thread=False)
         try:
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -80,7 +85,7 @@ class Outbox:
 
     def _in_memory(self, error: Exception) -> sqlite3.Connection:
         log.warning("cannot keep an outbox at %s (%s): it is in memory, for this run only", self._path, error)
-        return self._connect(":memory:")
+        return self._connect(_MEMORY)
 
     def _put_aside(self, error: Exception) -> None:
         damaged = self._path.with_suffix(".damaged")
@@ -128,7 +133,7 @@ class Outbox:
         if self._database is not None:
             with suppress(sqlite3.Error):
                 self._database.close()
-        self._database = self._connect(":memory:")
+        self._database = self._connect(_MEMORY)
         self._count = 0
 
     def close(self) -> None:
@@ -138,7 +143,7 @@ class Outbox:
             return
         with suppress(sqlite3.Error):
             database.close()
-        if self._count == 0:
+        if self._on_disk and self._count == 0:
             for path in (self._path, *(self._path.with_name(self._path.name + s) for s in ("-wal", "-shm"))):
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
