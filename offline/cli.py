@@ -81,7 +81,7 @@ def _perform_corpus(
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, disable=not left) as progress:
         task = progress.add_task("performing", total=len(left))
 
         def tell(trial: Trial) -> None:

@@ -45,7 +45,7 @@ def write_demo(video: Path) -> Performance:
     Raises UserError where espeak-ng is missing or the files cannot be written.
     """
     performance = perform_demo()
-    write_recording(video, performance, SIZE, quality=23, preset="slow")
+    write_recording(video, performance, SIZE, quality=25, preset="slow")
     write_text(video.with_suffix(".txt"), to_text(performance.labels))
     write_text(video.with_suffix(".csv"), script_text(performance))
     return performance

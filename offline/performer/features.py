@@ -243,7 +243,7 @@ class FeaturePainter:
 
     def _draw_glasses(self, head: Picture) -> None:
         shape = self._person.shape
-        metal = (52, 46, 44)
+        metal = (74, 66, 62)
         angles = np.linspace(0, 2 * np.pi, 41)
         # A superellipse: a circle, or a rounded square.
         power, height = (1.0, 0.30) if self._person.looks.glasses == "round" else (0.55, 0.24)
@@ -252,11 +252,11 @@ class FeaturePainter:
         for side in (-1, 1):
             cx = side * EYE_X * 1.02 * shape.eye_spacing
             ring = rim + np.array([cx, EYE_Y + 0.03])
-            self._stroke(head, ring, metal, 0.026)
+            self._stroke(head, ring, metal, 0.018)
             temple = np.array([[cx + side * 0.335, EYE_Y - 0.03], [side * 1.0 * shape.width, EYE_Y - 0.07]])
-            self._stroke(head, temple, metal, 0.03)
+            self._stroke(head, temple, metal, 0.018)
         bridge = _arc(np.array([-0.11, EYE_Y - 0.01]), np.array([0.11, EYE_Y - 0.01]), (0.0, EYE_Y - 0.05))
-        self._stroke(head, bridge, metal, 0.028)
+        self._stroke(head, bridge, metal, 0.020)
 
 
 def _arc(start: Points, end: Points, through: tuple[float, float]) -> Points:

@@ -42,10 +42,10 @@ class Channel:
 class Candour:
     """The three channels, and how often the speaker falls silent for longer."""
 
-    face: Channel = Channel(valence_noise=0.20, arousal_noise=0.32, mute=0.15)
-    voice: Channel = Channel(valence_noise=0.35, arousal_noise=0.15, mute=0.12)
-    words: Channel = Channel(valence_noise=0.14, arousal_noise=0.30, mute=0.12)
-    silences: float = 0.10
+    face: Channel = Channel(valence_noise=0.15, arousal_noise=0.28, mute=0.12)
+    voice: Channel = Channel(valence_noise=0.30, arousal_noise=0.12, mute=0.12)
+    words: Channel = Channel(valence_noise=0.10, arousal_noise=0.22, mute=0.12)
+    silences: float = 0.08
 
 
 OPEN: Final = Candour(

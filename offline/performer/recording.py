@@ -17,6 +17,8 @@ from offline.performer.face import FacePainter
 from offline.performer.performance import Performance
 from offline.performer.voice import SAMPLE_RATE, Samples
 
+# x264's lookahead does not give the same answer twice (seen with its AVX-512 routines): do without all that asks it.
+_REPEATABLE: Final = "bframes=0:scenecut=0:weightp=0:mbtree=0:rc-lookahead=0:sync-lookahead=0"
 _VIDEO_CODECS: Final[tuple[Literal["libx264"], Literal["mpeg4"]]] = ("libx264", "mpeg4")
 
 
@@ -31,12 +33,12 @@ def write_recording(
     performance: Performance,
     size: tuple[int, int],
     *,
-    quality: int = 21,
+    quality: int = 22,
     preset: str = "veryfast",
 ) -> None:
     """Write an MP4: H.264 at the performance's frame rate, AAC mono at 44.1 kHz, both from time 0.
 
-    `quality` is x264's constant rate factor (lower: better), `preset` its speed. The file appears whole or not
+    `quality` is x264's constant quantiser (lower: better), `preset` its speed. The file appears whole or not
     at all. One build of the encoders gives the same bytes for the same performance; another build may not, though
     pictures and sound that go in are the same. Raises UserError where the file cannot be written.
     """
@@ -67,7 +69,9 @@ def write_text(path: Path, text: str) -> None:
 def _encode(path: Path, performance: Performance, size: tuple[int, int], quality: int, preset: str) -> None:
     rate = Fraction(performance.frame_rate).limit_denominator(1001)
     codec: Literal["libx264", "mpeg4"] = next(name for name in _VIDEO_CODECS if name in av.codecs_available)
-    options = {"crf": str(quality), "preset": preset} if codec == "libx264" else {"qscale": "4"}
+    options = {"qscale": "4"}
+    if codec == "libx264":
+        options = {"qp": str(quality), "preset": preset, "g": "90", "x264-params": _REPEATABLE}
     with av.open(
         str(path), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}
     ) as container:

@@ -1,0 +1,106 @@
+"""The generated voice: what arousal does to it, and that vosk-tiny understands it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.errors import UserError
+from offline.performer.person import make_person
+from offline.performer.script import LINES
+from offline.performer.voice import SAMPLE_RATE, Delivery, Samples, Voice, delivery_of, espeak_version, speak
+
+VOSK_TINY = Path(__file__).resolve().parents[2] / "models" / "assets" / "vosk-tiny"
+
+spoken = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+
+
+def pitch_hz(samples: Samples) -> float:
+    """Median pitch of the voiced part, by autocorrelation of 40 ms blocks."""
+    block = round(0.04 * SAMPLE_RATE)
+    low, high = SAMPLE_RATE // 400, SAMPLE_RATE // 60
+    found = []
+    for start in range(0, len(samples) - 2 * block, block):
+        x = samples[start : start + 2 * block] - samples[start : start + 2 * block].mean()
+        r = np.fft.irfft(np.abs(np.fft.rfft(x, 4 * block)) ** 2)[: 2 * block]
+        lag = low + int(np.argmax(r[low:high]))
+        if r[0] > 0 and r[lag] > 0.5 * r[0]:
+            found.append(SAMPLE_RATE / lag)
+    return float(np.median(found))
+
+
+def heard(samples: Samples) -> str:
+    """What vosk-tiny makes of it."""
+    import vosk
+
+    vosk.SetLogLevel(-3)
+    model = vosk.Model(str(VOSK_TINY))
+    recogniser = vosk.KaldiRecognizer(model, SAMPLE_RATE)
+    padded = np.concatenate([np.zeros(SAMPLE_RATE // 2), samples, np.zeros(SAMPLE_RATE)])
+    recogniser.AcceptWaveform((padded * 32767).astype(np.int16).tobytes())
+    return str(json.loads(recogniser.FinalResult())["text"])
+
+
+@spoken
+def test_arousal_makes_a_voice_higher_faster_and_louder() -> None:
+    calm, excited = (speak("what a great surprise", Voice(), delivery_of(0.0, a)) for a in (-0.9, 0.9))
+    assert pitch_hz(excited) > 1.2 * pitch_hz(calm)
+    assert len(excited) < 0.85 * len(calm)
+    level = [20 * np.log10(np.sqrt(np.mean(np.square(x)))) for x in (calm, excited)]
+    assert 12 < level[1] - level[0] < 20
+
+
+@spoken
+def test_the_same_words_in_the_same_voice_are_the_same_samples() -> None:
+    voice, how = Voice("en-us+f2", pitch=55), Delivery(pitch=3, tempo=1.1)
+    assert np.array_equal(speak("i am so happy", voice, how), speak("i am so happy", voice, how))
+
+
+@spoken
+def test_a_shorter_vocal_tract_is_higher_but_no_faster() -> None:
+    adult, child = (speak("i love my family", Voice(timbre=t), Delivery()) for t in (1.0, 1.06))
+    assert pitch_hz(child) > 1.03 * pitch_hz(adult)
+    assert len(child) == pytest.approx(len(adult), rel=0.03)
+
+
+@spoken
+def test_text_cannot_be_taken_for_an_option() -> None:
+    assert len(speak("--version", Voice(), Delivery())) > SAMPLE_RATE // 4
+
+
+@spoken
+def test_vosk_tiny_understands_the_performers() -> None:
+    rng = np.random.default_rng(4)
+    wrong = 0
+    for number in range(20):
+        line = LINES[int(rng.integers(len(LINES)))]
+        said = speak(line.text, make_person(7, number).voice, delivery_of(*rng.uniform(-1, 1, 2)))
+        wrong += heard(said) != line.text
+    assert wrong <= 2
+
+
+@spoken
+def test_an_unknown_voice_is_named() -> None:
+    with pytest.raises(UserError, match="qqq"):
+        speak("hello", Voice("qqq"), Delivery())
+
+
+def test_without_espeak_ng_the_package_to_install_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="apt-get install espeak-ng"):
+        espeak_version()
+
+
+def test_another_program_of_that_name_is_found_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    impostor = tmp_path / "espeak-ng"
+    impostor.write_text("#!/bin/sh\necho hello\n")
+    impostor.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(UserError, match="gave no WAV"):
+        speak("hello", Voice(), Delivery())
