@@ -88,8 +88,9 @@ def check_store(bundle: Bundle, store: Store) -> None:
 def embed_trial(bundle: Bundle, trial: TrialRecord, device: str = "cpu") -> TrialEmbeddings:
     """What the frozen and the folds' own encoders make of a trial, frame by frame.
 
-    A trial without sound has neither sound nor words; sound is missing too where neither the bundle nor the store
-    has its encoder. The store must have passed `check_store`.
+    A trial without sound has neither sound nor words. Sound is missing too where neither the bundle nor the store
+    has its encoder, words where the features were made without a recogniser or a text encoder. The trial's store
+    must have passed `check_store`.
     """
     ensemble = bundle.ensemble
     embeddings: dict[Modality, Tensor] = {}
@@ -103,7 +104,7 @@ def embed_trial(bundle: Bundle, trial: TrialRecord, device: str = "cpu") -> Tria
         elif modality is Modality.AUDIO:
             found = _embed_sound(bundle, trial, device)
         else:
-            found = torch.from_numpy(np.array(trial.language, np.float32)).to(device)[None, None]
+            found = _embed_words(trial, device)
         if found is None:
             missing.add(modality)
             found = torch.zeros(1, 1, trial.frames, ensemble.embedding(modality), device=device)
@@ -218,6 +219,14 @@ def _embed_sound(bundle: Bundle, trial: TrialRecord, device: str) -> Tensor | No
         return None
     parts = [encoder(torch.from_numpy(trial.patches(a, b)).to(device)) for a, b in _chunks(trial.frames)]
     return torch.cat(parts)[None, None]
+
+
+def _embed_words(trial: TrialRecord, device: str) -> Tensor | None:
+    """(1, 1, N, E): the store's word vectors, None where nothing could recognise or embed words."""
+    vectors = trial.language
+    if trial.recipe.recogniser is None or not vectors.shape[1]:
+        return None
+    return torch.from_numpy(np.array(vectors, np.float32)).to(device)[None, None]
 
 
 def _chunks(frames: int) -> Iterator[tuple[int, int]]:
