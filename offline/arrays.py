@@ -33,6 +33,7 @@ class RowWriter:
         self.rows = 0
         self._row = row
         self._dtype = np.dtype(dtype)
+        self._last = np.zeros((1, *row), self._dtype)
         try:
             self._file = path.open("wb")
             self._write_header()
@@ -44,11 +45,18 @@ class RowWriter:
         """Adds rows (n, *row). Raises ValueError for another shape, DiskProblem where there is no room."""
         if rows.shape[1:] != self._row:
             raise ValueError(f"rows of {self.path.name} have shape {self._row}, not {rows.shape[1:]}")
+        content = np.ascontiguousarray(rows, self._dtype)
         try:
-            self._file.write(np.ascontiguousarray(rows, self._dtype).data)
+            self._file.write(content.data if content.size else b"")
         except OSError as e:
             raise DiskProblem.of(self.path, e) from e
         self.rows += len(rows)
+        if len(rows):
+            self._last = content[-1:].copy()
+
+    def repeat_last(self, times: int) -> None:
+        """Adds the last row again, `times` times; zeros where there is none."""
+        self.append(np.repeat(self._last, times, axis=0))
 
     def close(self) -> None:
         """Completes the file. Raises DiskProblem."""

@@ -1,178 +1,74 @@
-"""What training says while it runs: events, shown as bars on a terminal and as plain lines elsewhere."""
+"""How far a long job is: a bar with the time left on a terminal, plain lines elsewhere. On stderr."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+import time
+from types import TracebackType
+from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-from offline.checkpointing import Json
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 
-@dataclass(frozen=True)
-class FoldStarted:
-    """A fold begins or goes on: at most `epochs`, `windows` to train on, `cached` entries to look for first."""
+class FrameProgress:
+    """Frames and trials done, of about `frames` and exactly `trials`."""
 
-    fold: int
-    epochs: int
-    windows: int
-    cached: int
+    def __init__(self, what: str, frames: int, trials: int, console: Console | None = None) -> None:
+        self.frames = 0
+        self.trials = 0
+        self._all_frames = max(frames, 1)
+        self._all_trials = trials
+        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._began = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(what, total=self._all_frames, rate="")
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self._began
 
-@dataclass(frozen=True)
-class CacheFilled:
-    """One more entry of the caches is there."""
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
 
-    fold: int
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
 
+    def advance_to(self, frames: int) -> None:
+        """So many frames are done."""
+        self.frames = frames
+        rate = f"{frames / self.elapsed_s:.0f} frames/s" if frames else ""
+        self._bar.update(self._task, completed=min(frames, self._all_frames), rate=rate)
 
-@dataclass(frozen=True)
-class StepDone:
-    """Step `step` of the epoch's `steps`, and its loss."""
+    def finish_one(self, line: str) -> None:
+        """One more trial is done, or has failed: tells so in a line."""
+        self.trials += 1
+        self.say(f"[{self.trials}/{self._all_trials}{self._left()}] {line}")
 
-    fold: int
-    step: int
-    steps: int
-    loss: float
-    rate: float
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        self._console.print(line, markup=False)
 
-
-@dataclass(frozen=True)
-class EpochDone:
-    """An epoch's line of history; `best` is the best mean validation CCC so far."""
-
-    fold: int
-    line: Json
-    best: float
-    release: str | None
-    stopped: str | None
-
-
-@dataclass(frozen=True)
-class FoldDone:
-    """A fold is finished: what its `result.json` says."""
-
-    fold: int
-    result: Json
-
-
-@dataclass(frozen=True)
-class Note:
-    """A line that the user should read."""
-
-    text: str
-
-
-Event = FoldStarted | CacheFilled | StepDone | EpochDone | FoldDone | Note
-
-
-class Display(Protocol):
-    """Shows events as they come."""
-
-    def __call__(self, event: Event) -> None:
-        """Show one event."""
+    def _left(self) -> str:
+        if self._console.is_terminal or self.trials == self._all_trials or not self.frames:
+            return ""
+        left_s = self.elapsed_s * max(0.0, self._all_frames / self.frames - 1)
+        return f", {_span(left_s)} left"
 
 
-def epoch_text(event: EpochDone, epochs: int) -> str:
-    """An epoch in one line."""
-    line = event.line
-    cccs = ", ".join(f"{t} {value:.3f}" for t, value in line["validation_ccc"].items())
-    text = (
-        f"fold {event.fold}: epoch {line['epoch']}/{epochs}, phase {line['phase']}, lr {line['learning_rate']:.1e}, "
-        f"loss {line['loss']:.3f}, CCC {cccs}{' (best)' if line['best'] else ''}, {line['seconds']:.1f} s"
-    )
-    return text if event.release is None else f"{text}; {event.release} is released"
-
-
-def result_text(result: Json) -> str:
-    """A finished fold in one line."""
-    cccs = ", ".join(f"{t} {value:.3f}" for t, value in result["validation_ccc"].items())
-    return (
-        f"fold {result['fold']}: finished ({result['stopped']}) after {result['epochs']} epochs, "
-        f"best epoch {result['best_epoch']}, validation CCC {cccs}"
-    )
-
-
-class LineDisplay:
-    """Plain lines: one for each epoch."""
-
-    def __init__(self) -> None:
-        self._epochs: dict[int, int] = {}
-
-    def __call__(self, event: Event) -> None:
-        """Print what is worth a line."""
-        if isinstance(event, FoldStarted):
-            self._epochs[event.fold] = event.epochs
-            self._print(f"fold {event.fold}: {event.windows} windows, at most {event.epochs} epochs")
-        elif isinstance(event, EpochDone):
-            self._print(epoch_text(event, self._epochs.get(event.fold, 0)))
-        elif isinstance(event, FoldDone):
-            self._print(result_text(event.result))
-        elif isinstance(event, Note):
-            self._print(event.text)
-
-    def _print(self, text: str) -> None:
-        print(text, flush=True)
-
-
-class TerminalDisplay:
-    """A bar for each fold that is being trained, with the time left if it ran to its last epoch."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[int, TaskID] = {}
-        self._epochs: dict[int, int] = {}
-        self._done: dict[int, int] = {}
-
-    def __call__(self, event: Event) -> None:
-        """Move the bars, print what is worth a line above them."""
-        show = self._progress
-        if isinstance(event, Note):
-            show.console.print(event.text, highlight=False, markup=False)
-            return
-        if isinstance(event, FoldStarted):
-            total = event.cached or None
-            self._tasks[event.fold] = show.add_task(
-                f"fold {event.fold}", total=total, detail="frozen encoders"
-            )
-            self._epochs[event.fold] = event.epochs
-            return
-        task = self._tasks[event.fold]
-        if isinstance(event, CacheFilled):
-            show.advance(task)
-        elif isinstance(event, StepDone):
-            epochs, done = self._epochs[event.fold], self._done.get(event.fold, 0)
-            detail = f"epoch {done + 1}/{epochs}, lr {event.rate:.1e}, loss {event.loss:.3f}"
-            if show.tasks[show.task_ids.index(task)].total != epochs * event.steps:
-                show.reset(task, total=epochs * event.steps, completed=done * event.steps, detail=detail)
-            show.update(task, completed=done * event.steps + event.step, detail=detail)
-        elif isinstance(event, EpochDone):
-            self._done[event.fold] = int(event.line["epoch"])
-            text = epoch_text(event, self._epochs[event.fold])
-            show.console.print(text, highlight=False, markup=False)
-        else:
-            show.remove_task(task)
-            show.console.print(result_text(event.result), highlight=False, markup=False)
-
-
-@contextmanager
-def open_display() -> Iterator[Display]:
-    """Bars on a terminal, lines elsewhere."""
-    console = Console(file=sys.stdout)
-    if not console.is_terminal:
-        yield LineDisplay()
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[detail]}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        yield TerminalDisplay(progress)
+def _span(seconds: float) -> str:
+    minutes, hours = round(seconds / 60), seconds / 3600
+    if hours >= 2:
+        return f"{hours:.0f} h"
+    return f"{minutes} min" if minutes >= 2 else f"{seconds:.0f} s"

@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import UserError
 from models.hashing import tree_hash
-from models.manifest import FeatureRecipe, Manifest
+from models.manifest import FeatureRecipe, Manifest, PartUse
 from offline.arrays import map_rows
 
 FORMAT_VERSION: Final = 1
@@ -230,31 +230,46 @@ class Store:
             )
 
 
-def recipe_differences(ours: FeatureRecipe, theirs: FeatureRecipe) -> tuple[str, ...]:
+def recipe_differences(
+    ours: FeatureRecipe, theirs: FeatureRecipe, *, strict: bool = False
+) -> tuple[str, ...]:
     """What differs between two feature recipes, each in a few words; empty where they go together.
 
     `ours` are the features there are, `theirs` what is wanted of them: a part that only ours has is no
     difference. A part without a hash is any content under its name; the same content under another name is the
-    same part. An audio encoder counts only where both have one: log-mel patches fit every encoder.
+    same part. An audio encoder counts only where both have one: log-mel patches fit every encoder. With `strict`
+    every difference counts.
     """
     found = []
     for name in ("frame_rate", "crop", "logmel"):
         mine, other = getattr(ours, name), getattr(theirs, name)
         if mine != other:
             found.append(f"{name} is {_short(mine)} here, {_short(other)} there")
-    for role, other in theirs.parts.items():
-        mine = ours.parts.get(role)
-        label = role.replace("_", " ")
-        if mine is None:
-            if role != "audio_encoder":
-                found.append(f"{label} is none here, {other.name} there")
-        elif mine.name != other.name and (mine.sha256 is None or mine.sha256 != other.sha256):
-            found.append(f"{label} is {mine.name} here, {other.name} there")
-        elif mine.sha256 != other.sha256 and None not in (mine.sha256, other.sha256):
-            found.append(
-                f"{label} {mine.name} is {str(mine.sha256)[:12]} here, {str(other.sha256)[:12]} there"
-            )
+    for role in ("detector", "audio_encoder", "recogniser", "text_encoder"):
+        mine, other = getattr(ours, role), getattr(theirs, role)
+        if mine == other or (not strict and _goes_with(mine, other, role)):
+            continue
+        names = [_named(use, detailed=_same_name(mine, other)) for use in (mine, other)]
+        found.append(f"{role.replace('_', ' ')} is {names[0]} here, {names[1]} there")
     return tuple(found)
+
+
+def _goes_with(ours: PartUse | None, theirs: PartUse | None, role: str) -> bool:
+    if ours is None or theirs is None:
+        return theirs is None or role == "audio_encoder"
+    if None in (ours.sha256, theirs.sha256):
+        return ours.name == theirs.name
+    return ours.sha256 == theirs.sha256
+
+
+def _same_name(ours: PartUse | None, theirs: PartUse | None) -> bool:
+    return ours is not None and theirs is not None and ours.name == theirs.name
+
+
+def _named(use: PartUse | None, *, detailed: bool) -> str:
+    if use is None:
+        return "none"
+    return f"{use.name} ({str(use.sha256)[:12]})" if detailed else use.name
 
 
 def bundle_recipe(manifest: Manifest) -> FeatureRecipe:

@@ -64,8 +64,8 @@ _IMAGES: Final = frozenset({".jpg", ".jpeg", ".png"})
 class SourceTrial:
     """One trial of a data set, before it is in a store.
 
-    `rows` is the number of label rows, None without labels. `video` is None where there is none, or more than one,
-    and `problem` says so. `side` is which of two people the trial is about; None where the video shows one.
+    `rows` is the number of label rows, None without labels. `video` is None where the trial cannot be made,
+    and `problem` says why. `side` is which of two people the trial is about; None where the video shows one.
     """
 
     name: str
@@ -271,6 +271,12 @@ def _source(
         # A suffix that is part of the video's own name.
         stem, side = name, None
     video, problem = videos.get(stem)
+    rows = None
+    if labels is not None:
+        try:
+            rows = count_rows(labels)
+        except UserError as e:
+            video, problem = None, str(e)
     return SourceTrial(
         name=name,
         partition=partition,
@@ -278,7 +284,7 @@ def _source(
         video=video,
         problem=problem,
         labels=labels,
-        rows=None if labels is None else count_rows(labels),
+        rows=rows,
         crops=crops.get(name),
         side=side,
     )

@@ -1,0 +1,240 @@
+"""`offline-preprocess`: a data set's recordings into a store of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, cast, get_args
+
+import typer
+
+from models.console import USER_ERROR, make_app, run
+from models.errors import UserError
+from stream.choices import DetectorChoice
+
+if TYPE_CHECKING:
+    from offline.preprocess import Extractors
+    from offline.recipe import FeatureParts
+    from offline.store import Partition, TrialFacts
+    from offline.trials import SourceTrial
+
+HELP: Final = """
+Make a store of features from a data set's recordings: Aff-Wild2 as distributed, or a performed corpus. The features
+are those of the live engine. Finished trials are skipped, so an interrupted run goes on where it stopped; a recording
+that cannot be used is listed at the end.
+
+DATASET holds VA_Estimation_Challenge/{Train_Set,Validation_Set}/*.txt and videos/ (any format, any depth); optional
+are cropped_aligned/<trial>/00001.jpg, a test set's list of names (*test*.txt), and subjects.csv (trial,subject).
+
+Examples:
+
+  offline-preprocess corpus/ store/                              a performed corpus, for the compact preset
+
+  offline-preprocess Aff-Wild2/ store/ --preset paper            VGGish, BERT and the best Vosk model installed
+
+  offline-preprocess Aff-Wild2/ store/ --partition validation --limit 5
+
+  offline-preprocess corpus/ store/ --text-encoder bundle:demo --recogniser vosk-tiny --workers 4
+"""
+
+
+def command() -> None:
+    """`offline-preprocess`."""
+    app = make_app(HELP)
+    app.command(help=HELP)(_preprocess)
+    run(app)
+
+
+def _preprocess(
+    dataset: Annotated[Path, typer.Argument(help="The data set's folder.")],
+    store: Annotated[Path, typer.Argument(help="The store's folder; made, or gone on with.")],
+    partition: Annotated[
+        str | None, typer.Option(help="Only train, validation or test.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only the first N trials.", min=1, show_default=False)
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="compact or paper: what the encoders are if not given.")
+    ] = "compact",
+    text_encoder: Annotated[
+        str,
+        typer.Option(
+            help="none, bundle:NAME, an installed part or a folder; auto is bundle:demo, or BERT for paper."
+        ),
+    ] = "auto",
+    audio_encoder: Annotated[
+        str,
+        typer.Option(help="none (log-mel alone) or vggish; auto is none, or vggish for paper."),
+    ] = "auto",
+    recogniser: Annotated[
+        str,
+        typer.Option(
+            help="none, a Vosk model's name or a folder; auto is vosk-tiny for a performed corpus, else the "
+            "best full model installed."
+        ),
+    ] = "auto",
+    detector: Annotated[str, typer.Option(help="haar, yunet, or auto: yunet where installed.")] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Parallel processes; one for each core if not given.", min=1, show_default=False),
+    ] = None,
+    tolerance: Annotated[
+        int, typer.Option(help="Frames by which a video and its labels may differ.", min=0)
+    ] = 30,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 2 if any trial failed.")] = False,
+) -> None:
+    from filelock import FileLock, Timeout
+
+    from offline.pool import available_cores
+    from offline.preprocess import is_done, prepare_store
+    from offline.recipe import PartChoices, choose_parts
+    from offline.trials import find_trials
+
+    trials = find_trials(dataset, _partition(partition))[:limit]
+    choices = PartChoices(preset, _detector(detector), recogniser, text_encoder, audio_encoder)
+    parts = choose_parts(choices, dataset)
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with FileLock(store / ".lock", timeout=0):
+            prepare_store(store, parts)
+            left = [trial for trial in trials if not is_done(trial, store)]
+            done, failed = _make_all(left, len(trials), store, parts, workers or available_cores(), tolerance)
+    except Timeout:
+        raise UserError(f"another offline-preprocess is busy with {store}: let it finish") from None
+    except OSError as e:
+        raise UserError(f"{store} cannot be written: {e.strerror or e}") from e
+    _summarise(store, trials, left, done, failed)
+    if failed and (strict or len(failed) == len(trials)):
+        raise typer.Exit(USER_ERROR)
+
+
+def _make_all(
+    left: Sequence[SourceTrial],
+    total: int,
+    store: Path,
+    parts: FeatureParts,
+    workers: int,
+    tolerance: int,
+) -> tuple[list[TrialFacts], dict[str, str]]:
+    """Makes what is left; the facts of what was made, and why the rest was not."""
+    from offline.arrays import DiskProblem
+    from offline.pool import NoTools, run_jobs
+    from offline.progress import FrameProgress
+
+    done: list[TrialFacts] = []
+    failed = {trial.name: trial.problem for trial in left if trial.video is None}
+    jobs = sorted((t for t in left if t.video is not None), key=lambda t: -(t.rows or 0))
+    known = [t.rows for t in jobs if t.rows]
+    usual = sum(known) // len(known) if known else 1000
+    with FrameProgress("preprocessing", sum(t.rows or usual for t in jobs), len(jobs)) as progress:
+        for note in parts.notes:
+            progress.say(note)
+        if len(left) < total:
+            progress.say(f"{total - len(left)} of {total} trials are in {store} already")
+        for name, problem in failed.items():
+            progress.say(f"{name}: skipped, {problem}")
+        if not jobs:
+            return done, failed
+        finished = run_jobs(
+            jobs,
+            partial(_make, store, tolerance),
+            partial(_load, parts),
+            workers,
+            progress.advance_to,
+        )
+        with closing(finished):
+            for end in finished:
+                if isinstance(end.error, (DiskProblem, NoTools)):
+                    raise end.error
+                if end.result is None:
+                    failed[end.job.name] = _reason(end.error)
+                    progress.finish_one(f"{end.job.name}: skipped, {failed[end.job.name]}")
+                else:
+                    done.append(end.result)
+                    progress.finish_one(describe(end.result))
+        progress.say(_speed(progress.frames, progress.elapsed_s, min(workers, len(jobs))))
+    return done, failed
+
+
+def describe(facts: TrialFacts) -> str:
+    """A made trial in one line: its length, and all that was mended."""
+    said = [f"{facts.frames} frames"]
+    if facts.padded:
+        said.append(f"the video is {_frames(facts.padded)} shorter than the labels: padded with the last")
+    if facts.trimmed:
+        said.append(f"the video is {_frames(facts.trimmed)} longer than the labels: trimmed at the end")
+    faceless = facts.frames - facts.with_face
+    if faceless and facts.with_face:
+        what = "without an image" if facts.crop_source == "distributed" else "without a face"
+        said.append(f"{faceless} {what}")
+    return f"{facts.name}: {', '.join([*said, *facts.warnings])}"
+
+
+def _speed(frames: int, seconds: float, workers: int) -> str:
+    each = frames / seconds / workers
+    return f"{frames} frames in {seconds:.0f} s by {workers} processes: {each:.0f} frames/s each"
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'s' if count > 1 else ''}"
+
+
+def _load(parts: FeatureParts) -> Extractors:
+    """What a worker process needs; each keeps to its own core."""
+    import cv2
+    import torch
+
+    from offline.preprocess import Extractors
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    return Extractors.load(parts)
+
+
+def _make(store: Path, tolerance: int, extractors: Extractors, trial: SourceTrial) -> TrialFacts:
+    from offline.pool import count_step
+    from offline.preprocess import preprocess_trial
+
+    return preprocess_trial(trial, store, extractors, tolerance=tolerance, on_frame=count_step)
+
+
+def _reason(error: Exception | None) -> str:
+    if isinstance(error, UserError) or type(error).__name__ == "WorkerDied":
+        return " ".join(str(error).split())
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _summarise(
+    store: Path,
+    trials: Sequence[SourceTrial],
+    left: Sequence[SourceTrial],
+    done: Sequence[TrialFacts],
+    failed: dict[str, str],
+) -> None:
+    there = len(trials) - len(left) + len(done)
+    typer.echo(f"{store}: {there} of {len(trials)} trials, {len(done)} of them new")
+    if failed:
+        typer.echo(f"{len(failed)} not made:", err=True)
+        for name in sorted(failed):
+            typer.echo(f"  {name}: {failed[name]}", err=True)
+
+
+def _partition(name: str | None) -> Partition | None:
+    from offline.store import PARTITIONS
+
+    for partition in PARTITIONS:
+        if name == partition:
+            return partition
+    if name is None:
+        return None
+    raise UserError(f"there is no partition '{name}': choose from {', '.join(PARTITIONS)}")
+
+
+def _detector(name: str) -> DetectorChoice:
+    for choice in get_args(DetectorChoice):
+        if name == choice:
+            return cast(DetectorChoice, choice)
+    raise UserError(f"unknown face detector '{name}': choose auto, haar or yunet")
