@@ -36,12 +36,22 @@ class Batch:
     """B windows of T frames: `maps` (B * T, C, h, w) of the frozen trunk, embeddings (B, T, E), labels (B, T, K).
 
     Labels are NaN where nothing is annotated and where a window is padded. A branch that the network has not is None.
+    `available` (B, T, M) says which modalities there are: a recording without sound has neither sound nor words.
     """
 
     maps: Tensor | None
     audio: Tensor | None
     language: Tensor | None
     labels: Tensor
+    available: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class TrialEmbeddings:
+    """A whole trial as the temporal branches take it: embeddings (1, N, E_m), `available` (1, N, M)."""
+
+    embeddings: dict[Modality, Tensor]
+    available: Tensor
 
 
 class Inputs:
@@ -95,10 +105,11 @@ class Inputs:
     def normalisation(self, names: Sequence[str]) -> dict[Modality, tuple[float, float]]:
         """One scalar mean and standard deviation of each modality's embeddings over the named trials' frames.
 
+        Trials without sound do not count: what stands for it is masked.
         Pixels are normalised as pixels: (0, 1) for the visual branch, and (mean, 1) for embeddings without spread.
         """
         wanted = set(names)
-        trials = [t for t in self.trials if t.name in wanted]
+        trials = [t for t in self.trials if t.name in wanted and t.facts.has_sound]
         found = dict.fromkeys(self.spec.modalities, (0.0, 1.0))
         for modality in (Modality.AUDIO, Modality.LANGUAGE):
             if modality in found:
@@ -138,13 +149,12 @@ class Inputs:
             audio=self._stack(windows, Modality.AUDIO),
             language=self._stack(windows, Modality.LANGUAGE),
             labels=self._to_device([cut(self.labels(w.trial), w.window, np.nan) for w in windows]),
+            available=torch.stack([self._available(w.trial, w.window.length) for w in windows]),
         )
 
     @torch.no_grad()
-    def embeddings(
-        self, network: EmotionNetwork, trial: TrialRecord, *, cached: bool
-    ) -> dict[Modality, Tensor]:
-        """A whole trial's embeddings (1, N, E_m), seen through the centre crop by `network` in eval mode.
+    def embeddings(self, network: EmotionNetwork, trial: TrialRecord, *, cached: bool) -> TrialEmbeddings:
+        """A whole trial, seen through the centre crop by `network` in eval mode.
 
         `cached` allows the trunk's kept maps, which are rounded to float16.
         """
@@ -167,7 +177,11 @@ class Inputs:
                     maps = network.backbone.trunk(torch.from_numpy(pixels).to(self._device))
                 parts.append(network.backbone.tail(maps))
             found[Modality.VISUAL] = torch.cat(parts)[None]
-        return found
+        return TrialEmbeddings(found, self._available(trial, trial.frames)[None])
+
+    def _available(self, trial: TrialRecord, frames: int) -> Tensor:
+        there = [m is Modality.VISUAL or trial.facts.has_sound for m in self.spec.modalities]
+        return torch.tensor(there, device=self._device).expand(frames, -1)
 
     def _pixels(self, w: TrialWindow, draw: Draw) -> Tensor:
         crops = np.asarray(cut(w.trial.crops, w.window), np.uint8)

@@ -1,4 +1,4 @@
-"""What a training run was asked to do: the defaults are the report's, every one can be changed, all are recorded."""
+"""What training and pretraining are asked to do; every option is kept in the record of what came of it."""
 
 from __future__ import annotations
 
@@ -71,3 +71,31 @@ class TrainOptions(BaseModel):
         if Modality.VISUAL in self.modalities:
             return self.schedule
         return self.schedule.model_copy(update={"release": ()})
+
+
+class PretrainOptions(BaseModel):
+    """Options of pretraining. Rates rise over the first tenth of all steps and fall to nothing as a cosine.
+
+    `every` takes every so many frames, begun anew at another frame each epoch; `batch` is pictures, or windows of
+    `window` frames times `every` for sound.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: str = "compact"
+    epochs: Annotated[int, Field(gt=0)] = 10
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    every: Annotated[int, Field(gt=0)] = 3
+    pictures: Annotated[int, Field(gt=1)] = 64
+    windows: Annotated[int, Field(gt=0)] = 4
+    window: Annotated[int, Field(gt=1)] = 100
+    max_steps: Annotated[int | None, Field(gt=0)] = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "cpu"
+    threads: Annotated[int, Field(gt=0)] = 1
+
+    @property
+    def network(self) -> NetworkSpec:
+        """The preset's specification. Raises ValueError for an unknown one."""
+        return preset(self.preset)

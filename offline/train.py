@@ -30,10 +30,11 @@ from offline.checkpointing import (
     save_tensors,
     write_json,
 )
-from offline.evaluate import Scores, evaluate
+from offline.display import CacheFilled, EpochDone, Event, FoldDone, FoldStarted, StepDone
+from offline.evaluate import evaluate
 from offline.inputs import Batch, Inputs, TrialWindow
+from offline.metrics import Scores
 from offline.objective import ccc_loss
-from offline.progress import CacheFilled, EpochDone, Event, FoldDone, FoldStarted, StepDone
 from offline.runs import FoldFolder, Run, append_history
 from offline.schedule import ScheduleState, initial_state, learning_rate, released, step
 from offline.tensorboard import open_log
@@ -95,7 +96,7 @@ def forward_batch(network: EmotionNetwork, batch: Batch) -> Tensor:
     embeddings = {m: x for m, x in given.items() if x is not None}
     if network.backbone is not None and batch.maps is not None:
         embeddings[Modality.VISUAL] = network.backbone.tail(batch.maps).view(windows, frames, -1)
-    estimates: Tensor = network(embeddings)
+    estimates: Tensor = network(embeddings, batch.available)
     return estimates
 
 

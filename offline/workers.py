@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 
 from models.errors import UserError
-from offline.progress import Event, Note, StepDone
+from offline.display import Event, Note, StepDone
 from offline.runs import Run
 
 _POLL_S = 0.2

@@ -100,7 +100,7 @@ def train(
         "cache_trunk": cache_trunk,
         "max_steps": max_steps,
         "seed": seed,
-        "device": _device(device),
+        "device": choose_device(device),
         "threads": threads or _recorded_threads(folder, resume) or max(1, (os.cpu_count() or 1) // workers),
         "amp": amp,
     }
@@ -111,7 +111,7 @@ def train(
 def _train(load: Callable[..., Any], fold: str, resume: bool, workers: int, tensorboard: bool) -> None:
     from offline import tensorboard as log
     from offline.checkpointing import read_json
-    from offline.progress import Note, open_display, result_text
+    from offline.display import Note, open_display, result_text
     from offline.workers import run_folds
 
     ready, notes = load(resume=resume)
@@ -156,11 +156,7 @@ def _open_run(
     try:
         options = TrainOptions.model_validate(wanted)
     except ValidationError as e:
-        first = e.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][-1]).replace("_", "-") if first["loc"] else ""
-        raise UserError(
-            f"{'--' + name + ': ' if name else ''}{first['msg'].removeprefix('Value error, ')}"
-        ) from e
+        raise UserError(first_problem(e)) from e
     torch.set_num_threads(options.threads)
     return prepare_run(
         RunFolder(folder), Store.open(store), options, trunk=trunk, split=folds, parts=parts, resume=resume
@@ -178,6 +174,14 @@ def _train_one(ready: Any, index: int, report: Callable[[Any], None], *, tensorb
     return train_fold(ready, index, report, tensorboard=tensorboard)
 
 
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with options, by the option's name."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = next((str(part) for part in reversed(first["loc"]) if isinstance(part, str)), "")
+    text = first["msg"].removeprefix("Value error, ")
+    return f"--{name.replace('_', '-')}: {text}" if name else text
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -189,7 +193,8 @@ def _fold_index(text: str) -> int:
         raise UserError(f"--fold is a number or all, not '{text}'") from None
 
 
-def _device(choice: str) -> str:
+def choose_device(choice: str) -> str:
+    """`auto` as what there is. Raises UserError for a device that is not there."""
     import torch
 
     if choice == "auto":

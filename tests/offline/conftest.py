@@ -1,136 +1,17 @@
-"""What the offline tests share: a store of tiny trials whose every modality carries the label."""
+"""What the offline tests share: a tiny store and a trunk for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import settings
-
-from models.audio.vggish import Vggish
-from models.manifest import FeatureRecipe, PartUse
-from models.spec import COMPACT, NetworkSpec
-from models.visual.backbone import Backbone
-from offline.arrays import write_rows
-from offline.foundation import Foundation, save_foundation
-from offline.store import STORE, TRIAL, StoreManifest, TrialFacts
+from stores import write_store, write_trunk
 
 # The machine is shared: an example's time says nothing about the code.
 settings.register_profile("offline", deadline=None)
 settings.load_profile("offline")
-
-RECIPE = FeatureRecipe(
-    detector=PartUse(name="haar"),
-    recogniser=PartUse(name="vosk-tiny"),
-    text_encoder=PartUse(name="bert-base-uncased"),
-)
-
-
-def write_trial(
-    store: Path,
-    name: str,
-    partition: str,
-    subject: str,
-    *,
-    frames: int = 60,
-    language_width: int = 48,
-    audio_width: int | None = None,
-    seed: int = 0,
-    labelled: bool = True,
-) -> None:
-    """A trial whose brightness, loudness and words follow its valence and arousal, through noise."""
-    random = np.random.default_rng(seed)
-    t = np.arange(frames) / 30
-    phases, rates = random.uniform(0, 2 * np.pi, 2), random.uniform(0.5, 2.0, 2)
-    labels = (0.8 * np.sin(2 * np.pi * rates * t[:, None] + phases)).astype(np.float32)
-    valence, arousal = labels.T
-    folder = store / partition / name
-    folder.mkdir(parents=True)
-    crops = np.full((frames, 48, 48, 3), 128.0)
-    crops[:, :24] += 90 * valence[:, None, None, None]
-    crops[:, 24:] += 90 * arousal[:, None, None, None]
-    crops += random.normal(0, 6, crops.shape)
-    ends = (96 + np.arange(frames) * 10 // 3).astype(np.int32)
-    seen = np.searchsorted(ends, np.arange(ends[-1]) + 1).clip(0, frames - 1)
-    log_mel = random.normal(-1, 0.3, (ends[-1], 64))
-    log_mel[:, :32] += 1.5 * valence[seen, None]
-    log_mel[:, 32:] += 1.5 * arousal[seen, None]
-    language = random.normal(0, 0.3, (frames, language_width))
-    language[:, : language_width // 2] += valence[:, None]
-    language[:, language_width // 2 :] += arousal[:, None]
-    language[frames // 3 : frames // 2] = 0
-    if not labelled:
-        labels[:] = np.nan
-    labels[5:8] = np.nan
-    write_rows(folder / "crops.npy", crops.clip(0, 255).astype(np.uint8))
-    write_rows(folder / "faces.npy", np.ones(frames, bool))
-    write_rows(folder / "times.npy", t)
-    write_rows(folder / "logmel.npy", log_mel.astype(np.float32))
-    write_rows(folder / "patch_ends.npy", ends)
-    write_rows(folder / "language.npy", language.astype(np.float32))
-    write_rows(folder / "labels.npy", labels)
-    if audio_width is not None:
-        audio = random.normal(0, 0.3, (frames, audio_width)) + arousal[:, None]
-        write_rows(folder / "audio.npy", audio.astype(np.float32))
-    (folder / "words.json").write_text("[]")
-    facts = TrialFacts(
-        name=name,
-        partition=partition,  # type: ignore[arg-type]
-        subject=subject,
-        video=f"{name}.mp4",
-        frames=frames,
-        frame_rate=30.0,
-        annotated=frames - 3,
-        with_face=frames,
-        crop_source="detected",
-        has_sound=True,
-    )
-    (folder / TRIAL).write_text(facts.model_dump_json())
-
-
-def write_store(
-    store: Path,
-    *,
-    people: int = 5,
-    trials: int = 2,
-    validation: int = 2,
-    frames: int = 60,
-    language_width: int = 48,
-    audio_width: int | None = None,
-) -> Path:
-    """A store of `people` with `trials` trials each to train on, and one more person to validate on."""
-    store.mkdir(parents=True)
-    encoder = None if audio_width is None else PartUse(name="vggish")
-    recipe = RECIPE.model_copy(update={"audio_encoder": encoder})
-    (store / STORE).write_text(StoreManifest(recipe=recipe).model_dump_json())
-    plan = [(f"p{p}-{i}", "train", f"p{p}") for p in range(people) for i in range(trials)]
-    plan += [(f"v-{i}", "validation", "v") for i in range(validation)]
-    for seed, (name, partition, subject) in enumerate(plan):
-        write_trial(
-            store,
-            name,
-            partition,
-            subject,
-            # Lengths differ, as they do in the world.
-            frames=frames + 7 * (seed % 3),
-            language_width=language_width,
-            audio_width=audio_width,
-            seed=seed,
-        )
-    return store
-
-
-def write_trunk(path: Path, spec: NetworkSpec = COMPACT) -> Path:
-    """A foundation with random weights."""
-    assert spec.visual is not None
-    assert spec.audio is not None
-    torch.manual_seed(1)
-    backbone, encoder = Backbone(spec.visual.backbone).eval(), Vggish(spec.audio.encoder).eval()
-    save_foundation(path, Foundation(backbone, encoder, RECIPE, {"source": "random"}))
-    return path
 
 
 @pytest.fixture(scope="session")
