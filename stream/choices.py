@@ -30,7 +30,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where estimates go. `broker` is an address, `embedded` or `none`."""
+    """Where estimates go. `broker` is an address, `embedded` or `none`; `labels` a known trajectory to show."""
 
     broker: str = "none"
     ca_file: Path | None = None
@@ -39,4 +39,5 @@ class Outputs:
     overwrite: bool = False
     rate: float | None = None
     publish_transcript: bool = False
+    labels: Path | None = None
     view: ViewChoice = "auto"

@@ -123,6 +123,9 @@ def stream_run(
     publish_transcript: Annotated[
         bool, typer.Option("--publish-transcript", help="Publish recognised words too.")
     ] = False,
+    labels: Annotated[
+        Path | None, typer.Option(help="A recording's known valence,arousal per frame, to show and compare.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads for the networks.")] = None,
     view: Annotated[
         Literal["auto", "full", "plain", "none"], typer.Option(help="What the terminal shows.")
@@ -153,6 +156,7 @@ def stream_run(
         overwrite=overwrite,
         rate=rate,
         publish_transcript=publish_transcript,
+        labels=labels or (DEMO_RECORDING.with_suffix(".txt") if demo else None),
         view=view,
     )
     # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.

@@ -13,6 +13,8 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
+from stream.known import Agreement
+
 HISTORY_FRAMES: Final = 300
 UNTRAINED: Final = "untrained: the numbers mean nothing yet"
 STYLES: Final = {"valence": "green", "arousal": "magenta"}
@@ -49,12 +51,13 @@ class Panel:
 
     Feed it with `take` (decoded messages of the topics `estimate`, `settled`, `state`, `status` and
     `transcript`, in the form of their schemas), `availability` and `hear`; draw it with `lines`, `plain` and
-    `summary`.
+    `summary`. With an `agreement`, what is known of a recording is shown beside what is estimated.
     """
 
-    def __init__(self, name: str = "", hint: str = "") -> None:
+    def __init__(self, name: str = "", hint: str = "", agreement: Agreement | None = None) -> None:
         self.name = clean(name)
         self.hint = clean(hint)
+        self._agreement = agreement
         self.available = ""
         self.words = ""
         self._estimate: Message | None = None
@@ -128,15 +131,25 @@ class Panel:
             yield from (Text() for _ in range(chart_rows))
             return
         value, spread = float(self._estimate[target]), float(self._estimate["spread"][target])
+        known = self._known(target)
         bar_width = max(11, min(width - 32, 61))
         yield Text.assemble(
             (f" {target:8}", "bold"),
             (f" {value:+.3f} ", f"bold {style}"),
             bar(value, bar_width, style),
-            (f" ±{spread:.3f} folds", "dim"),
+            (
+                f" ±{spread:.3f} folds" if known is None else f" known {known:+.3f}",
+                "dim" if known is None else "",
+            ),
         )
         for row in chart(list(self._history[target]), width - 10, chart_rows):
             yield Text.assemble(" " * 9, (row, style))
+
+    def _known(self, target: str) -> float | None:
+        if self._agreement is None or self._estimate is None:
+            return None
+        known = self._agreement.known.at(int(self._estimate["frame"]))
+        return None if known is None else float(getattr(known, target))
 
     def _present(self) -> Text:
         line = Text(" present", style="bold")
@@ -197,7 +210,10 @@ class Panel:
         if self._estimate is not None:
             message = self._estimate
             parts.append(f"frame {message['frame']} at {float(message['time_s']):.2f} s")
-            parts.extend(f"{t} {message[t]:+.3f} +-{message['spread'][t]:.3f}" for t in self._history)
+            for target in self._history:
+                parts.append(f"{target} {message[target]:+.3f} +-{message['spread'][target]:.3f}")
+                if (known := self._known(target)) is not None:
+                    parts.append(f"(known {known:+.3f})")
             there = [what for what, is_there in message["present"].items() if is_there]
             parts.append("+".join(there) or "nobody")
         if self._status is not None:
@@ -247,6 +263,9 @@ class Panel:
             table.add_row("present", ", ".join(shares))
         if self.words:
             table.add_row("last words", Text(self.words))
+        if self._agreement is not None and (found := self._agreement.ccc()) is not None:
+            reached = ", ".join(f"{target} {value:+.3f}" for target, value in found.items())
+            table.add_row("CCC", f"{reached} against the known trajectory")
         return table
 
 

@@ -13,6 +13,7 @@ from stream.broker import EmbeddedBroker
 from stream.choices import Choices, Outputs
 from stream.connection import BrokerAddress
 from stream.engine import Command, Engine, Summary
+from stream.known import KnownTrajectory
 from stream.sinks import Sink
 from stream.sinks.mqtt import MqttSink, check_publisher_id
 from stream.sinks.record import RecordSink
@@ -54,7 +55,8 @@ async def stream(choices: Choices, outputs: Outputs) -> Summary:
                 )
             )
         if outputs.view != "none":
-            sinks.append(TerminalSink(outputs.view, broker=address))
+            known = None if outputs.labels is None else KnownTrajectory.read(outputs.labels)
+            sinks.append(TerminalSink(outputs.view, broker=address, known=known))
         engine = assemble(parts, sinks, pace=choices.pace)
         with _terminable():
             return await engine.run()

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from stream.connection import BrokerAddress
+from stream.known import Agreement, KnownTrajectory
 from stream.messages import Estimate, Status
 from stream.panel import Panel
 from stream.transcript import Transcript
@@ -117,15 +118,22 @@ class Screen:
 class TerminalSink:
     """Shows one engine's estimates while they are made, and a summary at the end.
 
-    Give the broker's address, where there is one, to show how others can subscribe.
+    Give the broker's address, where there is one, to show how others can subscribe; and a recording's known
+    trajectory, where there is one, to show it beside the estimates and how well they agreed in the end.
     """
 
     name = "terminal"
 
     def __init__(
-        self, view: View = "auto", *, broker: BrokerAddress | None = None, console: Console | None = None
+        self,
+        view: View = "auto",
+        *,
+        broker: BrokerAddress | None = None,
+        known: KnownTrajectory | None = None,
+        console: Console | None = None,
     ) -> None:
-        self._panel = Panel(hint=subscribe_hint(broker) if broker else "")
+        self._agreement = Agreement(known) if known is not None else None
+        self._panel = Panel(hint=subscribe_hint(broker) if broker else "", agreement=self._agreement)
         self._screen = Screen(lambda: [self._panel], view=view, console=console)
 
     @property
@@ -153,6 +161,8 @@ class TerminalSink:
         self._panel.take("settled" if estimate.settled else "estimate", estimate.to_json())
         if not estimate.settled:
             self._panel.hear(estimate.words)
+        elif self._agreement is not None:
+            self._agreement.take(estimate)
 
     def offer_status(self, status: Status) -> None:
         """Take the engine's state."""

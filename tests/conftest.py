@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines are shared and noisy: a slow example is no failure.
+settings.register_profile("affectstream", deadline=None)
+settings.load_profile("affectstream")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -19,7 +19,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from stream.connection import BrokerAddress
-from stream.messages import BundleStatus, InputStatus, Latency
+from stream.known import Agreement, KnownTrajectory
+from stream.messages import Affect, BundleStatus, InputStatus, Latency
 from stream.panel import HISTORY_FRAMES, Panel, bar, chart, clean
 from stream.sinks import attached
 from stream.terminal import Screen, TerminalSink, subscribe_hint
@@ -78,6 +79,23 @@ def test_an_untrained_bundle_is_said_loudly_everywhere() -> None:
     everything = text(trained) + trained.plain() + printed(trained) + "".join(trained.introduction())
     assert "ntrained" not in everything
     assert "UNTRAINED" not in everything
+
+
+def test_a_known_trajectory_is_shown_beside_the_estimate_and_compared_in_the_end() -> None:
+    known = KnownTrajectory(tuple(Affect(math.sin(frame / 20), -0.25) for frame in range(120)))
+    agreement = Agreement(known)
+    made = Panel(agreement=agreement)
+    for frame in range(120):
+        settled = estimate(frame, settled=True, valence=math.sin(frame / 20))
+        agreement.take(settled)
+        made.take("settled", settled.to_json())
+    assert "known" not in text(made), "no estimate yet"
+    made.take("estimate", estimate(40).to_json())
+    assert f"known {math.sin(2):+.3f}" in text(made)
+    assert "known -0.250" in text(made)
+    assert "(known -0.250)" in made.plain()
+    assert "valence +1.000, arousal +0.000 against the known trajectory" in printed(made)
+    assert "known" not in text(panel())
 
 
 def printed(made: Panel) -> str:
