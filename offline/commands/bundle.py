@@ -1,0 +1,105 @@
+"""offline-bundle: the folds of a run into one bundle that every other command takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from models.console import make_app, run
+from models.errors import UserError
+
+if TYPE_CHECKING:
+    from offline.pack import PackOptions
+
+HELP: Final = """
+Make a bundle of a run's trained folds: for stream-run --bundle and offline-predict.
+
+The bundle is loaded again and compared with the folds before it is put in place.
+
+Examples:
+
+  offline-bundle runs/paper -o bundle/
+      six folds; VGGish and BERT stay installed parts
+
+  offline-bundle runs/compact -o bundle/ --text-encoder text/
+      with the small text encoder that the store was made with
+
+  offline-bundle runs/valence runs/arousal -o bundle/
+      networks of one target each, paired by fold
+"""
+
+app = make_app(HELP)
+
+
+@app.command(help=HELP)
+def bundle(
+    runs: Annotated[
+        list[Path], typer.Argument(help="A run's folder, or two whose networks have a target each.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle's folder.")],
+    name: Annotated[str, typer.Option(help="What the bundle is called; its folder's name by default.")] = "",
+    note: Annotated[
+        str, typer.Option(help="Shown wherever the bundle is: what it is good for, and what not.")
+    ] = "",
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Bundle this text encoder: a transformers folder, or bundle:NAME for another bundle's."
+        ),
+    ] = None,
+    trunk: Annotated[
+        Path | None, typer.Option(help="What the folds stand on, where the run's folder has it no more.")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Leave out folds that are missing or unfinished.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")] = False,
+) -> None:
+    """Gather, write, check."""
+    from offline.pack import PackOptions, check_target, pack
+    from offline.trained import find_runs, open_run
+
+    found = find_runs(runs)
+    if len(found) > max(2, len(runs)) or (len(found) > 1 and len(runs) == 1):
+        raise UserError(
+            f"{runs[0]} holds several runs ({', '.join(p.name for p in found)}): give one of them"
+        )
+    options = PackOptions(
+        name=name,
+        note=note,
+        trunk=trunk,
+        text_encoder=None,
+        allow_missing=allow_missing,
+        overwrite=overwrite,
+    )
+    check_target(out, options)
+    packed = pack([open_run(path) for path in found], out, _with_text_encoder(options, text_encoder))
+    cccs = [fold.validation_ccc or {} for fold in packed.manifest.folds]
+    for number, ccc in zip(packed.folds, cccs, strict=True):
+        scores = ", ".join(f"{target} {value:.3f}" for target, value in ccc.items())
+        typer.echo(f"fold {number}: validation CCC {scores}")
+    typer.echo(
+        f"{out}: bundle '{packed.manifest.name}', {len(packed.folds)} folds, {packed.megabytes:.1f} MB, content "
+        f"{packed.manifest.content_hash[:12]}; agrees with its folds within {packed.difference:.1e}"
+    )
+
+
+def command() -> None:
+    """Console script `offline-bundle`."""
+    run(app)
+
+
+def _with_text_encoder(options: PackOptions, choice: str | None) -> PackOptions:
+    if choice is None:
+        return options
+    if not choice.startswith("bundle:"):
+        return dataclasses.replace(options, text_encoder=Path(choice).expanduser())
+    from models.bundle import load_bundle
+
+    source = load_bundle(choice.removeprefix("bundle:"), missing_parts="tolerate")
+    if source.text_encoder_folder is None:
+        raise UserError(f"{choice} has no text encoder that is here: give a transformers folder")
+    return dataclasses.replace(options, text_encoder=source.text_encoder_folder)

@@ -1,0 +1,148 @@
+"""What training left behind: a run's folds read back, for bundling and for reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from models.errors import UserError
+from models.manifest import FeatureRecipe
+from models.network import EmotionNetwork
+from models.spec import Modality, NetworkSpec, Target
+from models.tensors import fill
+from offline.checkpointing import Json, load_tensors, read_json
+from offline.folds import FoldSplit, read_folds
+from offline.foundation import Foundation, load_foundation
+from offline.options import TrainOptions
+from offline.runs import FORMAT_VERSION, FoldFolder, RunFolder
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedFold:
+    """One fold as far as it came: its number in the split, and what its `result.json` says."""
+
+    number: int
+    folder: FoldFolder
+    result: Json
+
+    @property
+    def finished(self) -> bool:
+        """Whether its training is over."""
+        return self.result.get("finished") is True
+
+    @property
+    def validation_ccc(self) -> dict[Target, float]:
+        """CCC by target on the fold's own validation part. Raises UserError where the file is damaged."""
+        try:
+            return {target: float(value) for target, value in self.result["validation_ccc"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise UserError(f"{self.folder.result} is damaged: it has no validation CCC") from e
+
+    def network(self, spec: NetworkSpec) -> EmotionNetwork:
+        """The best epoch's network with its normalisation, in eval mode. Raises UserError where files are damaged."""
+        tensors, _ = load_tensors(self.folder.best)
+        for name, value in tensors.items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise UserError(f"{self.folder.best} is unusable: {name} holds NaN or infinite values")
+        with torch.random.fork_rng(devices=[]):
+            network = EmotionNetwork(spec)
+        fill(network, tensors, str(self.folder.best))
+        try:
+            for modality in spec.modalities:
+                mean, std = self.result["normalisation"][modality.value]
+                network.set_normalisation(Modality(modality), float(mean), float(std))
+        except (KeyError, TypeError, ValueError) as e:
+            raise UserError(f"{self.folder.result} is damaged: it has no sound normalisation") from e
+        return network.eval()
+
+    def history(self) -> list[Json]:
+        """One entry for each epoch, in order. Raises UserError where a line is no JSON object."""
+        path = self.folder.history
+        try:
+            lines = [
+                json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+            ]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, RecursionError) as e:
+            raise UserError(f"{path} cannot be read: {e}") from e
+        if not all(isinstance(line, dict) for line in lines):
+            raise UserError(f"{path} is damaged: a line is no JSON object")
+        return lines
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A run: its options, what its features were made with, its split, and the folds that were begun, by number."""
+
+    folder: RunFolder
+    record: Json
+    options: TrainOptions
+    spec: NetworkSpec
+    recipe: FeatureRecipe
+    split: FoldSplit
+    folds: tuple[TrainedFold, ...]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.path.resolve().name
+
+    def foundation(self, trunk: Path | None = None) -> Foundation:
+        """What the folds stand on: from `trunk`, else from the run's own file.
+
+        Raises UserError where there is none, or where `trunk` is not what the run was begun with.
+        """
+        path = trunk or self.folder.foundation
+        if not path.is_file():
+            raise UserError(f"{path} does not exist: give --trunk, the file that the run was begun with")
+        found = load_foundation(path, self.spec, self.options.seed)
+        if found.provenance != self.record.get("foundation"):
+            raise UserError(
+                f"{path} is not what the run {self.folder.path} stands on: give the trunk it was begun with"
+            )
+        return found
+
+
+def open_run(folder: Path) -> TrainedRun:
+    """Open a run's folder. Raises UserError where it is none, or is damaged."""
+    run = RunFolder(folder)
+    if not run.record.is_file():
+        raise UserError(f"{folder} is not a run: it has no {run.record.name}; make one with offline-train")
+    record = read_json(run.record)
+    if record.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{run.record} has format version {record.get('format_version')}: update affectstream"
+        )
+    try:
+        options = TrainOptions.model_validate_json(json.dumps(record["options"]))
+        spec = NetworkSpec.model_validate_json(json.dumps(record["spec"]))
+        recipe = FeatureRecipe.model_validate_json(json.dumps(record["recipe"]))
+    except (KeyError, ValidationError) as e:
+        raise UserError(f"{run.record} is damaged, or of another version of affectstream") from e
+    split = read_folds(run.split)
+    folders = [(k, run.fold(k)) for k in range(split.folds)]
+    folds = [TrainedFold(k, f, read_json(f.result)) for k, f in folders if f.result.is_file()]
+    return TrainedRun(run, record, options, spec, recipe, split, tuple(folds))
+
+
+def find_runs(folders: Sequence[Path]) -> list[Path]:
+    """The runs that are meant: folders that are one, and of others the runs directly in them, by name.
+
+    Raises UserError for a folder that neither is nor holds a run.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {folder}: give a run's, as offline-train made it")
+        inside = sorted(p.parent for p in folder.glob("*/run.json") if (p.parent / "folds.json").is_file())
+        runs = [folder] if (folder / "run.json").is_file() else inside
+        if not runs:
+            raise UserError(f"{folder} is not a run and holds none: make one with offline-train")
+        found += [run for run in runs if run not in found]
+    return found
