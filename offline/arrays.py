@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -77,7 +78,9 @@ class RowWriter:
         if error is None:
             self.close()
         else:
-            self._file.close()
+            # What a full disk did not take would be tried again.
+            with contextlib.suppress(OSError):
+                self._file.close()
 
     def _write_header(self) -> None:
         header = {
