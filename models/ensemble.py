@@ -232,10 +232,10 @@ class Ensemble(nn.Module):
             own_mask = mask if mask is None or whole else mask[:, columns]
             outputs.append(stack.fusion(own, own_mask))
         if self._direct:
-            return outputs[0].view(self._folds, *lead, -1)
+            return outputs[0].view(self._folds, *lead, len(self._targets))
         of_network = {i: outputs[s][j] for s, places in enumerate(self._places) for j, i in enumerate(places)}
         stacked = [torch.stack([of_network[i][:, k] for i, k in fold], dim=-1) for fold in self._sources]
-        return torch.stack(stacked).view(self._folds, *lead, -1)
+        return torch.stack(stacked).view(self._folds, *lead, len(self._targets))
 
     def run(
         self,
@@ -248,7 +248,7 @@ class Ensemble(nn.Module):
 
         A modality without an entry is missing throughout.
         """
-        embeddings, mask = complete(self._spec, embeddings, None)
+        embeddings, mask = complete({m: self.embedding(m) for m in self.modalities}, embeddings, None)
         if mask is not None:
             available = mask[0] if available is None else available & mask[0]
         branches: dict[Modality, BranchState] = {}

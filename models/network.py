@@ -110,7 +110,8 @@ class EmotionNetwork(nn.Module):
 
         A modality without an entry is missing throughout. `state` None is the beginning.
         """
-        embeddings, available = complete(self.spec, embeddings, available)
+        widths = {m: self.spec.branch(m).embedding for m in self.spec.modalities}
+        embeddings, available = complete(widths, embeddings, available)
         branches: dict[Modality, TemporalState] = {}
         encodings: dict[Modality, Tensor] = {}
         for i, m in enumerate(self.spec.modalities):
@@ -146,25 +147,24 @@ class EmotionNetwork(nn.Module):
 
 
 def complete(
-    spec: NetworkSpec, embeddings: Mapping[Modality, Tensor], available: Tensor | None
+    widths: Mapping[Modality, int], embeddings: Mapping[Modality, Tensor], available: Tensor | None
 ) -> tuple[dict[Modality, Tensor], Tensor | None]:
     """Fill modalities that were not given with zeros and mark them missing.
 
-    Embeddings are (..., E_m), `available` (..., M). Raises ValueError where none is given, or one that the
-    network has no branch for.
+    `widths` gives every modality's embedding width, in fusion's order; embeddings are (..., E_m), `available`
+    (..., M). Raises ValueError where none is given, or one that there is no branch for.
     """
-    unknown = [m.value for m in embeddings if m not in spec.modalities]
+    unknown = [m.value for m in embeddings if m not in widths]
     if unknown:
         raise ValueError(f"the network has no branch for {', '.join(unknown)}")
     if not embeddings:
         raise ValueError("no embeddings given: at least one modality says how many frames there are")
-    if len(embeddings) == len(spec.modalities):
+    if len(embeddings) == len(widths):
         return dict(embeddings), available
     like = next(iter(embeddings.values()))
     frames = like.shape[:-1]
-    given = torch.tensor([m in embeddings for m in spec.modalities], device=like.device)
+    given = torch.tensor([m in embeddings for m in widths], device=like.device)
     available = given.expand(*frames, len(given)) if available is None else available & given
     return {
-        m: embeddings[m] if m in embeddings else like.new_zeros(*frames, spec.branch(m).embedding)
-        for m in spec.modalities
+        m: embeddings[m] if m in embeddings else like.new_zeros(*frames, width) for m, width in widths.items()
     }, available
