@@ -106,6 +106,15 @@ class RunningState:
     rows: tuple[Floats, ...]
 
 
+def leading_state(state: RunningState, folds: int) -> RunningState:
+    """The state, to the last bit, of a centering over the first `folds` folds that took in the same samples."""
+    return RunningState(
+        finished=None if state.finished is None else state.finished.leading(folds),
+        filling=None if state.filling is None else state.filling.leading(folds),
+        rows=tuple(row[..., :folds] for row in state.rows),
+    )
+
+
 class RunningCentering:
     """Centering of the newest sample over the last `window` samples, O(folds^2) a frame, amortised.
 
@@ -133,6 +142,11 @@ class RunningCentering:
 
     def step(self, state: RunningState, x: ArrayLike) -> tuple[RunningState, CenteredFrame]:
         """Take one sample (F,) or (K, F) in. Raises ValueError for another shape or values not finite."""
+        state = self.absorb(state, x)
+        return state, self._frame(state, state.rows[-1])
+
+    def absorb(self, state: RunningState, x: ArrayLike) -> RunningState:
+        """`step` where only the state is wanted: a third of the work."""
         sample = np.array(x, np.float64)
         if sample.shape != self._shape:
             raise ValueError(f"running centering was made for samples {self._shape}, not {sample.shape}")
@@ -140,12 +154,11 @@ class RunningCentering:
         sample.setflags(write=False)
         if len(state.rows) == self.window:
             state = RunningState(finished=_tails(np.stack(state.rows)), filling=None, rows=())
-        state = RunningState(
+        return RunningState(
             finished=state.finished,
             filling=_Moments.of_one(sample) if state.filling is None else state.filling.with_one(sample),
             rows=(*state.rows, sample),
         )
-        return state, self._frame(state, sample)
 
     def _frame(self, state: RunningState, sample: Floats) -> CenteredFrame:
         moments = state.filling
@@ -180,6 +193,15 @@ class _Moments:
     @property
     def mean(self) -> Floats:
         return self.origin + self.shifted_mean
+
+    def leading(self, folds: int) -> _Moments:
+        """Of the first `folds` folds alone."""
+        return _Moments(
+            self.count,
+            self.origin[..., :folds],
+            self.shifted_mean[..., :folds],
+            self.scatter[..., :folds, :folds],
+        )
 
     def with_one(self, sample: Floats) -> _Moments:
         """With one sample more (Welford 1962)."""
@@ -225,6 +247,11 @@ class _Tails:
     origin: Floats
     shifted_mean: Floats
     scatter: Floats
+
+    def leading(self, folds: int) -> _Tails:
+        return _Tails(
+            self.origin[..., :folds], self.shifted_mean[..., :folds], self.scatter[..., :folds, :folds]
+        )
 
     def last(self, count: int) -> _Moments:
         return _Moments(count, self.origin, self.shifted_mean[count - 1], self.scatter[count - 1])

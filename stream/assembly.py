@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.bundle import Bundle, load_bundle
+from models.errors import UserError
 from models.language.embedder import TextEmbedder
 from models.language.recogniser import RecogniserChoice, RecogniserFactory, find_recogniser, open_recogniser
 from models.parts import PARTS, InstalledPart, find_part
@@ -16,6 +17,7 @@ from stream.choices import Choices, Pace
 from stream.engine import Engine, EngineSettings
 from stream.estimator import Estimator
 from stream.features import Perception
+from stream.ladder import AUTO, FULL, find_rung
 from stream.media import Source, open_source
 from stream.messages import BundleStatus, InputStatus
 from stream.sinks import Sink
@@ -36,9 +38,12 @@ class Parts:
 
 def load(choices: Choices) -> Parts:
     """Opens and loads everything the choices name; blocking. Raises UserError for the first that fails."""
+    rung = find_rung(choices.budget)
     source = open_source(
         choices.source, microphone=choices.microphone, size=choices.size, frame_rate=choices.frame_rate
     )
+    if not source.live and rung not in (None, FULL):
+        raise UserError(f"a recording is never degraded: --budget {choices.budget} is for live sources")
     bundle = load_bundle(choices.bundle, missing_parts="tolerate")
     detector = make_detector(choices.detector)
     recogniser = find_recogniser(choices.recogniser, _find)
@@ -51,8 +56,8 @@ def load(choices: Choices) -> Parts:
     return Parts(source, bundle, detector, recogniser, new_recogniser, embedder)
 
 
-def assemble(parts: Parts, sinks: Sequence[Sink], *, pace: Pace = "live") -> Engine:
-    """An engine over the loaded parts."""
+def assemble(parts: Parts, sinks: Sequence[Sink], *, pace: Pace = "live", budget: str = AUTO) -> Engine:
+    """An engine over the loaded parts. Raises UserError for a `budget` that is no rung of `stream.ladder`."""
     window = WindowSpec()
     info = parts.source.info
     speech = Speech(
@@ -68,7 +73,7 @@ def assemble(parts: Parts, sinks: Sequence[Sink], *, pace: Pace = "live") -> Eng
         sinks,
         bundle=bundle_status(parts.bundle),
         inputs=input_status(parts),
-        settings=EngineSettings(pace=pace, detector=parts.detector.name),
+        settings=EngineSettings(pace=pace, budget=budget, detector=parts.detector.name),
     )
 
 

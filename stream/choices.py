@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from stream.ladder import AUTO
+
 Pace = Literal["live", "fast"]
 DetectorChoice = Literal["auto", "haar", "yunet"]
 ViewChoice = Literal["auto", "full", "plain", "none"]
@@ -26,6 +28,7 @@ class Choices:
     size: tuple[int, int] | None = None
     frame_rate: float | None = None
     threads: int | None = None
+    budget: str = AUTO
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,11 @@ Examples:
   stream-run rtsp://127.0.0.1:8554/cam
       any stream that FFmpeg opens
 
+  stream-run --camera 0 --budget full
+      never spare anything: on a slow machine frames are dropped instead
+
   stream-run --list-devices
+      cameras and microphones, by the names that --camera and --microphone take
 
 Nothing but numbers leaves the process: no picture, no sound, and words only with --publish-transcript.
 """
@@ -126,7 +130,19 @@ def stream_run(
     labels: Annotated[
         Path | None, typer.Option(help="A recording's known valence,arousal per frame, to show and compare.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads for the networks.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Threads for the networks; by default 1 for a compact bundle, else all cores."
+        ),
+    ] = None,
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="Live, when the machine does not keep up: auto steps down from full over visual-2, visual-3, "
+            "audio-3 and half-folds to one-fold and back; or the name of one of these, to stay on it."
+        ),
+    ] = "auto",
     view: Annotated[
         Literal["auto", "full", "plain", "none"], typer.Option(help="What the terminal shows.")
     ] = "auto",
@@ -147,6 +163,7 @@ def stream_run(
         size=None if size is None else _size(size),
         frame_rate=fps,
         threads=threads,
+        budget=budget,
     )
     outputs = Outputs(
         broker=broker or ("embedded" if demo else "none"),

@@ -6,7 +6,9 @@
     sinks        a task each                                    whoever takes them
 
 The event loop only passes things on. Every queue is bounded: a recording waits where a stage is behind and
-never loses a frame; a live source's newest frame wins, and every drop is counted by cause.
+never loses a frame; a live source's newest frame wins, every drop is counted by cause, and an engine that
+does not keep up steps down the ladder (`stream.ladder`). A frame's provisional estimate goes out before
+anything is settled.
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ from importlib.metadata import version
 from typing import Final, Literal, TypeVar
 
 from models.language.words import Event as SpeechEvent
-from models.language.words import WordsRevised
+from models.language.words import Settled, WordsRevised
 from stream.choices import Pace
-from stream.estimator import Answer, Estimator, EstimatorState
+from stream.estimator import Estimator, EstimatorState
 from stream.features import Availability, FrameFeatures, Perception
+from stream.ladder import AUTO, REVIEW_S
 from stream.mailbox import Closed, Mailbox
 from stream.media import AudioChunk, Event, InputChange, NoPicture, Source, VideoFrame, pump
-from stream.messages import BundleStatus, InputStatus, Phase, Status
+from stream.messages import BundleStatus, Estimate, InputStatus, Phase, Status
+from stream.scheduler import Scheduler
 from stream.sinks import Outlet, Sink, attached
 from stream.speech import Speech
 from stream.telemetry import Telemetry
@@ -38,8 +42,14 @@ Command = Literal["pause", "resume", "recenter"]
 T = TypeVar("T")
 
 STATUS_EVERY_S: Final = 1.0
-EVENTS_AHEAD: Final = 8
+EVENTS_AHEAD: Final = 4
 FRAMES_AHEAD: Final = 4
+
+# Frames settled at once: a few milliseconds, after which a frame that has come meanwhile goes first.
+SETTLE_AT_ONCE: Final = 8
+
+# The source's counters that say that something captured was not used.
+SOURCE_DROPS: Final = frozenset({"ticks_dropped", "camera_surplus", "microphone_overflow_samples"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +64,13 @@ class Moment:
 class EngineSettings:
     """How the engine runs.
 
-    `pace` concerns recordings: `live` waits for each frame's time, `fast` for nobody. `detector` and
-    `accelerator` are names for `status`.
+    `pace` concerns recordings: `live` waits for each frame's time, `fast` for nobody. `budget` concerns live
+    sources: `auto`, or the rung of `stream.ladder` to stay on. `detector` and `accelerator` are names for
+    `status`.
     """
 
     pace: Pace = "live"
+    budget: str = AUTO
     detector: str = ""
     accelerator: str = "eager"
 
@@ -109,7 +121,8 @@ class Engine:
         self._running = asyncio.Event()
         self._running.set()
         self._recenter = False
-        self._frames = self._settled = self._settled_early = 0
+        self._scheduler = Scheduler(self._settings.budget, live=source.live)
+        self._frames = self._settled = self._settled_early = self._passed_paused = 0
         self._behind_s = 0.0
         self._captured: Mailbox[Event] = Mailbox(EVENTS_AHEAD)
         self._perceived: Mailbox[Moment] = Mailbox(FRAMES_AHEAD, merge=_keep_words)
@@ -161,16 +174,22 @@ class Engine:
             detector=self._settings.detector,
             version=version("affectstream"),
             counters=self._counters(),
+            budget=self._scheduler.budget,
+            degraded=self._scheduler.degraded,
         )
 
     async def _run_stages(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                report = group.create_task(self._report(), name="status")
+                watching = [
+                    group.create_task(self._report(), name="status"),
+                    group.create_task(self._review(), name="scheduler"),
+                ]
                 group.create_task(self._capture(), name="capture")
                 group.create_task(self._perceive(), name="perceive")
                 await self._estimate()
-                report.cancel()
+                for task in watching:
+                    task.cancel()
         except BaseExceptionGroup as raised:
             raise raised.exceptions[0] from None
 
@@ -178,11 +197,9 @@ class Engine:
         """The source's events; a recording replayed live is held back to the clock."""
         paced = self._settings.pace == "live" and not self._source.live
         began: float | None = None
-        async with aclosing(pump(self._source)) as events:
+        async with aclosing(pump(self._source, queue_events=EVENTS_AHEAD)) as events:
             async for event in events:
-                if not self._running.is_set():
-                    if self._source.live:
-                        continue
+                if not self._running.is_set() and not self._source.live:
                     paused_at = self._clock()
                     await self._running.wait()
                     began = None if began is None else began + self._clock() - paused_at
@@ -204,20 +221,34 @@ class Engine:
                 case InputChange():
                     self._inputs[event.name] = event.status
                     self._outlet.offer_status(self.status())
-                case AudioChunk():
+                case AudioChunk() if self._watching():
                     self._speech.hear(event)
-                    state = await self._in(self._sight, self._perception.hear, state, event)
-                case VideoFrame() | NoPicture():
+                    with self._scheduler.busy("perceive"):
+                        state = await self._in(self._sight, self._perception.hear, state, event)
+                case VideoFrame() | NoPicture() if self._watching():
                     look = self._perception.see if isinstance(event, VideoFrame) else self._perception.miss
-                    state, features = await self._in(self._sight, look, state, event, self._available())
-                    await self._pass_on(Moment(features, tuple(await self._heard_by(event.time_s))))
+                    with self._scheduler.busy("perceive"):
+                        state, features = await self._in(
+                            self._sight, look, state, event, self._available(), self._scheduler.rung
+                        )
+                        moment = Moment(features, tuple(await self._heard_by(event.time_s)))
+                    await self._pass_on(moment)
+                case VideoFrame() | NoPicture():
+                    # Paused: frames pass unseen, but those seen before go on to settle.
+                    self._passed_paused += 1
+                    if events := self._speech.keep_up(event.time_s):
+                        await self._perceived.put(Moment(None, tuple(events)))
         ending = await self._in(self._sight, self._speech.finish)
         await self._perceived.put(Moment(None, tuple(ending)))
         await self._perceived.close()
 
+    def _watching(self) -> bool:
+        """Whether what comes is taken in. A recording stands still while paused: what comes still counts."""
+        return self._running.is_set() or not self._source.live
+
     async def _heard_by(self, time_s: float) -> list[SpeechEvent]:
         if self._source.live:
-            return self._speech.take()
+            return self._speech.keep_up(time_s)
         return await self._in(self._sight, self._speech.catch_up, time_s)
 
     async def _pass_on(self, moment: Moment) -> None:
@@ -235,28 +266,49 @@ class Engine:
             if self._recenter:
                 self._recenter = False
                 state = self._estimator.recenter(state)
-            state, answer = await self._in(
-                self._thought, self._estimator.step, state, moment.features, moment.events
-            )
-            self._publish(state, answer, moment.events)
-        state, answer = await self._in(self._thought, self._estimator.finish, state)
-        self._publish(state, answer, ())
+            state = await self._answer(state, moment)
+        await self._answer(state, Moment(None, (Settled(float("inf")),)))
 
-    def _publish(self, state: EstimatorState, answer: Answer, events: Sequence[SpeechEvent]) -> None:
-        self._settled_early = state.settled_early
+    async def _answer(self, state: EstimatorState, moment: Moment) -> EstimatorState:
+        """The provisional estimate first, then what has settled: a live source's next frame goes before that."""
+        with self._scheduler.busy("estimate"):
+            state, provisional = await self._in(
+                self._thought, self._estimator.answer, state, moment.features, moment.events
+            )
+            self._publish_words(moment.events)
+            if provisional is not None:
+                self._publish(provisional)
+            while True:
+                state, settled = await self._in(self._thought, self._estimator.settle, state, SETTLE_AT_ONCE)
+                self._settled_early = state.settled_early
+                for estimate in settled:
+                    self._publish(estimate)
+                if not settled or (self._source.live and len(self._perceived)):
+                    return state
+
+    def _publish_words(self, events: Sequence[SpeechEvent]) -> None:
         for event in events:
             if isinstance(event, WordsRevised):
                 self._outlet.offer_transcript(_transcript(event))
-        if answer.provisional is not None:
+
+    def _publish(self, estimate: Estimate) -> None:
+        if estimate.settled:
+            self._settled += 1
+        else:
             self._frames += 1
             # A recording replayed as fast as it goes was not captured at any time.
             timed = self._source.live or self._settings.pace == "live"
-            estimate = answer.provisional if timed else replace(answer.provisional, latency_ms=None)
+            estimate = estimate if timed else replace(estimate, latency_ms=None)
             self._telemetry.frame(estimate.latency_ms)
-            self._outlet.offer(estimate)
-        for estimate in answer.settled:
-            self._settled += 1
-            self._outlet.offer(estimate)
+        self._outlet.offer(estimate)
+
+    async def _review(self) -> None:
+        """Steps on the ladder, announced at once."""
+        while self._source.live:
+            await asyncio.sleep(REVIEW_S)
+            dropped = self._perceived.dropped + self._source.counters.get("ticks_dropped", 0)
+            if self._scheduler.review(dropped):
+                self._outlet.offer_status(self.status())
 
     async def _report(self) -> None:
         while True:
@@ -280,16 +332,19 @@ class Engine:
 
     def _drops(self) -> dict[str, int]:
         own = {"estimate_busy": self._perceived.dropped, "speech_busy": self._speech.dropped_chunks}
-        source = {name: n for name, n in self._source.counters.items() if name.startswith("dropped")}
+        source = {name: n for name, n in self._source.counters.items() if name in SOURCE_DROPS}
         return {name: n for name, n in {**own, **source, **self._outlet.drops}.items() if n}
 
     def _counters(self) -> dict[str, float]:
         own = {
             "settled_early": self._settled_early,
             "behind_s": round(self._behind_s, 3),
+            "load": round(self._scheduler.load, 2),
+            "frames_paused": self._passed_paused,
+            "speech_late_samples": self._speech.late_samples,
             **self._source.measures,
         }
-        source = {name: n for name, n in self._source.counters.items() if not name.startswith("dropped")}
+        source = {name: n for name, n in self._source.counters.items() if name not in SOURCE_DROPS}
         return {name: n for name, n in {**own, **source, **self._outlet.counters}.items() if n}
 
     async def _in(self, threads: ThreadPoolExecutor, work: Callable[..., T], *args: object) -> T:

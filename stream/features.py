@@ -14,6 +14,7 @@ from models.audio.logmel import PatchState, RollingPatches
 from models.spec import LogMelSpec, Modality
 from models.visual.alignment import zero_crop
 from models.visual.face import FaceTracker, TrackerState
+from stream.ladder import FULL, Rung
 from stream.media import AudioChunk, NoPicture, VideoFrame
 
 
@@ -37,6 +38,8 @@ class FrameFeatures:
 
     `crop` uint8 (48, 48, 3) RGB, zeros where no face was found (report section 3.2); `patch` float32 (96, 64),
     the log-mel frames of the 0.96 s that end at the frame. `repeated`: a live source had no newer picture.
+    `rung` says how it was served: on a lower one, `crop` and `patch` may be an earlier frame's, and then they
+    are the same objects.
     """
 
     index: int
@@ -47,14 +50,20 @@ class FrameFeatures:
     face: bool
     available: Availability
     repeated: bool = False
+    rung: Rung = FULL
 
 
 @dataclass(frozen=True)
 class PerceptionState:
-    """The tracked face, the newest sound, and the features of the last frame."""
+    """The tracked face, the newest sound, the last frame's features, and how many frames old their sight and
+    sound are.
+    """
 
     track: TrackerState
     sound: PatchState
+    last: FrameFeatures | None = None
+    sight_age: int = 0
+    sound_age: int = 0
 
 
 class Perception:
@@ -74,36 +83,53 @@ class Perception:
         return replace(state, sound=self._patches.step(state.sound, chunk.start_sample, chunk.samples))
 
     def see(
-        self, state: PerceptionState, frame: VideoFrame, available: Availability
+        self, state: PerceptionState, frame: VideoFrame, available: Availability, rung: Rung = FULL
     ) -> tuple[PerceptionState, FrameFeatures]:
-        """Takes a frame in, after all sound up to its time, and gives its features."""
-        track, seen = self.tracker.step(state.track, frame.rgb)
+        """Takes a frame in, after all sound up to its time, and gives its features.
+
+        A picture that is the last one again, or that `rung` spares, gives the last one's crop.
+        """
+        track, last = state.track, state.last
+        spared = frame.repeated or state.sight_age + 1 < rung.visual_stride
+        if last is not None and last.available.visual and spared:
+            crop, face, age = last.crop, last.face, state.sight_age + (not frame.repeated)
+        else:
+            track, seen = self.tracker.step(track, frame.rgb)
+            crop, face, age = seen.crop, seen.face is not None, 0
+        sound_age, patch = self._patch(state, frame.time_s, rung)
         features = FrameFeatures(
             index=frame.index,
             time_s=frame.time_s,
             captured_at=frame.captured_at,
-            crop=seen.crop,
-            patch=self._patch(state, frame.time_s),
-            face=seen.face is not None,
+            crop=crop,
+            patch=patch,
+            face=face,
             available=available,
             repeated=frame.repeated,
+            rung=rung,
         )
-        return replace(state, track=track), features
+        return PerceptionState(track, state.sound, features, age, sound_age), features
 
     def miss(
-        self, state: PerceptionState, tick: NoPicture, available: Availability
+        self, state: PerceptionState, tick: NoPicture, available: Availability, rung: Rung = FULL
     ) -> tuple[PerceptionState, FrameFeatures]:
         """A tick whose camera is away: nothing to see, and the visual branch masked."""
+        sound_age, patch = self._patch(state, tick.time_s, rung)
         features = FrameFeatures(
             index=tick.index,
             time_s=tick.time_s,
             captured_at=tick.at,
             crop=zero_crop(self.tracker.spec),
-            patch=self._patch(state, tick.time_s),
+            patch=patch,
             face=False,
             available=replace(available, visual=False),
+            rung=rung,
         )
-        return replace(state, track=self.tracker.initial_state()), features
+        track = self.tracker.initial_state()
+        return PerceptionState(track, state.sound, features, 0, sound_age), features
 
-    def _patch(self, state: PerceptionState, time_s: float) -> NDArray[np.float32]:
-        return self._patches.patch_ending_at(state.sound, int(time_s * self._sample_rate))
+    def _patch(self, state: PerceptionState, time_s: float, rung: Rung) -> tuple[int, NDArray[np.float32]]:
+        """The patch of a frame, and how many frames old it is."""
+        if state.last is not None and state.sound_age + 1 < rung.audio_stride:
+            return state.sound_age + 1, state.last.patch
+        return 0, self._patches.patch_ending_at(state.sound, int(time_s * self._sample_rate))

@@ -38,6 +38,8 @@ class Estimate:
     (seconds since the epoch) and `latency_ms` the time from then until the estimate was ready (None for
     settled estimates and for files replayed faster than they play). `words` is what is being said at this
     frame as far as is known, joined by spaces; it leaves the process only where the user asked for it.
+    `degraded` names what a live engine that could not keep up spared at this frame (`stream.ladder`), None
+    where it spared nothing.
     """
 
     frame: int
@@ -50,6 +52,7 @@ class Estimate:
     settled: bool
     latency_ms: float | None = None
     words: str = ""
+    degraded: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The MQTT form (`schemas/estimate.json`)."""
@@ -64,6 +67,7 @@ class Estimate:
             "present": asdict(self.present),
             "settled": self.settled,
             "latency_ms": None if self.latency_ms is None else round(self.latency_ms, 3),
+            "degraded": self.degraded,
         }
 
     def to_record(self) -> dict[str, Any]:
@@ -77,6 +81,7 @@ class Estimate:
             "spread": {k: round(v, 6) for k, v in asdict(self.spread).items()},
             "folds": [[round(f.valence, 6), round(f.arousal, 6)] for f in self.folds],
             "present": asdict(self.present),
+            "degraded": self.degraded,
         }
 
 
@@ -111,7 +116,11 @@ class Latency:
 
 @dataclass(frozen=True)
 class Status:
-    """The engine's state: published on change and every 5 s (`schemas/status.json`)."""
+    """The engine's state: published on change and every 5 s (`schemas/status.json`).
+
+    `budget` is `auto` or the rung of `stream.ladder` that the engine is to stay on; `degraded` the rung it is
+    on, None at full.
+    """
 
     phase: Phase
     source: str
@@ -126,6 +135,8 @@ class Status:
     detector: str
     version: str
     counters: dict[str, float] = field(default_factory=dict)
+    budget: str = "auto"
+    degraded: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The MQTT form."""

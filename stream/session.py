@@ -8,6 +8,8 @@ import signal
 import sys
 from contextlib import AsyncExitStack, suppress
 
+from models.bundle import resolve_bundle
+from models.manifest import read_manifest
 from stream.assembly import assemble, load
 from stream.broker import EmbeddedBroker
 from stream.choices import Choices, Outputs
@@ -30,7 +32,7 @@ async def stream(choices: Choices, outputs: Outputs) -> Summary:
     """
     if outputs.publisher_id is not None:
         check_publisher_id(outputs.publisher_id)
-    use_threads(choices.threads)
+    use_threads(choices.threads or default_threads(choices.bundle))
     engine: Engine | None = None
 
     def command(command: Command) -> None:
@@ -57,18 +59,29 @@ async def stream(choices: Choices, outputs: Outputs) -> Summary:
         if outputs.view != "none":
             known = None if outputs.labels is None else KnownTrajectory.read(outputs.labels)
             sinks.append(TerminalSink(outputs.view, broker=address, known=known))
-        engine = assemble(parts, sinks, pace=choices.pace)
+        engine = assemble(parts, sinks, pace=choices.pace, budget=choices.budget)
         with _terminable():
             return await engine.run()
 
 
-def use_threads(threads: int | None) -> None:
+def default_threads(bundle: str) -> int:
+    """Threads that serve a bundle best. Raises UserError where there is no such bundle.
+
+    A compact network's layers are too small to share: a second thread costs more than it brings, and far more
+    where the machine has other work.
+    """
+    if read_manifest(resolve_bundle(bundle)).preset == "compact":
+        return 1
+    return min(os.cpu_count() or 1, MOST_THREADS)
+
+
+def use_threads(threads: int) -> None:
     """Sets the threads of networks and pictures, once, at start-up: changing torch's later leaves it slow."""
     import cv2
     import torch
 
     cv2.setNumThreads(1)
-    torch.set_num_threads(threads or min(os.cpu_count() or 1, MOST_THREADS))
+    torch.set_num_threads(threads)
 
 
 async def _broker(outputs: Outputs, stack: AsyncExitStack) -> BrokerAddress | None:

@@ -1,7 +1,8 @@
 """The recogniser beside the frames: sound in, speech events out, in a thread of its own.
 
 For recordings the caller waits for the events of all sound up to a frame, so the same file gives the same
-events at the same frames at any pace. Live, it never waits: what is late comes with a later frame.
+events at the same frames at any pace. Live, it never waits: what is late comes with a later frame, and sound
+that stays away for `GRACE_S` counts as silence, so that frames settle when a microphone is lost.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ WAITING_CHUNKS: Final = 256
 
 LATE_S: Final = 0.1
 """Sound this much older than a frame will not come any more: containers and resamplers hold back less."""
+
+GRACE_S: Final = 1.0
+"""How long live sound may stay away before it is taken for silence; what still comes after that is left out."""
 
 _NOTHING: Final[NDArray[np.float32]] = np.zeros(0, np.float32)
 
@@ -54,7 +58,7 @@ def transcriber_settings(window_frames: int, frame_rate: float) -> TranscriberSe
 
 
 class Speech:
-    """A transcriber in its own thread. `hear`, `catch_up`, `take` and `finish` are called from one other thread.
+    """A transcriber in its own thread. `hear`, `catch_up`, `keep_up` and `finish` are called from one other thread.
 
     Where the source has no sound at all, everything is settled from the start.
     """
@@ -63,6 +67,7 @@ class Speech:
         self, new_recogniser: RecogniserFactory | None, settings: TranscriberSettings, *, has_sound: bool
     ) -> None:
         self.dropped_chunks = 0
+        self._handed_sample = 0
         self._transcriber = Transcriber(new_recogniser or NoRecogniser, settings) if has_sound else None
         self._thread = ThreadPoolExecutor(1, "speech")
         self._waiting: deque[Future[list[Event]]] = deque()
@@ -75,6 +80,7 @@ class Speech:
         if len(self._waiting) >= WAITING_CHUNKS:
             self.dropped_chunks += 1
             return
+        self._handed_sample = max(self._handed_sample, chunk.end_sample)
         self._waiting.append(self._thread.submit(self._transcriber.feed, chunk.start_sample, chunk.samples))
 
     def catch_up(self, time_s: float) -> list[Event]:
@@ -84,8 +90,18 @@ class Speech:
             self._waiting.append(self._thread.submit(self._transcriber.feed, upto, _NOTHING))
         return self._collect(wait=True)
 
-    def take(self) -> list[Event]:
-        """What has become known by now. Does not wait."""
+    def keep_up(self, time_s: float) -> list[Event]:
+        """What has become known by now; sound that stayed away until `GRACE_S` before `time_s` is silence. Does
+        not wait.
+        """
+        upto = int((time_s - GRACE_S) * SAMPLE_RATE)
+        if (
+            self._transcriber is not None
+            and self._handed_sample < upto
+            and len(self._waiting) < WAITING_CHUNKS
+        ):
+            self._handed_sample = upto
+            self._waiting.append(self._thread.submit(self._transcriber.feed, upto, _NOTHING))
         return self._collect(wait=False)
 
     def finish(self) -> list[Event]:
@@ -93,6 +109,11 @@ class Speech:
         if self._transcriber is not None:
             self._waiting.append(self._thread.submit(self._transcriber.finish))
         return self._collect(wait=True)
+
+    @property
+    def late_samples(self) -> int:
+        """Sound that came when its time had been taken for silence, and was left out."""
+        return 0 if self._transcriber is None else self._transcriber.overlapping_samples
 
     def close(self) -> None:
         """Ends the thread; what was still waiting is not heard."""

@@ -41,12 +41,16 @@ class RevisableWindow(Generic[T]):
             raise ValueError(f"frame at {frame.time_s} s is not after {self.frames[-1].time_s} s")
         return RevisableWindow(self.capacity, (*self.frames, frame), self.settled_until_s)
 
-    def settle(self) -> tuple[RevisableWindow[T], tuple[T, ...], int]:
-        """Takes out, in order, what has settled; the number says how many of them only for want of room."""
+    def settle(self, limit: int | None = None) -> tuple[RevisableWindow[T], tuple[T, ...], int]:
+        """Takes out, in order, what has settled, at most `limit`; the number says how many of them only for
+        want of room.
+        """
         passed = bisect_left(self.frames, self.settled_until_s, key=lambda f: f.time_s)
         leaving = max(passed, len(self.frames) - self.capacity)
+        if limit is not None:
+            leaving = min(leaving, limit)
         rest = RevisableWindow(self.capacity, self.frames[leaving:], self.settled_until_s)
-        return rest, self.frames[:leaving], leaving - passed
+        return rest, self.frames[:leaving], max(0, leaving - passed)
 
     def first_at_or_after(self, time_s: float) -> int:
         """Position of the first frame at or after a time; the number of frames where there is none."""

@@ -1,0 +1,80 @@
+"""Some of an ensemble's folds run alone while the others rest, and what their states become meanwhile.
+
+For a machine that cannot keep up with all of them. Nothing is copied: the smaller ensemble's tensors are views.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.ensemble import BranchState, Ensemble
+from models.tcn import StackedTemporal, TemporalState
+
+
+def can_rest(ensemble: Ensemble) -> bool:
+    """Whether folds can rest: there are several, and all are of one shape."""
+    return ensemble.folds > 1 and len(ensemble.stacks) == 1
+
+
+def leading_folds(ensemble: Ensemble, folds: int) -> Ensemble:
+    """The first `folds` of an ensemble as one of their own, sharing its tensors.
+
+    Raises ValueError where there are not so many, or where folds cannot rest (`can_rest`).
+    """
+    if folds == ensemble.folds:
+        return ensemble
+    if not (can_rest(ensemble) and 0 < folds < ensemble.folds):
+        raise ValueError(f"an ensemble of {ensemble.folds} folds cannot serve with {folds} of them")
+    networks = leading_networks(ensemble, folds)
+    (stack,) = ensemble.stacks
+    few: Ensemble = object.__new__(Ensemble)
+    nn.Module.__init__(few)
+    # A deep copy whose tensors are all there already: the first networks' rows of the original's.
+    tensors: dict[int, Any] = {id(t): t[:networks] for t in (*stack.parameters(), *stack.buffers())}
+    few.stacks = nn.ModuleList([copy.deepcopy(stack, tensors)])
+    for module in few.stacks.modules():
+        if isinstance(module, StackedTemporal):
+            module.networks = networks
+    trunk_of = ensemble._trunk_of[:networks]
+    used = sorted({t for t in trunk_of if t is not None})
+    few.trunks = nn.ModuleList(ensemble.trunks[t] for t in used)
+    few._trunk_of = [None if t is None else used.index(t) for t in trunk_of]
+    few._targets, few._spec = ensemble._targets, ensemble._spec
+    few._folds, few._networks = folds, networks
+    few._places, few._sources, few._direct = (
+        [tuple(range(networks))],
+        ensemble._sources[:folds],
+        ensemble._direct,
+    )
+    return few.eval()
+
+
+def leading_networks(ensemble: Ensemble, folds: int) -> int:
+    """How many networks the first `folds` folds are, where all are of one shape."""
+    return ensemble.networks // ensemble.folds * folds
+
+
+def narrow(state: BranchState, networks: int) -> BranchState:
+    """A branch's state without those of the networks behind the first `networks`."""
+    return BranchState(
+        tuple(
+            None if stack is None else TemporalState(tuple(past[:networks].clone() for past in stack.history))
+            for stack in state.stacks
+        )
+    )
+
+
+def widen(state: BranchState, fresh: BranchState) -> BranchState:
+    """A branch's state with more networks behind its own: `fresh` is the state in which those begin."""
+    stacks: list[TemporalState | None] = []
+    for ours, theirs in zip(state.stacks, fresh.stacks, strict=True):
+        if ours is None or theirs is None:
+            stacks.append(None)
+            continue
+        pairs = zip(ours.history, theirs.history, strict=True)
+        stacks.append(TemporalState(tuple(torch.cat([own, new[len(own) :]]) for own, new in pairs)))
+    return BranchState(tuple(stacks))
