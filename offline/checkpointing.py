@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -123,6 +123,15 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], rest:
             slots.setdefault(int(index), {})[slot] = value
     groups = [{k: tuple(v) if k == "betas" else v for k, v in group.items()} for group in rest["groups"]]
     optimizer.load_state_dict({"state": slots, "param_groups": groups})
+
+
+def seed_everything(seeds: Sequence[int]) -> np.random.Generator:
+    """Begin every random state anew from some numbers; returns the loader's generator."""
+    states = np.random.SeedSequence(seeds).generate_state(4)
+    torch.manual_seed(int(states[0]))
+    random.seed(int(states[1]))
+    np.random.seed(int(states[2]))
+    return np.random.default_rng(int(states[3]))
 
 
 def random_tensors(generator: np.random.Generator) -> tuple[dict[str, Tensor], Json]:

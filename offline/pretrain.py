@@ -31,6 +31,7 @@ from offline.checkpointing import (
     restore_optimizer,
     restore_random,
     save_tensors,
+    seed_everything,
 )
 from offline.folds import split_folds
 from offline.foundation import Foundation, save_foundation
@@ -70,9 +71,7 @@ def pretrain_part(
     where the checkpoint is of another run, or where training diverges.
     """
     training, validation = split_people(store)
-    seeds = np.random.SeedSequence([options.seed, PARTS.index(part)]).generate_state(2)
-    torch.manual_seed(int(seeds[0]))
-    random = np.random.default_rng(int(seeds[1]))
+    random = seed_everything((options.seed, PARTS.index(part)))
     learner = make_learner(part, options).to(options.device)
     optimizer = torch.optim.AdamW(
         learner.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay

@@ -28,6 +28,7 @@ from offline.checkpointing import (
     restore_optimizer,
     restore_random,
     save_tensors,
+    seed_everything,
     write_json,
 )
 from offline.display import CacheFilled, EpochDone, Event, FoldDone, FoldStarted, StepDone
@@ -123,9 +124,7 @@ class _Training:
         if not self.windows:
             raise UserError(f"fold {index} has no labelled frame to train on: every label is missing")
         # Everything random from here on comes from the seed and the fold.
-        seeds = np.random.SeedSequence([run.options.seed, index]).generate_state(2)
-        torch.manual_seed(int(seeds[0]))
-        self.random = np.random.default_rng(int(seeds[1]))
+        self.random = seed_everything((run.options.seed, index))
         self.network = EmotionNetwork(run.options.network)
         if self.network.backbone is not None:
             assert run.foundation.backbone is not None

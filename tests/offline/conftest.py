@@ -17,7 +17,7 @@ settings.load_profile("offline")
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve short trials of six people, with the compact preset's widths."""
-    return write_store(tmp_path_factory.mktemp("tiny") / "store")
+    return write_store(tmp_path_factory.mktemp("tiny") / "store", frames=33)
 
 
 @pytest.fixture(scope="session")

@@ -224,9 +224,9 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_checkpoint_kept(
 ) -> None:
     run = begin(tmp_path / "run", tiny_store, tiny_trunk)
     real, calls = train.ccc_loss, iter(range(1000))
-    windows = 33 // 2 + 1
+    batches = math.ceil(len(train._Training(run, 0, run.folder.fold(0), nothing).windows) / 2)
     monkeypatch.setattr(
-        train, "ccc_loss", lambda y, g: real(y, g) * (float("nan") if next(calls) == windows + 2 else 1.0)
+        train, "ccc_loss", lambda y, g: real(y, g) * (float("nan") if next(calls) == batches + 2 else 1.0)
     )
     with pytest.raises(UserError, match=r"loss is nan in epoch 2.*last checkpoint is kept"):
         train_fold(run, 0, nothing, tensorboard=False)

@@ -1,0 +1,157 @@
+"""Pretraining: other people teach the backbone and the audio encoder, in one file that folds stand on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from stores import write_trial
+
+from models.errors import UserError
+from models.spec import COMPACT, PAPER
+from models.visual.backbone import Backbone
+from offline.checkpointing import load_tensors
+from offline.foundation import load_foundation
+from offline.learners import PARTS, Part
+from offline.options import PretrainOptions
+from offline.pretrain import PretrainEpoch, join_parts, pretrain_part, split_people
+from offline.store import Store
+
+OPTIONS = PretrainOptions(epochs=2, every=2, pictures=16, window=15, windows=4)
+
+
+def nothing(event: PretrainEpoch) -> None:
+    pass
+
+
+def test_both_parts_learn_and_make_one_foundation(tmp_path: Path, tiny_store: Path) -> None:
+    store = Store.open(tiny_store)
+    events: list[PretrainEpoch] = []
+    paths: dict[Part, Path] = {part: tmp_path / part for part in PARTS}
+    options = OPTIONS.model_copy(update={"epochs": 3})
+    reached = {part: pretrain_part(store, part, options, path, events.append) for part, path in paths.items()}
+    join_parts(store, options, paths, tmp_path / "trunk.safetensors")
+    for part in PARTS:
+        losses = [e.loss for e in events if e.part == part]
+        assert losses[-1] < losses[0], part
+    foundation = load_foundation(tmp_path / "trunk.safetensors", COMPACT)
+    assert foundation.backbone is not None
+    assert foundation.audio_encoder is not None
+    assert foundation.recipe == store.recipe
+    assert foundation.provenance["reached"]["visual"]["validation_ccc"] == reached["visual"]
+    assert not foundation.backbone.training
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_killed_after_an_epoch_it_goes_on_to_the_same_weights(
+    part: Part, tmp_path: Path, tiny_store: Path
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(event: PretrainEpoch) -> None:
+        torch.manual_seed(77)
+        raise Killed
+
+    store = Store.open(tiny_store)
+    pretrain_part(store, part, OPTIONS, tmp_path / "whole", nothing)
+    with pytest.raises(Killed):
+        pretrain_part(store, part, OPTIONS, tmp_path / "cut", die)
+    pretrain_part(store, part, OPTIONS, tmp_path / "cut", nothing)
+    (wanted, state), (found, other) = (load_tensors(tmp_path / name) for name in ("whole", "cut"))
+    assert state == other
+    assert all(torch.equal(found[k], wanted[k]) for k in wanted)
+
+
+def test_another_pretraining_s_checkpoint_is_refused(tmp_path: Path, tiny_store: Path) -> None:
+    store, brief = Store.open(tiny_store), OPTIONS.model_copy(update={"max_steps": 1})
+    pretrain_part(store, "audio", brief, tmp_path / "audio", nothing)
+    with pytest.raises(UserError, match="of another pretraining"):
+        pretrain_part(store, "audio", brief.model_copy(update={"seed": 4}), tmp_path / "audio", nothing)
+
+
+def test_people_are_held_out_where_nobody_is_to_validate_on(make_store: Callable[..., Path]) -> None:
+    folder = make_store(people=5, trials=2, validation=0, frames=10)
+    training, validation = split_people(Store.open(folder))
+    assert {t.subject for t in validation} == {"p4"}
+    assert {t.subject for t in training} == {"p0", "p1", "p2", "p3"}
+
+
+def test_one_person_is_not_enough(make_store: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match="at least two"):
+        split_people(Store.open(make_store(people=1, trials=3, validation=0, frames=10)))
+
+
+def test_people_without_labels_teach_nothing(make_store: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_store(people=1, trials=0, validation=1, frames=20)
+    write_trial(folder, "mute", "train", "m", labelled=False, frames=20)
+    with pytest.raises(UserError, match="no frame of the training people has a label"):
+        pretrain_part(Store.open(folder), "visual", OPTIONS, tmp_path / "c", nothing)
+
+
+def test_a_face_checkpoint_fills_the_paper_s_backbone(tmp_path: Path) -> None:
+    assert PAPER.visual is not None
+    torch.manual_seed(3)
+    wild = {f"backbone.{k}": v for k, v in Backbone(PAPER.visual.backbone).state_dict().items()}
+    wild["backbone.output_layer.3.weight"] = torch.zeros(512, 512 * 49)
+    save_file(wild, tmp_path / "faces.safetensors")
+    foundation = load_foundation(tmp_path / "faces.safetensors", PAPER)
+    assert foundation.backbone is not None
+    assert torch.equal(
+        foundation.backbone.state_dict()["body.0.res_layer.1.weight"],
+        wild["backbone.body.0.res_layer.1.weight"],
+    )
+    assert "output_layer.3.weight" in foundation.provenance["missing"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\x00\x00\x00\x00\x00\x00\x00nonsense", b"{}" * 50])
+def test_a_damaged_trunk_gets_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "trunk.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"trunk\.safetensors") as refused:
+        load_foundation(path, COMPACT)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_checkpoint_of_training_is_no_trunk(tmp_path: Path, tiny_store: Path) -> None:
+    brief = OPTIONS.model_copy(update={"max_steps": 1})
+    pretrain_part(Store.open(tiny_store), "audio", brief, tmp_path / "c.safetensors", nothing)
+    with pytest.raises(UserError, match="checkpoint of something else"):
+        load_foundation(tmp_path / "c.safetensors", COMPACT)
+
+
+def test_the_command_writes_one_file_and_leaves_no_other(
+    tmp_path: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from offline.commands.pretrain import command
+
+    out = tmp_path / "out" / "trunk.safetensors"
+    arguments = [
+        "--epochs",
+        "1",
+        "--every",
+        "4",
+        "--window",
+        "8",
+        "--max-steps",
+        "2",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    monkeypatch.setattr(sys, "argv", ["offline-pretrain", str(tiny_store), "-o", str(out), *arguments])
+    command()
+    assert [p.name for p in out.parent.iterdir()] == ["trunk.safetensors"]
+    assert "visual: epoch 1/1" in capsys.readouterr().out
+    monkeypatch.setattr(
+        sys, "argv", ["offline-pretrain", str(tiny_store), "-o", str(out), "--preset", "huge"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        command()
+    assert ended.value.code == 2
+    assert "unknown preset 'huge'" in capsys.readouterr().err
