@@ -9,7 +9,7 @@ Either way values are clipped to [-1, 1] last (report section 3.5).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -170,6 +170,47 @@ def predict_trial(
         spread=spread,
         labels=np.array(trial.labels, np.float64)[:, columns],
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The predictions of some trials, in their order, by context; `masked` are those without one branch."""
+
+    whole: dict[Context, list[Prediction]]
+    masked: dict[Context, dict[Modality, list[Prediction]]]
+
+
+def predict_trials(
+    bundle: Bundle,
+    trials: Sequence[TrialRecord],
+    contexts: Sequence[Context],
+    without: Sequence[Modality] = (),
+    *,
+    device: str = "cpu",
+    progress: Callable[[int], None] = lambda frames: None,
+) -> Predictions:
+    """Predict trials in each context, whole and with each branch of `without` masked; each is embedded once.
+
+    `progress` is told of every trial's frames. Moves the bundle to `device`. Raises UserError where the bundle has no
+    such branch, or as `predict_trial`.
+    """
+    ensemble = bundle.ensemble
+    absent = [m.value for m in without if m not in ensemble.modalities]
+    if absent:
+        raise UserError(f"the bundle '{bundle.manifest.name}' has no {absent[0]} branch to ablate")
+    ensemble.to(device)
+    if bundle.audio_encoder is not None:
+        bundle.audio_encoder.to(device)
+    whole: dict[Context, list[Prediction]] = {c: [] for c in contexts}
+    masked: dict[Context, dict[Modality, list[Prediction]]] = {c: {m: [] for m in without} for c in contexts}
+    for trial in trials:
+        embeddings = embed_trial(bundle, trial, device)
+        for c in contexts:
+            whole[c].append(predict_trial(bundle, trial, embeddings, c))
+            for m in without:
+                masked[c][m].append(predict_trial(bundle, trial, embeddings.without(m), c))
+        progress(trial.frames)
+    return Predictions(whole, masked)
 
 
 def _run_stream(ensemble: Ensemble, trial: TrialEmbeddings, mask: Tensor) -> Floats:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.errors import UserError
 from models.spec import TARGETS
 from offline.predict import Prediction
 from offline.preprocess import Extractors, preprocess_trial, trial_folder
@@ -73,33 +74,35 @@ class CollectSink:
 def replay(parts: Parts, progress: Callable[[int], None] | None = None) -> Prediction:
     """All settled estimates of the loaded recording, without labels; closes its source.
 
-    Raises UserError as the engine does.
+    Raises UserError as the engine does, and where there was no frame.
     """
     sink = CollectSink(progress)
     try:
         run(assemble(parts, [sink], pace="fast").run())
     finally:
         parts.source.close()
+    if not sink.settled:
+        raise UserError(f"{parts.source.info.name} has no frame that could be decoded")
     return prediction_of(sink.settled, Path(parts.source.info.name).stem)
 
 
 def prediction_of(settled: list[Estimate], name: str) -> Prediction:
-    """Settled estimates, in order from the first frame, as a prediction."""
+    """Settled estimates, at least one, in order from the first frame, as a prediction."""
 
     def pair(affect: Affect) -> tuple[float, float]:
         return affect.valence, affect.arousal
 
-    frames, targets = len(settled), len(TARGETS)
-    folds = np.array([[pair(f) for f in e.folds] for e in settled], np.float64)
+    frames = len(settled)
+    folds = np.array([[pair(f) for f in e.folds] for e in settled])
     return Prediction(
         trial=name,
         context="stream",
         targets=TARGETS,
         times=np.array([e.time_s for e in settled]),
-        folds=folds.transpose(1, 0, 2) if frames else np.zeros((0, 0, targets)),
-        value=np.array([pair(e.value) for e in settled]).reshape(frames, targets),
-        spread=np.array([pair(e.spread) for e in settled]).reshape(frames, targets),
-        labels=np.full((frames, targets), np.nan),
+        folds=folds.transpose(1, 0, 2),
+        value=np.array([pair(e.value) for e in settled]),
+        spread=np.array([pair(e.spread) for e in settled]),
+        labels=np.full((frames, len(TARGETS)), np.nan),
     )
 
 

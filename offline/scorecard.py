@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from offline.checkpointing import Json
 from offline.folds import FoldSplit
 from offline.metrics import TargetScores, score_targets
 from offline.options import Context
-from offline.predict import Prediction
+from offline.predict import Prediction, Predictions
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,45 @@ def score_own_folds(
         labels.append(g)
     pooled = score_targets(np.concatenate(values), np.concatenate(labels), targets) if values else {}
     return OwnFoldScores(folds, counts, pooled)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """All predictions by context, and what those with labels are worth: scorecards, or each fold on its own part."""
+
+    predictions: dict[Context, list[Prediction]]
+    cards: tuple[Scorecard, ...] = ()
+    ablations: Ablations = field(default_factory=dict)
+    own: tuple[tuple[Context, OwnFoldScores], ...] = ()
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there is a scorecard with a score on it."""
+        return bool(self.cards) and self.cards[0].whole.labelled
+
+    def to_json(self) -> Json:
+        """For `metrics.json`."""
+        return {
+            "contexts": {card.context: card.to_json() for card in self.cards},
+            "ablation": {
+                context: {f"without {m.value}": _scores_json(scores) for m, scores in by_branch.items()}
+                for context, by_branch in self.ablations.items()
+            },
+            "own_folds": {context: scores.to_json() for context, scores in self.own},
+        }
+
+
+def score_predictions(name: str, found: Predictions) -> Outcome:
+    """Score what was predicted, `name` being what the trials are together."""
+    return Outcome(
+        predictions=found.whole,
+        cards=tuple(make_scorecard(name, predictions) for predictions in found.whole.values()),
+        ablations={
+            context: {m: score_values(predictions) for m, predictions in by_branch.items()}
+            for context, by_branch in found.masked.items()
+            if by_branch
+        },
+    )
 
 
 def _score(name: str, predictions: Sequence[Prediction]) -> Scored:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from rich import box
 from rich.table import Table
 
 from models.spec import Target
@@ -60,8 +61,8 @@ def trial_table(cards: Sequence[Scorecard]) -> Table:
 
 def ablation_table(cards: Sequence[Scorecard], ablations: Ablations) -> Table:
     """The centered merge's CCC with all branches, and what becomes of it without one."""
-    table = _table("ablation: centered CCC, and its change")
-    table.add_column("")
+    table = _table("ablation: centered CCC without a branch, and its change")
+    table.add_column("", no_wrap=True)
     for card in cards:
         for target in card.targets:
             table.add_column(f"{card.context}\n{target}", justify="right")
@@ -71,7 +72,7 @@ def ablation_table(cards: Sequence[Scorecard], ablations: Ablations) -> Table:
         for card in cards:
             masked = ablations[card.context][modality]
             cells += [_change(masked.get(t), card.whole.centered.get(t)) for t in card.targets]
-        table.add_row(f"without {modality.value}", *cells)
+        table.add_row(f"no {modality.value}", *cells)
     return table
 
 
@@ -106,7 +107,7 @@ def summary_text(context: Context, predictions: Sequence[Prediction]) -> str:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
 
 
 def _three(scores: Scores | None) -> tuple[str, str, str]:
@@ -122,7 +123,7 @@ def _ccc(scores: Scores | None) -> str:
 def _change(scores: Scores | None, whole: Scores | None) -> str:
     if scores is None or whole is None:
         return _NONE
-    return f"{scores.ccc:.3f} ({scores.ccc - whole.ccc:+.3f})"
+    return f"{scores.ccc:.3f} {scores.ccc - whole.ccc:+.3f}"
 
 
 def _count(number: int, what: str) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -16,18 +16,18 @@ from models.spec import Modality
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
-    from offline.folds import FoldSplit
     from offline.options import Context
-    from offline.predict import Prediction
-    from offline.scorecard import Ablations, OwnFoldScores, Scorecard
+    from offline.predict import Predictions
+    from offline.scorecard import Outcome
     from offline.store import Store, TrialRecord
     from stream.assembly import Parts
 
 HELP: Final = """
-Predict valence and arousal with a bundle: for a store's trials, or for any recording.
+Predict valence and arousal with a bundle: of a store's trials, or of any recording.
 
-Context stream (the default) is one causal pass and running centering: what the live engine settles on. Context
-windows is the report's: windows of 300 frames every 200, overlaps averaged, each trial's whole series centered.
+In the context stream (the default) a trial is one causal pass with running
+centering: what the live engine settles on. The context windows is the report's:
+300 frames every 200, overlaps averaged, each trial's whole series centered.
 
 Examples:
 
@@ -37,7 +37,7 @@ Examples:
   offline-predict bundle/ store/ --context both --out predictions/
       both contexts side by side; a CSV per trial and all scores as JSON
 
-  offline-predict bundle/ store/ --partition test --submission va.txt --context windows
+  offline-predict bundle/ store/ --partition test --submission va.txt
       a file in the challenge's form
 
   offline-predict bundle/ store/ --ablate all
@@ -71,16 +71,6 @@ class Request:
     recogniser: str
     device: str
     threads: int | None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Outcome:
-    """All predictions by context, and the scores of those with labels."""
-
-    predictions: dict[Context, list[Prediction]]
-    cards: tuple[Scorecard, ...]
-    ablations: Ablations
-    own: tuple[tuple[Context, OwnFoldScores], ...] = ()
 
 
 @app.command(help=HELP)
@@ -164,6 +154,8 @@ def _branches(names: Sequence[str]) -> tuple[Modality, ...]:
 
 
 def _check_outputs(request: Request, overwrite: bool) -> None:
+    if request.own_fold is not None and (request.without or request.submission is not None):
+        raise UserError("--own-fold scores each fold on its own people: leave --ablate and --submission out")
     if request.submission is not None and len(request.contexts) > 1:
         raise UserError("a submission holds one prediction of each frame: give --context stream or windows")
     if overwrite:
@@ -188,36 +180,41 @@ def _predict_store(request: Request) -> None:
     store = Store.open(request.source)
     bundle = load_bundle(request.bundle, missing_parts="tolerate")
     check_store(bundle, store)
-    _tell_missing(bundle)
-    _finish(request, bundle, _predict_trials(request, bundle, store))
-
-
-def _predict_trials(request: Request, bundle: Bundle, store: Store) -> Outcome:
-    from offline.scorecard import make_scorecard
-
-    split: FoldSplit | None = None
-    numbers: tuple[int, ...] = ()
-    if request.own_fold is not None:
-        from offline.folds import check_split, read_folds
-        from offline.scorecard import score_own_folds
-
-        split = read_folds(request.own_fold)
-        check_split(split, store.trials(), request.own_fold)
-        numbers = _fold_numbers(bundle, split.folds, request.own_fold)
-        trials = [store.trial(name) for k in numbers for name in split.fold(k).validation]
-        trials = [t for t in trials if not request.trials or t.name in request.trials]
-        name = "all folds' validation parts"
+    for part in bundle.missing:
+        _tell(f"{part} is not installed, its branch is off: `models-pull {part}`")
+    if request.own_fold is None:
+        outcome = _score_partition(request, bundle, store)
     else:
-        trials, name = _choose(request, store), request.partition
-    predictions, masked = _run(request, bundle, trials)
-    if split is not None:
-        own = tuple(
-            (c, score_own_folds(split, numbers, {p.trial: p for p in of_context}))
-            for c, of_context in predictions.items()
-        )
-        return Outcome(predictions, (), {}, own)
-    cards = tuple(make_scorecard(name, of_context) for of_context in predictions.values())
-    return Outcome(predictions, cards, _score_masked(masked))
+        outcome = _score_own_folds(request, request.own_fold, bundle, store)
+    _finish(request, bundle, outcome)
+
+
+def _score_partition(request: Request, bundle: Bundle, store: Store) -> Outcome:
+    from offline.scorecard import score_predictions
+
+    trials = _choose(request, store)
+    if request.without and not any(t.facts.annotated for t in trials):
+        raise UserError("--ablate compares scores, and none of these trials has labels")
+    name = "chosen trials" if request.trials else request.partition
+    return score_predictions(name, _predict_trials(request, bundle, trials))
+
+
+def _score_own_folds(request: Request, path: Path, bundle: Bundle, store: Store) -> Outcome:
+    from offline.folds import check_split, read_folds
+    from offline.scorecard import Outcome, score_own_folds
+
+    split = read_folds(path)
+    check_split(split, store.trials(), path)
+    numbers = _fold_numbers(bundle, split.folds, path)
+    names = [name for k in numbers for name in split.fold(k).validation]
+    trials = [store.trial(name) for name in names if not request.trials or name in request.trials]
+    if not trials:
+        raise UserError(f"{path} has no fold that validates on {request.trials[0]}")
+    predictions = _predict_trials(request, bundle, trials).whole
+    own = {
+        c: score_own_folds(split, numbers, {p.trial: p for p in found}) for c, found in predictions.items()
+    }
+    return Outcome(predictions, own=tuple(own.items()))
 
 
 def _choose(request: Request, store: Store) -> list[TrialRecord]:
@@ -243,48 +240,29 @@ def _fold_numbers(bundle: Bundle, folds: int, path: Path) -> tuple[int, ...]:
     return numbers
 
 
-Masked: TypeAlias = "dict[Context, dict[Modality, list[Prediction]]]"
+def _predict_trials(request: Request, bundle: Bundle, trials: Sequence[TrialRecord]) -> Predictions:
+    from offline.predict import predict_trials
+    from offline.submission import check_targets
 
-
-def _run(
-    request: Request, bundle: Bundle, trials: Sequence[TrialRecord]
-) -> tuple[dict[Context, list[Prediction]], Masked]:
-    """Predictions by context, whole and with each branch masked; every trial is embedded once."""
-    from offline.predict import embed_trial, predict_trial
-
-    absent = [m.value for m in request.without if m not in bundle.ensemble.modalities]
-    if absent:
-        raise UserError(f"the bundle '{bundle.manifest.name}' has no {absent[0]} branch to ablate")
+    if request.submission is not None:
+        check_targets(bundle.ensemble.targets)
     device = _device(request.device)
-    bundle.ensemble.to(device)
-    if bundle.audio_encoder is not None:
-        bundle.audio_encoder.to(device)
-    whole: dict[Context, list[Prediction]] = {c: [] for c in request.contexts}
-    masked: Masked = {c: {m: [] for m in request.without} for c in request.contexts}
     with _progress("predicting", sum(t.frames for t in trials)) as advance:
-        for trial in trials:
-            embeddings = embed_trial(bundle, trial, device)
-            for c in request.contexts:
-                whole[c].append(predict_trial(bundle, trial, embeddings, c))
-                for m in request.without:
-                    masked[c][m].append(predict_trial(bundle, trial, embeddings.without(m), c))
-            advance(trial.frames)
-    return whole, masked
-
-
-def _score_masked(masked: Masked) -> Ablations:
-    from offline.scorecard import score_values
-
-    return {c: {m: score_values(found) for m, found in by.items()} for c, by in masked.items() if by}
+        return predict_trials(
+            bundle, trials, request.contexts, request.without, device=device, progress=advance
+        )
 
 
 def _predict_recording(request: Request) -> None:
     """Through the engine itself for plain estimates; from extracted features for whatever else is asked."""
-    if request.trials or request.own_fold is not None:
-        raise UserError(f"--trial and --own-fold are for a store, and {request.source} is a file")
+    from offline.scorecard import Outcome
     from stream.assembly import input_status, load
     from stream.choices import Choices
 
+    if request.trials or request.own_fold is not None:
+        raise UserError(f"--trial and --own-fold are for a store, and {request.source} is a file")
+    if request.without and request.labels is None:
+        raise UserError("--ablate compares scores, and this recording has no labels: give --labels")
     _use_threads(request.threads)
     choices = Choices(
         source=str(request.source),
@@ -297,17 +275,13 @@ def _predict_recording(request: Request) -> None:
     try:
         for name, status in input_status(parts).items():
             if status.health != "ok":
-                way_out = f" ({status.way_out})" if status.way_out else ""
+                way_out = f" (`{status.way_out}`)" if status.way_out else ""
                 _tell(f"{name}: {status.detail}{way_out}")
-        hint = parts.source.info.frames_hint
-        if request.contexts == ("stream",) and not request.without and request.labels is None:
+        if request.contexts == ("stream",) and request.labels is None:
             from offline.replay import replay
 
-            with _progress("predicting", hint) as advance:
-                found = replay(parts, advance)
-            if not len(found.times):
-                raise UserError(f"{request.source} has no frame that could be decoded")
-            outcome = Outcome({"stream": [found]}, (), {})
+            with _progress("predicting", parts.source.info.frames_hint) as advance:
+                outcome = Outcome({"stream": [replay(parts, advance)]})
         else:
             outcome = _predict_extracted(request, parts)
     finally:
@@ -320,16 +294,12 @@ def _predict_extracted(request: Request, parts: Parts) -> Outcome:
     import tempfile
 
     from offline.replay import extract
-    from offline.scorecard import make_scorecard
+    from offline.scorecard import score_predictions
 
     with tempfile.TemporaryDirectory(prefix="affectstream-") as temporary:
         with _progress("extracting features", parts.source.info.frames_hint) as advance:
             trial = extract(request.source, parts, Path(temporary), request.labels, advance)
-        predictions, masked = _run(request, parts.bundle, [trial])
-    if request.without and request.labels is None:
-        raise UserError("--ablate compares scores, and this recording has no labels: give --labels")
-    cards = tuple(make_scorecard(trial.name, found) for found in predictions.values())
-    return Outcome(predictions, cards, _score_masked(masked))
+        return score_predictions(trial.name, _predict_trials(request, parts.bundle, [trial]))
 
 
 def _finish(request: Request, bundle: Bundle, outcome: Outcome) -> None:
@@ -340,29 +310,16 @@ def _finish(request: Request, bundle: Bundle, outcome: Outcome) -> None:
     if request.out is not None:
         for predictions in outcome.predictions.values():
             write_trials(request.out, predictions)
-        write_json(request.out / "metrics.json", _metrics_json(request, bundle, outcome))
+        manifest = bundle.manifest
+        about = {
+            "bundle": {"name": manifest.name, "sha256": bundle.content_hash, "trained": manifest.trained},
+            "source": request.source.name,
+            "targets": list(bundle.ensemble.targets),
+        }
+        write_json(request.out / "metrics.json", about | outcome.to_json())
     if request.submission is not None:
         write_submission(request.submission, outcome.predictions[request.contexts[0]])
     _show(request, bundle, outcome)
-
-
-def _metrics_json(request: Request, bundle: Bundle, outcome: Outcome) -> dict[str, Any]:
-    manifest = bundle.manifest
-    ablations = {
-        context: {
-            f"without {m.value}": {t: dataclasses.asdict(s) for t, s in scores.items()}
-            for m, scores in by_branch.items()
-        }
-        for context, by_branch in outcome.ablations.items()
-    }
-    return {
-        "bundle": {"name": manifest.name, "sha256": bundle.content_hash, "trained": manifest.trained},
-        "source": request.source.name,
-        "targets": list(bundle.ensemble.targets),
-        "contexts": {card.context: card.to_json() for card in outcome.cards},
-        "ablation": ablations,
-        "own_folds": {context: own.to_json() for context, own in outcome.own},
-    }
 
 
 def _show(request: Request, bundle: Bundle, outcome: Outcome) -> None:
@@ -374,7 +331,7 @@ def _show(request: Request, bundle: Bundle, outcome: Outcome) -> None:
     cards = outcome.cards
     if outcome.own:
         console.print(tables.own_fold_table(outcome.own, bundle.ensemble.targets))
-    elif cards and cards[0].whole.labelled:
+    elif outcome.labelled:
         console.print(tables.partition_table(cards))
         if len(cards[0].trials) > 1:
             console.print(tables.trial_table(cards))
@@ -394,8 +351,7 @@ def _notes(request: Request, bundle: Bundle, outcome: Outcome) -> list[str]:
     """What a reader of the scores must know to take them for what they are."""
     manifest = bundle.manifest
     notes = [f"bundle '{manifest.name}': {manifest.note}"] if manifest.note else []
-    scored = any(card.whole.labelled for card in outcome.cards)
-    if scored and request.source.is_dir() and manifest.trained and not request.trials:
+    if outcome.labelled and request.source.is_dir() and manifest.trained and not request.trials:
         trained_on = {"train": "all folds", "validation": "all folds but fold 0", "all": "the folds"}
         if request.partition in trained_on and bundle.ensemble.folds > 1:
             notes.append(
@@ -404,11 +360,6 @@ def _notes(request: Request, bundle: Bundle, outcome: Outcome) -> list[str]:
                 "(--partition test, or another store)"
             )
     return notes
-
-
-def _tell_missing(bundle: Bundle) -> None:
-    for part in bundle.missing:
-        _tell(f"{part} is not installed: `models-pull {part}`")
 
 
 def _tell(text: str) -> None:
