@@ -77,18 +77,25 @@ class Extractors:
         )
 
 
+def check_store_folder(folder: Path) -> None:
+    """Raises UserError where the folder is there and is neither empty nor a store."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: give a folder for the store")
+    if (folder / STORE).is_file() or not folder.exists():
+        return
+    if any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise UserError(f"{folder} holds something that is not a store: give another folder")
+
+
 def prepare_store(folder: Path, parts: FeatureParts) -> None:
     """Makes the store's folder, or holds one that is there to the recipe; clears away what a kill left half-written.
 
     Raises UserError where the folder holds something else, or features of another recipe; DiskProblem.
     """
+    check_store_folder(folder)
     recipe = parts.recipe
     try:
         if not (folder / STORE).is_file():
-            if folder.exists() and not folder.is_dir():
-                raise UserError(f"{folder} is a file: give a folder for the store")
-            if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
-                raise UserError(f"{folder} holds something that is not a store: give another folder")
             folder.mkdir(parents=True, exist_ok=True)
             unfinished = folder / f".{STORE}"
             content = StoreManifest(recipe=recipe).model_dump_json(indent=2) + "\n"
@@ -173,7 +180,8 @@ def preprocess_trial(
                 perception = Perception(_tracker(trial, extractors, crops), extractors.parts.recipe.logmel)
                 for features, events in perceive(source, perception, extractors.new_recogniser):
                     writer.add(features, events)
-                    on_frame()
+                    if features is not None:
+                        on_frame()
                 _check_length(trial, writer.decoded, labels, tolerance)
                 writer.finish(1 / source.info.frame_rate)
             facts = _facts(trial, source, crops, writer)

@@ -19,7 +19,7 @@ class FrameProgress:
         self._all_frames = max(frames, 1)
         self._all_trials = trials
         self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._began = time.monotonic()
+        self._began: tuple[float, int] | None = None
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -32,9 +32,12 @@ class FrameProgress:
         self._task = self._bar.add_task(what, total=self._all_frames, rate="")
 
     @property
-    def elapsed_s(self) -> float:
-        """Seconds since it was made."""
-        return time.monotonic() - self._began
+    def rate(self) -> float:
+        """Frames a second since the first ones were done: what it took to get ready does not count."""
+        if self._began is None:
+            return 0.0
+        began_s, frames = self._began
+        return (self.frames - frames) / max(time.monotonic() - began_s, 1e-3)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -48,7 +51,9 @@ class FrameProgress:
     def advance_to(self, frames: int) -> None:
         """So many frames are done."""
         self.frames = frames
-        rate = f"{frames / self.elapsed_s:.0f} frames/s" if frames else ""
+        if frames and self._began is None:
+            self._began = time.monotonic(), frames
+        rate = f"{self.rate:.0f} frames/s" if self.rate else ""
         self._bar.update(self._task, completed=min(frames, self._all_frames), rate=rate)
 
     def finish_one(self, line: str) -> None:
@@ -61,10 +66,9 @@ class FrameProgress:
         self._console.print(line, markup=False)
 
     def _left(self) -> str:
-        if self._console.is_terminal or self.trials == self._all_trials or not self.frames:
+        if self._console.is_terminal or self.trials == self._all_trials or not self.rate:
             return ""
-        left_s = self.elapsed_s * max(0.0, self._all_frames / self.frames - 1)
-        return f", {_span(left_s)} left"
+        return f", {_span(max(0, self._all_frames - self.frames) / self.rate)} left"
 
 
 def _span(seconds: float) -> str:

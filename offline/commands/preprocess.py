@@ -25,18 +25,18 @@ Make a store of features from a data set's recordings: Aff-Wild2 as distributed,
 are those of the live engine. Finished trials are skipped, so an interrupted run goes on where it stopped; a recording
 that cannot be used is listed at the end.
 
-DATASET holds VA_Estimation_Challenge/{Train_Set,Validation_Set}/*.txt and videos/ (any format, any depth); optional
+DATASET holds VA_Estimation_Challenge/{Train_Set,Validation_Set}/*.txt and videos/ (any format, any depth). Optional
 are cropped_aligned/<trial>/00001.jpg, a test set's list of names (*test*.txt), and subjects.csv (trial,subject).
 
 Examples:
 
-  offline-preprocess corpus/ store/                              a performed corpus, for the compact preset
+  offline-preprocess corpus/ store/                   a performed corpus
 
-  offline-preprocess Aff-Wild2/ store/ --preset paper            VGGish, BERT and the best Vosk model installed
+  offline-preprocess Aff-Wild2/ store/ --preset paper     VGGish and BERT
 
   offline-preprocess Aff-Wild2/ store/ --partition validation --limit 5
 
-  offline-preprocess corpus/ store/ --text-encoder bundle:demo --recogniser vosk-tiny --workers 4
+  offline-preprocess corpus/ store/ --text-encoder bundle:demo --workers 4
 """
 
 
@@ -89,10 +89,11 @@ def _preprocess(
     from filelock import FileLock, Timeout
 
     from offline.pool import available_cores
-    from offline.preprocess import is_done, prepare_store
+    from offline.preprocess import check_store_folder, is_done, prepare_store
     from offline.recipe import PartChoices, choose_parts
     from offline.trials import find_trials
 
+    check_store_folder(store)
     trials = find_trials(dataset, _partition(partition))[:limit]
     choices = PartChoices(preset, _detector(detector), recogniser, text_encoder, audio_encoder)
     parts = choose_parts(choices, dataset)
@@ -145,17 +146,21 @@ def _make_all(
             workers,
             progress.advance_to,
         )
-        with closing(finished):
-            for end in finished:
-                if isinstance(end.error, (DiskProblem, NoTools)):
-                    raise end.error
-                if end.result is None:
-                    failed[end.job.name] = _reason(end.error)
-                    progress.finish_one(f"{end.job.name}: skipped, {failed[end.job.name]}")
-                else:
-                    done.append(end.result)
-                    progress.finish_one(describe(end.result))
-        progress.say(_speed(progress.frames, progress.elapsed_s, min(workers, len(jobs))))
+        try:
+            with closing(finished):
+                for end in finished:
+                    if isinstance(end.error, (DiskProblem, NoTools)):
+                        raise end.error
+                    if end.result is None:
+                        failed[end.job.name] = _reason(end.error)
+                        progress.finish_one(f"{end.job.name}: skipped, {failed[end.job.name]}")
+                    else:
+                        done.append(end.result)
+                        progress.finish_one(describe(end.result))
+        except KeyboardInterrupt:
+            progress.say("stopped: the same command goes on from here")
+            raise
+        progress.say(_speed(progress.rate, min(workers, len(jobs))))
     return done, failed
 
 
@@ -173,9 +178,8 @@ def describe(facts: TrialFacts) -> str:
     return f"{facts.name}: {', '.join([*said, *facts.warnings])}"
 
 
-def _speed(frames: int, seconds: float, workers: int) -> str:
-    each = frames / seconds / workers
-    return f"{frames} frames in {seconds:.0f} s by {workers} processes: {each:.0f} frames/s each"
+def _speed(rate: float, workers: int) -> str:
+    return f"{rate:.0f} frames/s, {rate / workers:.0f} in each of {workers} processes"
 
 
 def _frames(count: int) -> str:

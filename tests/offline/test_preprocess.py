@@ -20,6 +20,7 @@ from models.errors import UserError
 from models.spec import LogMelSpec
 from models.visual.alignment import to_crop
 from models.visual.detectors import Box, Face, Image
+from offline.arrays import DiskProblem
 from offline.commands.preprocess import describe
 from offline.extraction import OneSide, PatchRows
 from offline.preprocess import Extractors, is_done, prepare_store, preprocess_trial
@@ -315,6 +316,14 @@ class TestResuming:
         with pytest.raises(StopIteration):
             preprocess_trial(trial, store, extractors, on_frame=lambda: next(frames) and None)
         assert sorted(p.name for p in store.iterdir()) == ["store.json"]
+
+    def test_a_disk_that_takes_no_trial_is_a_problem_of_its_own(
+        self, store: Path, extractors: Extractors, trial: SourceTrial
+    ) -> None:
+        (store / "train").touch()
+        with pytest.raises(DiskProblem, match="cannot be written"):
+            preprocess_trial(trial, store, extractors)
+        assert sorted(p.name for p in store.iterdir()) == ["store.json", "train"]
 
     def test_what_a_kill_left_is_cleared_away(self, store: Path, parts: FeatureParts) -> None:
         (store / ".x-abc-unfinished" / "trial").mkdir(parents=True)

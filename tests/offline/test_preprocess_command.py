@@ -96,7 +96,7 @@ class TestCommand:
             ),
             (["{data}", "{store}", "--partition", "test"], "has no trials in the test partition"),
             (["{data}", "{data}"], "holds something that is not a store"),
-            (["{data}", "{data}/videos/x.mpg"], "cannot be written: File exists"),
+            (["{data}", "{data}/videos/x.mpg"], "is a file: give a folder for the store"),
             (["{store}", "{store}"], "is not a folder: give the data set's"),
             (["{data}", "{store}", "--detector", "dlib"], "unknown face detector 'dlib'"),
             (["{data}", "{store}", "--recogniser", "whisper"], "no recogniser 'whisper'"),
@@ -161,6 +161,7 @@ class TestCommand:
         _, err = running.communicate(timeout=60)
         assert running.returncode == status
         assert "Traceback" not in err
+        assert ("the same command goes on from here" in err) == (sent == signal.SIGINT)
         first = {t.name: (t.folder / "crops.npy").stat().st_mtime_ns for t in Store.open(store).trials()}
         assert 0 < len(first) < 4
 
