@@ -72,16 +72,22 @@ def default_threads(bundle: str) -> int:
     """
     if read_manifest(resolve_bundle(bundle)).preset == "compact":
         return 1
-    return min(os.cpu_count() or 1, MOST_THREADS)
+    return _cores()
 
 
-def use_threads(threads: int) -> None:
-    """Sets the threads of networks and pictures, once, at start-up: changing torch's later leaves it slow."""
+def use_threads(threads: int | None) -> None:
+    """Sets the threads of networks (None: the cores') and pictures, once, at start-up: changing torch's later
+    leaves it slow.
+    """
     import cv2
     import torch
 
     cv2.setNumThreads(1)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads or _cores())
+
+
+def _cores() -> int:
+    return min(os.cpu_count() or 1, MOST_THREADS)
 
 
 async def _broker(outputs: Outputs, stack: AsyncExitStack) -> BrokerAddress | None:
