@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.errors import UserError
 from models.manifest import FeatureRecipe
@@ -20,6 +20,21 @@ from offline.folds import FoldSplit, read_folds
 from offline.foundation import Foundation, load_foundation
 from offline.options import TrainOptions
 from offline.runs import FORMAT_VERSION, FoldFolder, RunFolder
+
+
+class Epoch(BaseModel):
+    """A line of `history.jsonl`: what an epoch trained with and what it reached."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    epoch: int
+    phase: int
+    released: tuple[str, ...]
+    learning_rate: float
+    loss: float
+    validation_ccc: dict[Target, float]
+    best: bool
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,20 +75,21 @@ class TrainedFold:
             raise UserError(f"{self.folder.result} is damaged: it has no sound normalisation") from e
         return network.eval()
 
-    def history(self) -> list[Json]:
-        """One entry for each epoch, in order. Raises UserError where a line is no JSON object."""
+    def history(self) -> list[Epoch]:
+        """Every epoch, in order; none where training has not come to the end of one.
+
+        Raises UserError where a line is damaged.
+        """
         path = self.folder.history
         try:
-            lines = [
-                json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
-            ]
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return [Epoch.model_validate_json(line) for line in lines if line.strip()]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, RecursionError) as e:
+        except (OSError, UnicodeDecodeError) as e:
             raise UserError(f"{path} cannot be read: {e}") from e
-        if not all(isinstance(line, dict) for line in lines):
-            raise UserError(f"{path} is damaged: a line is no JSON object")
-        return lines
+        except ValidationError as e:
+            raise UserError(f"{path} is damaged: a line of it is no epoch's record") from e
 
 
 @dataclass(frozen=True, eq=False)

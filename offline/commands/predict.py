@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -13,6 +12,7 @@ import typer
 from models.console import make_app, run
 from models.errors import UserError
 from models.spec import Modality
+from offline.commands.bars import frame_progress
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -247,7 +247,7 @@ def _predict_trials(request: Request, bundle: Bundle, trials: Sequence[TrialReco
     if request.submission is not None:
         check_targets(bundle.ensemble.targets)
     device = _device(request.device)
-    with _progress("predicting", sum(t.frames for t in trials)) as advance:
+    with frame_progress("predicting", sum(t.frames for t in trials)) as advance:
         return predict_trials(
             bundle, trials, request.contexts, request.without, device=device, progress=advance
         )
@@ -280,7 +280,7 @@ def _predict_recording(request: Request) -> None:
         if request.contexts == ("stream",) and request.labels is None:
             from offline.replay import replay
 
-            with _progress("predicting", parts.source.info.frames_hint) as advance:
+            with frame_progress("predicting", parts.source.info.frames_hint) as advance:
                 outcome = Outcome({"stream": [replay(parts, advance)]})
         else:
             outcome = _predict_extracted(request, parts)
@@ -297,7 +297,7 @@ def _predict_extracted(request: Request, parts: Parts) -> Outcome:
     from offline.scorecard import score_predictions
 
     with tempfile.TemporaryDirectory(prefix="affectstream-") as temporary:
-        with _progress("extracting features", parts.source.info.frames_hint) as advance:
+        with frame_progress("extracting features", parts.source.info.frames_hint) as advance:
             trial = extract(request.source, parts, Path(temporary), request.labels, advance)
         return score_predictions(trial.name, _predict_trials(request, parts.bundle, [trial]))
 
@@ -381,21 +381,3 @@ def _use_threads(threads: int | None) -> None:
     from stream.session import use_threads
 
     use_threads(threads)
-
-
-@contextmanager
-def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar over frames on a terminal's stderr; what it gives takes the number of further frames."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task(what, total=total)
-        yield lambda frames: bars.advance(task, frames)

@@ -1,0 +1,124 @@
+"""offline-report: what training came to, as one HTML file and PNGs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from models.console import make_app, run
+from models.errors import UserError
+from offline.commands.bars import frame_progress
+
+if TYPE_CHECKING:
+    from offline.report import PredictionGroup, RunMaterial
+    from offline.store import Store
+    from offline.trained import TrainedRun
+
+HELP: Final = """
+Report on training runs: curves, predicted against labelled, tables.
+
+Each fold is plotted on the part that it validated on; for that the store is
+needed, which is looked for beside the runs and in the current folder.
+
+Examples:
+
+  offline-report runs/
+      every run in it, to runs/report/report.html
+
+  offline-report runs/compact --store store/ --out report/
+      one run, and the store it was trained on
+
+  offline-report runs/compact --predictions predictions/
+      with what offline-predict --out wrote of the bundle
+"""
+
+app = make_app(HELP)
+
+
+@app.command(help=HELP)
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Runs' folders, or folders that hold them.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the report; RUNS/report by default.")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="The store that the runs were trained on.")] = None,
+    predictions: Annotated[
+        list[Path] | None, typer.Option(help="A folder from offline-predict --out; may be repeated.")
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials to plot of each fold, best to worst.")] = 4,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads for the networks.")] = None,
+) -> None:
+    """Read, draw, write."""
+    if find_spec("matplotlib") is None:
+        raise UserError("figures need matplotlib, which is not installed: pip install 'affectstream[report]'")
+    from offline.report import REPORT, make_report, write_report
+    from offline.store import Store
+    from offline.trained import find_runs, open_run
+    from stream.session import use_threads
+
+    folder = out or runs[0] / "report"
+    if folder.exists() and not (folder / REPORT).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} holds something that is not a report: give another folder with --out")
+    use_threads(threads)
+    found = [open_run(path) for path in find_runs(runs)]
+    given = None if store is None else Store.open(store)
+    groups = [group for path in predictions or [] for group in _read_predictions(path)]
+    notes: list[str] = []
+    material = [_material(trained, given, notes) for trained in found]
+    path = write_report(folder, make_report(material, groups, trials=trials, notes=notes))
+    for note in notes:
+        typer.echo(note, err=True)
+    typer.echo(f"written: {path}")
+
+
+def command() -> None:
+    """Console script `offline-report`."""
+    run(app)
+
+
+def _material(trained: TrainedRun, given: Store | None, notes: list[str]) -> RunMaterial:
+    """A run with its folds' predictions, where its store is at hand; else a note says what is missing."""
+    from offline.report import PredictionGroup, RunMaterial
+    from offline.revalidate import check_store, find_store, validation_predictions
+
+    path = trained.folder.path.resolve()
+    store = given or find_store(trained, [Path.cwd(), path.parent, path.parent.parent])
+    if store is None:
+        notes.append(
+            f"run {trained.name}: predicted against labelled is left out, since the store "
+            f"'{trained.record.get('store')}' that it was trained on is not here: give --store"
+        )
+        return RunMaterial(trained)
+    check_store(trained, store)
+    folds = [fold for fold in trained.folds if fold.folder.best.is_file()]
+    frames = sum(store.trial(name).frames for f in folds for name in trained.split.fold(f.number).validation)
+    with frame_progress(f"predicting for {trained.name}", frames) as advance:
+        groups = tuple(
+            PredictionGroup(
+                title=f"Fold {fold.number} on the part that it validated on",
+                name=f"{trained.name}-fold-{fold.number}",
+                predictions=tuple(validation_predictions(trained, fold, store, advance)),
+            )
+            for fold in folds
+        )
+    return RunMaterial(trained, groups)
+
+
+def _read_predictions(folder: Path) -> Sequence[PredictionGroup]:
+    """What `offline-predict --out` wrote, by context. Raises UserError where there is nothing of it."""
+    from offline.report import PredictionGroup
+    from offline.submission import read_trial
+
+    groups = []
+    for context in ("stream", "windows"):
+        found = tuple(read_trial(path) for path in sorted((folder / context).glob("*.csv")))
+        if found:
+            title = f"{folder.name}, context {context}"
+            groups.append(PredictionGroup(title, f"{folder.name}-{context}", found))
+    if not groups:
+        raise UserError(f"{folder} holds no predictions: give a folder that offline-predict --out wrote")
+    return groups
