@@ -1,0 +1,169 @@
+"""OpenVINO on the CPU: float32, bfloat16, and int8 calibrated with NNCF.
+
+The converted model is kept in the cache as OpenVINO's own XML and binary file. Both packages send usage
+statistics over the network unless told otherwise: here they are kept from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import warnings
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.accelerate.cache import Facts, module_hash, tensors_hash
+from models.accelerate.machine import has_package, processor_name, versions
+from models.accelerate.route import (
+    Precision,
+    Route,
+    Runner,
+    Unavailable,
+    Workshop,
+    check_shapes,
+    first_line,
+)
+
+MODEL: Final = "model.xml"
+_NOT_IN_INT8: Final = ("NormalizeL2", "ReduceL2", "ReduceSum", "Power", "Sqrt", "Divide")
+
+MISSING: Final = "openvino is not installed (pip install 'affectstream[openvino]')"
+
+
+class OpenvinoRunner:
+    """A compiled model with one request: call it from one thread at a time."""
+
+    def __init__(self, compiled: Any, shapes: list[tuple[int, ...]]) -> None:
+        self._request = compiled.create_infer_request()
+        self._outputs = len(compiled.outputs)
+        self._shapes = shapes
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The model's outputs, float32, the caller's own."""
+        check_shapes(inputs, self._shapes)
+        arrays = [x.detach().contiguous().numpy() for x in inputs]
+        self._request.infer(arrays, share_inputs=True, share_outputs=True)
+        found = (self._request.get_output_tensor(i).data for i in range(self._outputs))
+        return tuple(torch.from_numpy(np.array(x, dtype=np.float32)) for x in found)
+
+
+def build(module: nn.Module, example: tuple[Tensor, ...], route: Route, workshop: Workshop) -> Runner:
+    """A runner for inputs of the example's shapes. Raises Unavailable."""
+    engine = _engine()
+    if route.precision == "bfloat16" and not has_bfloat16():
+        raise Unavailable("this processor has no bfloat16 arithmetic")
+    facts = _facts(module, example, route.precision, workshop)
+    folder = None if workshop.cache is None else workshop.cache.find(facts)
+    try:
+        if folder is not None:
+            model = engine.read_model(folder / MODEL)
+        else:
+            model = _convert(module, example, route.precision, workshop)
+            if workshop.cache is not None:
+                workshop.cache.keep(facts, lambda staged: _save(model, staged, route.precision))
+        compiled = engine.compile_model(model, "CPU", _options(route.precision, workshop.threads))
+    except Unavailable:
+        raise
+    except Exception as e:  # what OpenVINO raises has no common base
+        raise Unavailable(f"openvino cannot take it: {first_line(e)}") from e
+    return OpenvinoRunner(compiled, [tuple(x.shape) for x in example])
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16 itself, as OpenVINO sees it; False without OpenVINO."""
+    try:
+        capabilities = _engine().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except (Unavailable, RuntimeError):
+        return False
+    return "BF16" in capabilities
+
+
+@cache
+def _engine() -> Any:
+    if not has_package("openvino"):
+        raise Unavailable(MISSING)
+    try:
+        return _import("openvino").Core()
+    except (ImportError, OSError, RuntimeError) as e:
+        raise Unavailable(f"openvino cannot start: {first_line(e)}") from e
+
+
+def _import(name: str) -> Any:
+    """Import a package of the OpenVINO family without its telemetry: it falls back to a stub of its own."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return import_module(name)
+
+
+def _facts(module: nn.Module, example: tuple[Tensor, ...], precision: Precision, workshop: Workshop) -> Facts:
+    calibration = [x for inputs in workshop.calibration for x in inputs] if precision == "int8" else []
+    return {
+        "kind": "openvino model",
+        "content": module_hash(module),
+        "inputs": [[str(x.dtype), list(x.shape)] for x in example],
+        "precision": precision,
+        "calibration": tensors_hash(calibration),
+        "device": processor_name(),
+        "versions": versions("openvino", "nncf", "torch"),
+    }
+
+
+def _options(precision: Precision, threads: int) -> dict[str, Any]:
+    # What is left unquantised in an int8 model runs in the fastest floating type there is.
+    floating = "bf16" if precision != "float32" and has_bfloat16() else "f32"
+    return {
+        "INFERENCE_PRECISION_HINT": floating,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _convert(module: nn.Module, example: tuple[Tensor, ...], precision: Precision, workshop: Workshop) -> Any:
+    if precision == "int8" and not has_package("nncf"):
+        raise Unavailable(
+            "nncf, which calibrates int8, is not installed (pip install 'affectstream[openvino]')"
+        )
+    workshop.progress(f"converting {type(module).__name__} for openvino {precision}")
+    openvino = _import("openvino")
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(module, example)
+        model = openvino.convert_model(program)
+    if precision == "int8":
+        workshop.progress(f"calibrating {type(module).__name__} for int8")
+        model = _quantise(model, workshop)
+    return model
+
+
+def _quantise(model: Any, workshop: Workshop) -> Any:
+    """Post-training int8: weights per channel, activations by the calibration inputs' ranges."""
+    samples = [[x.numpy() for x in inputs] for inputs in workshop.calibration]
+    if not samples:
+        raise Unavailable("int8 needs calibration inputs, and there are none")
+    nncf = _import("nncf")
+    nncf.set_log_level(40)
+    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
+        return nncf.quantize(
+            model,
+            nncf.Dataset(samples),
+            preset=nncf.QuantizationPreset.MIXED,
+            target_device=nncf.TargetDevice.CPU,
+            subset_size=len(samples),
+            # An embedding's length is a sum of squares: eight bits lose it.
+            ignored_scope=nncf.IgnoredScope(types=list(_NOT_IN_INT8), validate=False),
+        )
+
+
+def _save(model: Any, folder: Path, precision: Precision) -> None:
+    _import("openvino").save_model(model, folder / MODEL, compress_to_fp16=precision != "float32")
+    for path in folder.iterdir():  # the reader maps them: nobody may write to them by accident
+        os.chmod(path, 0o444)

@@ -1,0 +1,97 @@
+"""How a part may be computed: the back-ends, the precisions, and what each of them must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, Protocol, get_args
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from models.accelerate.cache import ArtifactCache
+
+Backend = Literal["eager", "compile", "openvino", "tensorrt", "cuda"]
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
+
+BACKENDS: Final[tuple[Backend, ...]] = get_args(Backend)
+PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
+
+OFFERED: Final[dict[Backend, tuple[Precision, ...]]] = {
+    "eager": ("float32",),
+    "compile": ("float32", "bfloat16"),
+    "openvino": ("float32", "bfloat16", "int8"),
+    "tensorrt": ("float32", "float16"),
+    "cuda": ("float32", "float16"),
+}
+"""The precisions of each back-end, the most exact first."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """A back-end at a precision. Raises ValueError where the back-end has no such precision."""
+
+    backend: Backend
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        if self.backend not in OFFERED:
+            raise ValueError(f"unknown accelerator '{self.backend}': choose one of {', '.join(BACKENDS)}")
+        if self.precision not in OFFERED[self.backend]:
+            offered = ", ".join(OFFERED[self.backend])
+            raise ValueError(f"{self.backend} offers {offered}, not {self.precision}")
+
+    def __str__(self) -> str:
+        return self.backend if self.backend == "eager" else f"{self.backend} {self.precision}"
+
+
+EAGER: Final = Route("eager")
+
+
+class Runner(Protocol):
+    """A part ready to run: CPU tensors of the example's shapes in, CPU float32 tensors out."""
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The module's outputs; a lone one as a tuple of one. The tensors are the caller's own."""
+        ...
+
+
+class Unavailable(Exception):
+    """A route that this machine, its packages or this module cannot take; the message is one line."""
+
+
+def _say_nothing(message: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class Workshop:
+    """What building a runner may use.
+
+    `cache` keeps what took long to build, or None to keep nothing; `progress` is told, in one line, before
+    something that takes long begins; `calibration` are inputs like the example, for int8.
+    """
+
+    cache: ArtifactCache | None = None
+    threads: int = 1
+    progress: Callable[[str], None] = _say_nothing
+    calibration: Sequence[tuple[Tensor, ...]] = field(default=())
+
+
+def as_tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """A module's output or outputs as a tuple."""
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line of bounded length."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def check_shapes(inputs: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raises ValueError where inputs are not of the shapes that a runner was built for."""
+    found = [tuple(x.shape) for x in inputs]
+    if found != list(shapes):
+        raise ValueError(f"this runner was built for inputs {list(shapes)}, not {found}")
