@@ -114,6 +114,8 @@ def draw_agreement(predictions: Sequence[Prediction], title: str) -> bytes:
         found = score(values[:, k], labels[:, k])
         said = "" if found is None else f": CCC {found.ccc:.3f} over {found.frames} frames"
         axes.set_title(f"{target}{said}", fontsize="small")
+        axes.set_xticks((-1, -0.5, 0, 0.5, 1))
+        axes.set_yticks((-1, -0.5, 0, 0.5, 1))
         axes.set_xlabel("labelled")
         axes.set_ylabel("predicted")
     return _png(figure)

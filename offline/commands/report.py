@@ -99,7 +99,7 @@ def _material(trained: TrainedRun, given: Store | None, notes: list[str]) -> Run
     with frame_progress(f"predicting for {trained.name}", frames) as advance:
         groups = tuple(
             PredictionGroup(
-                title=f"Fold {fold.number} on the part that it validated on",
+                title=f"Fold {fold.number} on the part that it validated on, clipped to [-1, 1]",
                 name=f"{trained.name}-fold-{fold.number}",
                 predictions=tuple(validation_predictions(trained, fold, store, advance)),
             )
