@@ -74,7 +74,7 @@ class TrainOptions(BaseModel):
 
 
 class PretrainOptions(BaseModel):
-    """Options of pretraining. Rates rise over the first tenth of all steps and fall to nothing as a cosine.
+    """Options of pretraining. An epoch of sound has far fewer steps than one of pictures, and so more of them. Rates rise over the first tenth of all steps and fall to nothing as a cosine.
 
     `every` takes every so many frames, begun anew at another frame each epoch; `batch` is pictures, or windows of
     `window` frames times `every` for sound.
@@ -84,11 +84,12 @@ class PretrainOptions(BaseModel):
 
     preset: str = "compact"
     epochs: Annotated[int, Field(gt=0)] = 10
+    audio_epochs: Annotated[int, Field(gt=0)] = 20
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     every: Annotated[int, Field(gt=0)] = 3
     pictures: Annotated[int, Field(gt=1)] = 64
-    windows: Annotated[int, Field(gt=0)] = 4
+    windows: Annotated[int, Field(gt=0)] = 2
     window: Annotated[int, Field(gt=1)] = 100
     max_steps: Annotated[int | None, Field(gt=0)] = None
     seed: Annotated[int, Field(ge=0)] = 0

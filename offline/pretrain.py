@@ -77,6 +77,7 @@ def pretrain_part(
         learner.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
     identity = {"options": options.model_dump(mode="json"), "store_hash": hash_store(store), "part": part}
+    epochs = options.epochs if part == "visual" else options.audio_epochs
     steps, epoch = 0, 0
     best: dict[Target, float] = {}
     weights: dict[str, Tensor] = {}
@@ -91,9 +92,9 @@ def pretrain_part(
         restore_optimizer(optimizer, tensors, state["optimizer"])
         restore_random(random, tensors, state["random"])
         steps, epoch, best = int(state["steps"]), int(state["epoch"]), dict(state["best"])
-    total = learner.steps(training) * options.epochs
+    total = learner.steps(training) * epochs
     total = total if options.max_steps is None else min(total, options.max_steps)
-    while epoch < options.epochs and not _spent(steps, options):
+    while epoch < epochs and not _spent(steps, options):
         started = time.monotonic()
         learner.train()
         losses = []
@@ -134,9 +135,7 @@ def pretrain_part(
             },
         )
         report(
-            PretrainEpoch(
-                part, epoch, options.epochs, float(np.mean(losses)), cccs, keep, time.monotonic() - started
-            )
+            PretrainEpoch(part, epoch, epochs, float(np.mean(losses)), cccs, keep, time.monotonic() - started)
         )
     return best
 

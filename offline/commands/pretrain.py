@@ -34,12 +34,13 @@ def pretrain(
         "trunk.safetensors"
     ),
     preset: Annotated[str, typer.Option(help="Whose backbone and encoder.")] = "compact",
-    epochs: Annotated[int, typer.Option()] = 10,
+    epochs: Annotated[int, typer.Option(help="Epochs of the backbone.")] = 10,
+    audio_epochs: Annotated[int, typer.Option(help="Epochs of the audio encoder.")] = 20,
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr")] = 2e-3,
     weight_decay: Annotated[float, typer.Option()] = 1e-4,
     every: Annotated[int, typer.Option(help="Take every so many frames.")] = 3,
     pictures: Annotated[int, typer.Option(help="Pictures in a batch.")] = 64,
-    windows: Annotated[int, typer.Option(help="Windows of sound in a batch.")] = 4,
+    windows: Annotated[int, typer.Option(help="Windows of sound in a batch.")] = 2,
     window: Annotated[int, typer.Option(help="Taken frames in a window of sound.")] = 100,
     max_steps: Annotated[int | None, typer.Option(help="Stop each part after so many steps.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
@@ -60,6 +61,7 @@ def pretrain(
         options = PretrainOptions(
             preset=preset,
             epochs=epochs,
+            audio_epochs=audio_epochs,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             every=every,

@@ -21,7 +21,7 @@ from offline.options import PretrainOptions
 from offline.pretrain import PretrainEpoch, join_parts, pretrain_part, split_people
 from offline.store import Store
 
-OPTIONS = PretrainOptions(epochs=2, every=2, pictures=16, window=15, windows=4)
+OPTIONS = PretrainOptions(epochs=2, audio_epochs=2, every=2, pictures=16, window=15, windows=4)
 
 
 def nothing(event: PretrainEpoch) -> None:
@@ -32,7 +32,7 @@ def test_both_parts_learn_and_make_one_foundation(tmp_path: Path, tiny_store: Pa
     store = Store.open(tiny_store)
     events: list[PretrainEpoch] = []
     paths: dict[Part, Path] = {part: tmp_path / part for part in PARTS}
-    options = OPTIONS.model_copy(update={"epochs": 3})
+    options = OPTIONS.model_copy(update={"epochs": 3, "audio_epochs": 4})
     reached = {part: pretrain_part(store, part, options, path, events.append) for part, path in paths.items()}
     join_parts(store, options, paths, tmp_path / "trunk.safetensors")
     for part in PARTS:
@@ -131,6 +131,8 @@ def test_the_command_writes_one_file_and_leaves_no_other(
 
     out = tmp_path / "out" / "trunk.safetensors"
     arguments = [
+        "--audio-epochs",
+        "1",
         "--epochs",
         "1",
         "--every",

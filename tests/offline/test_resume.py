@@ -39,7 +39,7 @@ from offline.train import train_fold
 OPTIONS = TrainOptions(
     preset="compact",
     schedule=ScheduleOptions(
-        learning_rate=5e-3, least_learning_rate=4e-3, warm_up=0, patience=0, epochs=4, early_stopping=9
+        learning_rate=2e-2, least_learning_rate=1e-2, warm_up=0, patience=0, epochs=4, early_stopping=9
     ),
     window=30,
     hop=30,
@@ -235,7 +235,7 @@ def test_killed_by_the_system_at_random_moments_it_resumes_to_the_same_weights(
 def test_other_options_are_refused_by_name(tmp_path: Path, tiny_store: Path, tiny_trunk: Path) -> None:
     begin(tmp_path / "run", tiny_store, tiny_trunk)
     slower = OPTIONS.schedule.model_copy(update={"learning_rate": 1e-4})
-    with pytest.raises(UserError, match=r"learning-rate 0.005, not 0.0001: give the same options"):
+    with pytest.raises(UserError, match=r"learning-rate 0.02, not 0.0001: give the same options"):
         begin(tmp_path / "run", tiny_store, tiny_trunk, OPTIONS.model_copy(update={"schedule": slower}))
 
 
