@@ -74,10 +74,11 @@ class TrainOptions(BaseModel):
 
 
 class PretrainOptions(BaseModel):
-    """Options of pretraining. An epoch of sound has far fewer steps than one of pictures, and so more of them. Rates rise over the first tenth of all steps and fall to nothing as a cosine.
+    """Options of pretraining. Rates rise over the first tenth of all steps and fall to nothing as a cosine.
 
-    `every` takes every so many frames, begun anew at another frame each epoch; `batch` is pictures, or windows of
-    `window` frames times `every` for sound.
+    `every` takes every so many frames, begun anew at another frame each epoch. `pictures` make a batch of the
+    backbone, `windows` of `window` taken frames one of the audio encoder, whose epochs have far fewer steps and are
+    more for that (`audio_epochs`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
