@@ -63,12 +63,13 @@ def build(module: nn.Module, example: tuple[Tensor, ...], route: Route, workshop
     facts = _facts(module, example, route.precision, workshop)
     folder = None if workshop.cache is None else workshop.cache.find(facts)
     try:
-        if folder is not None:
-            model = engine.read_model(folder / MODEL)
-        else:
+        if folder is None:
             model = _convert(module, example, route.precision, workshop)
             if workshop.cache is not None:
-                workshop.cache.keep(facts, lambda staged: _save(model, staged, route.precision))
+                folder = workshop.cache.keep(facts, lambda staged: _save(model, staged, route.precision))
+        if folder is not None:
+            # Saving changes the last bits: the first start and the later ones must run the same model.
+            model = engine.read_model(folder / MODEL)
         compiled = engine.compile_model(model, "CPU", _options(route.precision, workshop.threads))
     except Unavailable:
         raise
@@ -136,8 +137,9 @@ def _convert(module: nn.Module, example: tuple[Tensor, ...], precision: Precisio
     openvino = _import("openvino")
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.export.export(module, example)
-        model = openvino.convert_model(program)
+        # Traced, not exported: an export takes PReLU apart, and with it the kernel that computes it.
+        shapes = [list(x.shape) for x in example]
+        model = openvino.convert_model(module, example_input=example, input=shapes)
     if precision == "int8":
         workshop.progress(f"calibrating {type(module).__name__} for int8")
         model = _quantise(model, workshop)
