@@ -180,8 +180,12 @@ def _predict_store(request: Request) -> None:
     store = Store.open(request.source)
     bundle = load_bundle(request.bundle, missing_parts="tolerate")
     check_store(bundle, store)
-    for part in bundle.missing:
-        _tell(f"{part} is not installed, its branch is off: `models-pull {part}`")
+    encoder = bundle.manifest.recipe.audio_encoder
+    if encoder is not None and bundle.audio_encoder is None and store.recipe.audio_encoder is None:
+        _tell(
+            f"the audio branch is off: {encoder.name} is not installed, and the store has no embeddings of it "
+            f"(`models-pull {encoder.name}`)"
+        )
     if request.own_fold is None:
         outcome = _score_partition(request, bundle, store)
     else:
@@ -277,6 +281,8 @@ def _predict_recording(request: Request) -> None:
             if status.health != "ok":
                 way_out = f" (`{status.way_out}`)" if status.way_out else ""
                 _tell(f"{name}: {status.detail}{way_out}")
+        for note in mismatches(parts):
+            _tell(note)
         if request.contexts == ("stream",) and request.labels is None:
             from offline.replay import replay
 
@@ -287,6 +293,20 @@ def _predict_recording(request: Request) -> None:
     finally:
         parts.source.close()
     _finish(request, parts.bundle, outcome)
+
+
+def mismatches(parts: Parts) -> list[str]:
+    """Where a recording's features are made by other parts than those that the bundle was trained on."""
+    recipe = parts.bundle.manifest.recipe
+    used = {"detector": parts.detector.name}
+    if parts.new_recogniser is not None:
+        used["recogniser"] = parts.recogniser.name
+    wanted = {role: recipe.parts[role].name for role in used if role in recipe.parts}
+    return [
+        f"the {role} is {used[role]}, but the bundle was trained on features of {name}: give --{role} {name}"
+        for role, name in wanted.items()
+        if name != used[role]
+    ]
 
 
 def _predict_extracted(request: Request, parts: Parts) -> Outcome:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from models.spec import TARGETS, Modality, WindowSpec
 from models.untrained import make_untrained_bundle
 from models.visual.alignment import network_input
 from offline import predict
-from offline.commands.predict import app
+from offline.commands.predict import app, mismatches
 from offline.folds import FoldSplit, write_folds
 from offline.metrics import score
 from offline.predict import check_store, embed_trial, merge_folds, predict_trial, run_folds
@@ -32,6 +33,7 @@ from offline.store import Store, TrialRecord, bundle_recipe
 from offline.submission import read_trial
 from offline.trials import SourceTrial
 from offline.windows import Window, cut
+from stream.assembly import Parts
 from stream.choices import Choices, Outputs
 from stream.connection import run as run_async
 from stream.session import stream
@@ -211,6 +213,20 @@ class TestSoundOfAnInstalledEncoder:
 
     def test_without_them_the_branch_is_off(self, paper_like: Bundle, store: Store) -> None:
         assert embed_trial(paper_like, store.trial("short")).missing == {Modality.AUDIO}
+
+
+def test_other_parts_than_the_bundles_are_named(bundle: Bundle) -> None:
+    """A recording's features, made by what is installed here, may be of another kind than those trained on."""
+
+    def parts(detector: str, recogniser: str) -> Parts:
+        named = SimpleNamespace(name=recogniser)
+        return SimpleNamespace(  # type: ignore[return-value]
+            bundle=bundle, detector=SimpleNamespace(name=detector), recogniser=named, new_recogniser=object()
+        )
+
+    assert mismatches(parts("haar", "vosk-tiny")) == []
+    found = mismatches(parts("yunet", "vosk-model-small-en-us-0.15"))
+    assert [note.rpartition("give ")[2] for note in found] == ["--detector haar", "--recogniser vosk-tiny"]
 
 
 class TestRecipes:
@@ -455,6 +471,7 @@ class TestRecording:
             text = (tmp_path / folder / "stream" / "pwij3p.csv").read_text()
             self.assert_same(list(csv.DictReader(text.splitlines())), recorded)
         assert "pwij3p: 1 trial, 75 frames, 50 labelled" in said
+        assert "but the bundle was trained" not in said
         assert "no language" in said
         assert (tmp_path / "both" / "windows" / "pwij3p.csv").is_file()
 
