@@ -137,7 +137,7 @@ def mixed_fold_sets(draw: st.DrawFn) -> list[Fold]:
 
 
 class TestEqualToItsFolds:
-    @settings(deadline=None, max_examples=30)
+    @settings(deadline=None, max_examples=20)
     @given(fold_sets(), st.integers(1, 2), st.integers(1, 12), st.booleans(), SEEDS)
     def test_of_one_shape(self, folds: list[Fold], batch: int, frames: int, masked: bool, seed: int) -> None:
         ensemble = Ensemble(folds)
@@ -148,7 +148,7 @@ class TestEqualToItsFolds:
         expected = one_by_one(folds, ensemble, given_, available)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
-    @settings(deadline=None, max_examples=30)
+    @settings(deadline=None, max_examples=20)
     @given(mixed_fold_sets(), st.integers(1, 8), st.booleans(), SEEDS)
     def test_of_many_shapes(self, folds: list[Fold], frames: int, masked: bool, seed: int) -> None:
         ensemble = Ensemble(folds)
