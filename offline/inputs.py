@@ -113,7 +113,7 @@ class Inputs:
         found = dict.fromkeys(self.spec.modalities, (0.0, 1.0))
         for modality in (Modality.AUDIO, Modality.LANGUAGE):
             if modality in found:
-                found[modality] = scalar_moments(self._embeddings(t, modality) for t in trials)
+                found[modality] = scalar_moments(self._finite_embeddings(t, modality) for t in trials)
         return found
 
     def windows(self, names: Sequence[str], options: TrainOptions) -> list[TrialWindow]:
@@ -194,6 +194,15 @@ class Inputs:
             return self._sound.embeddings(trial)
         assert trial.audio is not None
         return trial.audio
+
+    def _finite_embeddings(self, trial: TrialRecord, modality: Modality) -> NDArray[np.float32]:
+        values = self._embeddings(trial, modality)
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"trial '{trial.name}' has {modality.value} embeddings that are not finite: remove {trial.folder} and "
+                "run offline-preprocess again"
+            )
+        return values
 
     def _stack(self, windows: Sequence[TrialWindow], modality: Modality) -> Tensor | None:
         if modality not in self.spec.modalities:

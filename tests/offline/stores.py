@@ -39,7 +39,7 @@ def write_trial(
     t = np.arange(frames) / 30
     phases, rates = random.uniform(0, 2 * np.pi, 2), random.uniform(0.5, 2.0, 2)
     labels = (0.8 * np.sin(2 * np.pi * rates * t[:, None] + phases)).astype(np.float32)
-    valence, arousal = labels.T
+    valence, arousal = labels.T.copy()
     folder = store / partition / name
     folder.mkdir(parents=True)
     crops = np.full((frames, 48, 48, 3), 128.0)

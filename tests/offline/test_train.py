@@ -286,6 +286,18 @@ def test_what_does_not_fit_is_refused_by_name(
         begin(tmp_path / "e", tiny_store, tiny_trunk, paper)
 
 
+def test_features_that_are_not_finite_are_refused_by_name(
+    make_store: Callable[..., Path], tmp_path: Path
+) -> None:
+    store = make_store(people=1, trials=1, frames=33)
+    words = np.load(store / "train" / "p0-0" / "language.npy")
+    words[7, 3] = np.inf
+    np.save(store / "train" / "p0-0" / "language.npy", words)
+    run = begin(tmp_path / "run", store, None, options(modalities=(Modality.LANGUAGE,)))
+    with pytest.raises(UserError, match="'p0-0' has language embeddings that are not finite"):
+        train_fold(run, 0, nothing, tensorboard=False)
+
+
 def test_a_trunk_of_other_crops_is_refused_by_name(
     tmp_path: Path, tiny_store: Path, tiny_trunk: Path
 ) -> None:
