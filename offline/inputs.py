@@ -199,8 +199,8 @@ class Inputs:
         values = self._embeddings(trial, modality)
         if not np.isfinite(values).all():
             raise UserError(
-                f"trial '{trial.name}' has {modality.value} embeddings that are not finite: remove {trial.folder} and "
-                "run offline-preprocess again"
+                f"trial '{trial.name}' has {modality.value} embeddings that are not finite: "
+                f"remove {trial.folder} and run offline-preprocess again"
             )
         return values
 
