@@ -118,15 +118,17 @@ class _Candidate:
 
 @dataclass(eq=False)
 class _Trial:
-    """The candidates of one part as they come, and why others did not."""
+    """The candidates of one part as they come, and why others did not; eager is none where the user insists."""
 
     part: _Part
     eager: _Candidate
+    insist: bool = False
     accepted: list[_Candidate] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def best(self) -> _Candidate:
-        return min((self.eager, *self.accepted), key=lambda c: c.ms)
+        found = [*self.accepted] if self.insist and self.accepted else [self.eager, *self.accepted]
+        return min(found, key=lambda c: c.ms)
 
 
 def serve(
@@ -155,7 +157,8 @@ def serve(
     budget_ms = 1000 * FRAME_SHARE / (frame_rate or bundle.manifest.recipe.frame_rate)
     reference = make_reference(bundle)
     parts = _parts(bundle, tuple(sorted(set(batches))), text_model)
-    trials = [_Trial(part, _eager_candidate(part)) for part in parts]
+    insist = preference.backend != "auto"
+    trials = [_Trial(part, _eager_candidate(part), insist) for part in parts]
     workshop = Workshop(cache=cache, threads=threads, progress=progress)
     judge = _Judge(bundle, reference, workshop)
 

@@ -1,0 +1,89 @@
+"""All benchmarks in one command; the results go to benchmarks/RESULTS.md.
+
+    python -m benchmarks [--quick] [--threads N] [--only naive,peak] [--output FILE]
+
+Exits with status 1 where a promise that a benchmark states was missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks import accelerators, naive, peak, throughput
+from benchmarks.measuring import Table, describe_machine
+from models.accelerate import ArtifactCache
+from models.accelerate.machine import usable_processors
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+SCRIPTS = {"ensemble": "The stacked ensemble beside separate networks", "latency": "From light to message"}
+
+
+def run_script(name: str) -> str:
+    """What one of the stand-alone benchmarks prints, as a section."""
+    command = [sys.executable, f"benchmarks/{name}.py"]
+    done = subprocess.run(command, cwd=RESULTS.parent.parent, capture_output=True, text=True, check=False)
+    said = done.stdout.strip() or done.stderr.strip()
+    status = "" if done.returncode == 0 else f"\n\n**missed** or failed: exit status {done.returncode}"
+    return f"## {SCRIPTS[name]}\n\n`{' '.join(['python', *command[1:]])}`\n\n```\n{said}\n```{status}"
+
+
+def main() -> int:
+    """Run what was asked for, and write it down."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--quick", action="store_true", help="minutes, not an hour: few rounds, `paper` only in naive"
+    )
+    parser.add_argument("--threads", type=int, default=usable_processors(), help="for PyTorch and OpenVINO")
+    parser.add_argument("--only", default="", help="a comma-separated choice of the benchmarks")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="the Markdown file to write")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        cache = ArtifactCache(folder / "cache")
+        quick, threads = options.quick, options.threads
+        tables: dict[str, Callable[[], Table]] = {
+            "peak": lambda: peak.run(quick=quick),
+            "naive": lambda: naive.run(quick=quick),
+            "accelerators": lambda: accelerators.run(
+                quick=quick, threads=threads, folder=folder, cache=cache
+            ),
+            "throughput": lambda: throughput.run(quick=quick, threads=threads, folder=folder, cache=cache),
+        }
+        everything = [*tables, *SCRIPTS]
+        wanted = options.only.split(",") if options.only else everything
+        if unknown := sorted(set(wanted) - set(everything)):
+            parser.error(f"there is no benchmark '{unknown[0]}': choose from {', '.join(everything)}")
+        sections = [_head(options)]
+        for name in (n for n in everything if n in wanted):
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            sections.append(tables[name]().to_markdown() if name in tables else run_script(name))
+            options.output.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    text = options.output.read_text(encoding="utf-8")
+    print(text)
+    return int("**missed**" in text)
+
+
+def _head(options: argparse.Namespace) -> str:
+    how = " ".join(["python -m benchmarks", *(["--quick"] if options.quick else [])])
+    if options.only:
+        how += f" --only {options.only}"
+    today = datetime.date.today().isoformat()
+    return (
+        f"# Benchmarks\n\nWritten by `{how}` on {today}; do not edit.\n\n{describe_machine()}\n\n"
+        "Rows to be compared were timed in turns in one run; times are medians with the tenth and ninetieth "
+        "percentile."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

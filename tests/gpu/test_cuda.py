@@ -1,0 +1,112 @@
+"""On an NVIDIA GPU: CUDA graphs, and TensorRT where it is installed, held to eager on the CPU."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.accelerate import ArtifactCache, Preference, Route, Workshop, accelerate, serve
+from models.accelerate.graphs import StepGraph, VisualGraph
+from models.accelerate.machine import has_cuda, has_package
+from models.bundle import Bundle, load_bundle
+from models.ensemble import Ensemble
+from models.network import EmotionNetwork
+from models.spec import COMPACT, PAPER, NetworkSpec
+from models.untrained import make_untrained_bundle
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not has_cuda(), reason="there is no NVIDIA GPU that PyTorch can use"),
+]
+needs_tensorrt = pytest.mark.skipif(
+    not has_package("torch_tensorrt"), reason="torch-tensorrt is not installed"
+)
+
+BACKENDS = ["cuda", pytest.param("tensorrt", marks=needs_tensorrt)]
+
+
+def ensemble_of(spec: NetworkSpec) -> Ensemble:
+    torch.manual_seed(0)
+    return Ensemble([EmotionNetwork(spec).eval() for _ in range(2)])
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("bundle") / "two"
+    make_untrained_bundle(folder, folds=2)
+    return load_bundle(folder)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("precision", "atol"), [("float32", 5e-3), ("float16", 3e-2)])
+@pytest.mark.parametrize(
+    "spec", [COMPACT, pytest.param(PAPER, marks=pytest.mark.slow)], ids=["compact", "paper"]
+)
+def test_sight_agrees_with_eager(backend: str, precision: str, atol: float, spec: NetworkSpec) -> None:
+    ensemble = ensemble_of(spec)
+    crops = torch.randn(4, 3, 40, 40)
+    route = Route(backend, precision)  # type: ignore[arg-type]
+    (found,) = accelerate(VisualGraph(ensemble), (crops,), route)(crops)
+    torch.testing.assert_close(found, ensemble.embed_visual(crops), atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_bundle_serves_and_its_choice_holds(
+    backend: str, precision: str, bundle: Bundle, tmp_path: Path
+) -> None:
+    preference = Preference(backend, precision)  # type: ignore[arg-type]
+    cache = ArtifactCache(tmp_path)
+    for _ in range(2):
+        served = serve(bundle, preference=preference, cache=cache, batches=(1, 4))
+        assert served.notes == ()
+        assert {r.route.backend for r in served.reports} == {backend}
+
+
+def test_sight_and_sound_run_side_by_side_as_alone(bundle: Bundle) -> None:
+    served = serve(bundle, preference=Preference("cuda", "float32"))
+    crops, patches = bundle.probe["crops"][:1], bundle.probe["patches"][:1]
+    visual, audio = served.embed(crops, patches)
+    torch.testing.assert_close(visual, served.embed_visual(crops))
+    torch.testing.assert_close(audio, served.embed_audio(patches))
+
+
+def test_a_graph_replays_in_another_thread_than_it_was_captured_in(bundle: Bundle) -> None:
+    served = serve(bundle, preference=Preference("cuda", "float32"))
+    crops = bundle.probe["crops"][:1]
+    expected = served.embed_visual(crops)
+    found: list[Tensor] = []
+    thread = threading.Thread(target=lambda: found.append(served.embed_visual(crops)))
+    thread.start()
+    thread.join()
+    torch.testing.assert_close(found[0], expected)
+
+
+def test_results_stay_what_they_were_when_the_graph_runs_again(bundle: Bundle) -> None:
+    served = serve(bundle, preference=Preference("cuda", "float32"))
+    crops = bundle.probe["crops"]
+    first = served.embed_visual(crops[:1])
+    kept = first.clone()
+    served.embed_visual(crops[1:2])
+    assert torch.equal(first, kept)
+
+
+def test_one_frame_of_temporal_branches_fusion_and_head_is_one_graph() -> None:
+    ensemble = ensemble_of(COMPACT)
+    step = StepGraph(ensemble).eval()
+    inputs = (
+        torch.ones(1, len(ensemble.modalities), dtype=torch.bool),
+        *(torch.randn(1, 1, ensemble.embedding(m)) for m in ensemble.modalities),
+        *step.flatten_state(ensemble.initial_states(1)),
+    )
+    with torch.no_grad():
+        expected = step(*inputs)
+    on_device = Ensemble([EmotionNetwork(COMPACT).eval() for _ in range(2)])
+    on_device.load_state_dict(ensemble.state_dict())
+    found = accelerate(StepGraph(on_device), inputs, Route("cuda", "float32"), Workshop())(*inputs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
