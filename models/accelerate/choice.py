@@ -186,9 +186,16 @@ class _Judge:
         self._workshop = workshop
 
     def try_route(self, trial: _Trial, route: Route) -> None:
-        """Add the candidate to the trial where it can be built and agrees; else a note."""
+        """Add the candidate to the trial where it can be built and agrees; else a note.
+
+        Words, which cost nothing per frame, go by the back-end's float32 where a lower precision cannot serve.
+        """
         part = trial.part
-        if route == EAGER or (part.name == TEXT and route.precision == "int8"):
+        if route == EAGER or any(c.route == route for c in trial.accepted):
+            return
+        exact = Route(route.backend)
+        if part.name == TEXT and route.precision == "int8":  # nothing here to calibrate words on
+            self.try_route(trial, exact)
             return
         try:
             runners = {size: self._build(part, size, route) for size in part.sizes}
@@ -198,6 +205,8 @@ class _Judge:
             return
         if not agreement.holds:
             trial.notes.append(f"{route} does not serve, it disagreed with eager on the probe: {agreement}")
+            if part.name == TEXT and route != exact:
+                self.try_route(trial, exact)
             return
         trial.accepted.append(_Candidate(route, runners, _measure(part, runners), agreement))
 
