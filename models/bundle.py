@@ -46,6 +46,9 @@ BUNDLES: Final = Path(__file__).parent / "assets" / "bundles"
 _EMBEDDED: Final = frozenset({"haar"})
 """What comes inside a library that the package depends on: nothing to install, no hash to hold."""
 
+_CHOSEN_BY_THE_RUN: Final = frozenset({"detector", "recogniser"})
+"""What a run chooses for itself: a folder of the user's own serves as well as a part that is known by name."""
+
 MissingParts = Literal["refuse", "tolerate"]
 
 
@@ -161,7 +164,7 @@ def _find_parts(
     found: dict[str, InstalledPart] = {}
     missing: list[str] = []
     for role, use in manifest.recipe.parts.items():
-        if use.bundled or use.name in _EMBEDDED:
+        if use.bundled or use.name in _EMBEDDED or (role in _CHOSEN_BY_THE_RUN and use.name not in PARTS):
             continue
         if use.name not in PARTS:
             raise UserError(

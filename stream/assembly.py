@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import get_args
 
-from models.bundle import Bundle, load_bundle
+from models.bundle import Bundle, PartUse, load_bundle
 from models.errors import UserError
 from models.language.embedder import TextEmbedder
 from models.language.recogniser import RecogniserChoice, RecogniserFactory, find_recogniser, open_recogniser
@@ -13,7 +14,7 @@ from models.parts import PARTS, InstalledPart, find_part
 from models.spec import WindowSpec
 from models.visual.detectors import FaceDetector, make_detector
 from models.visual.face import FaceTracker
-from stream.choices import Choices, Pace
+from stream.choices import Choices, DetectorChoice, Pace
 from stream.engine import Engine, EngineSettings
 from stream.estimator import Estimator
 from stream.features import Perception
@@ -45,7 +46,7 @@ def load(choices: Choices) -> Parts:
     if not source.live and rung not in (None, FULL):
         raise UserError(f"a recording is never degraded: --budget {choices.budget} is for live sources")
     bundle = load_bundle(choices.bundle, missing_parts="tolerate")
-    detector = make_detector(choices.detector)
+    detector = make_detector(_detector(choices.detector, bundle))
     recogniser = find_recogniser(choices.recogniser, _find)
     new_recogniser = embedder = None
     if source.info.has_audio and recogniser.folder is not None:
@@ -77,6 +78,14 @@ def assemble(parts: Parts, sinks: Sequence[Sink], *, pace: Pace = "live", budget
     )
 
 
+def _detector(choice: DetectorChoice, bundle: Bundle) -> DetectorChoice:
+    """The detector asked for; `auto` is the one whose crops the bundle was trained on."""
+    trained_on = bundle.manifest.recipe.detector
+    if choice != "auto" or trained_on is None:
+        return choice
+    return next((name for name in get_args(DetectorChoice) if name == trained_on.name), choice)
+
+
 def bundle_status(bundle: Bundle) -> BundleStatus:
     """What the bundle says of itself."""
     manifest = bundle.manifest
@@ -90,16 +99,31 @@ def bundle_status(bundle: Bundle) -> BundleStatus:
 
 
 def input_status(parts: Parts) -> dict[str, InputStatus]:
-    """Each input's state at the start, and the way out where one is off."""
+    """Each input's state at the start, and the way out where one is off; parts that the bundle was not trained
+    with are named.
+    """
+    recipe = parts.bundle.manifest.recipe
     inputs: dict[str, InputStatus] = dict(parts.source.inputs)
     if parts.new_recogniser is not None:
-        inputs["recogniser"] = InputStatus("ok", parts.recogniser.name)
+        inputs["recogniser"] = InputStatus("ok", _beside(parts.recogniser.name, recipe.recogniser))
     else:
         reason = parts.recogniser.reason or "there is no sound to recognise"
         inputs["recogniser"] = InputStatus("off", reason, parts.recogniser.way_out)
+    if recipe.detector is not None and recipe.detector.name != parts.detector.name:
+        camera = inputs["camera"]
+        detail = f"{camera.detail}; faces by {_beside(parts.detector.name, recipe.detector)}"
+        inputs["camera"] = replace(camera, detail=detail)
     for part in parts.bundle.missing:
         inputs[part] = InputStatus("off", "the bundle's branch is off: not installed", f"models-pull {part}")
     return inputs
+
+
+def _beside(name: str, trained: PartUse | None) -> str:
+    return (
+        name
+        if trained is None or trained.name == name
+        else f"{name} (the bundle was trained with {trained.name})"
+    )
 
 
 def _find(name: str) -> InstalledPart | None:

@@ -27,7 +27,7 @@ from models.language.words import Event as SpeechEvent
 from models.language.words import Settled, WordsRevised
 from stream.choices import Pace
 from stream.estimator import Estimator, EstimatorState
-from stream.features import Availability, FrameFeatures, Perception
+from stream.features import Availability, FrameFeatures, Perception, PerceptionState
 from stream.ladder import AUTO, REVIEW_S
 from stream.mailbox import Closed, Mailbox
 from stream.media import AudioChunk, Event, InputChange, NoPicture, Source, VideoFrame, pump
@@ -222,9 +222,8 @@ class Engine:
                     self._inputs[event.name] = event.status
                     self._outlet.offer_status(self.status())
                 case AudioChunk() if self._watching():
-                    self._speech.hear(event)
                     with self._scheduler.busy("perceive"):
-                        state = await self._in(self._sight, self._perception.hear, state, event)
+                        state = await self._in(self._sight, self._hear, state, event)
                 case VideoFrame() | NoPicture() if self._watching():
                     look = self._perception.see if isinstance(event, VideoFrame) else self._perception.miss
                     with self._scheduler.busy("perceive"):
@@ -245,6 +244,10 @@ class Engine:
     def _watching(self) -> bool:
         """Whether what comes is taken in. A recording stands still while paused: what comes still counts."""
         return self._running.is_set() or not self._source.live
+
+    def _hear(self, state: PerceptionState, chunk: AudioChunk) -> PerceptionState:
+        self._speech.hear(chunk, wait=not self._source.live)
+        return self._perception.hear(state, chunk)
 
     async def _heard_by(self, time_s: float) -> list[SpeechEvent]:
         if self._source.live:

@@ -16,6 +16,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame as Picture
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -148,7 +149,7 @@ class MediaFile:
             first = next(iter(_decode(container, video, Counter())), None)
             if not isinstance(first, Picture):
                 raise UserError(f"{self.path}: no picture in it can be decoded (codec {_codec(video)})")
-            rgb = self._upright(first)
+            rgb = self._upright(first, VideoReformatter())
             rate = _average_rate(video)
             duration_s = container.duration / 1_000_000 if container.duration else None
             frames_hint = video.frames or None
@@ -196,6 +197,7 @@ class MediaFile:
             # Frame threads conceal damage differently from run to run; slices do not, and a replay must
             # repeat.
             stream.codec_context.thread_type = "SLICE"
+            scaler = VideoReformatter()
             for index, picture in enumerate(_decode(container, stream, self._counters)):
                 assert isinstance(picture, Picture)
                 clock, placed = place_frame(clock, self._on_axis(picture), step_s, latest_s)
@@ -203,15 +205,15 @@ class MediaFile:
                     self._counters[placed.mended] += 1
                 if picture.is_corrupt:
                     self._counters["corrupt_frames"] += 1
-                yield VideoFrame(index, placed.time_s, time.time(), self._upright(picture))
+                yield VideoFrame(index, placed.time_s, time.time(), self._upright(picture, scaler))
 
-    def _upright(self, picture: Picture) -> NDArray[np.uint8]:
+    def _upright(self, picture: Picture, scaler: VideoReformatter) -> NDArray[np.uint8]:
         """RGB, scaled where asked, turned by the display matrix that telephones write."""
         width, height = picture.width, picture.height
         if self._max_long_side is not None and max(width, height) > self._max_long_side:
             scale = self._max_long_side / max(width, height)
             width, height = max(1, round(width * scale)), max(1, round(height * scale))
-        rgb = picture.reformat(width=width, height=height, format="rgb24").to_ndarray()
+        rgb = scaler.reformat(picture, width=width, height=height, format="rgb24").to_ndarray()
         turned = np.rot90(rgb, round(picture.rotation / 90) % 4)
         return np.ascontiguousarray(turned, dtype=np.uint8)
 

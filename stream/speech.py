@@ -71,15 +71,19 @@ class Speech:
         self._transcriber = Transcriber(new_recogniser or NoRecogniser, settings) if has_sound else None
         self._thread = ThreadPoolExecutor(1, "speech")
         self._waiting: deque[Future[list[Event]]] = deque()
-        self._first: list[Event] = [] if has_sound else [Settled(float("inf"))]
+        self._known: list[Event] = [] if has_sound else [Settled(float("inf"))]
 
-    def hear(self, chunk: AudioChunk) -> None:
-        """Hands sound to the recogniser and returns at once."""
+    def hear(self, chunk: AudioChunk, *, wait: bool = False) -> None:
+        """Hands sound to the recogniser. Where too much waits for it already, drops the sound and counts it, or,
+        for a recording, waits.
+        """
         if self._transcriber is None:
             return
         if len(self._waiting) >= WAITING_CHUNKS:
-            self.dropped_chunks += 1
-            return
+            if not wait:
+                self.dropped_chunks += 1
+                return
+            self._known.extend(self._waiting.popleft().result())
         self._handed_sample = max(self._handed_sample, chunk.end_sample)
         self._waiting.append(self._thread.submit(self._transcriber.feed, chunk.start_sample, chunk.samples))
 
@@ -120,7 +124,7 @@ class Speech:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _collect(self, *, wait: bool) -> list[Event]:
-        events, self._first = self._first, []
+        events, self._known = self._known, []
         while self._waiting and (wait or self._waiting[0].done()):
             events.extend(self._waiting.popleft().result())
         return events

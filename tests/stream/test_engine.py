@@ -82,15 +82,19 @@ async def test_every_frame_of_a_recording_is_answered_at_once_and_settled_once_i
 
 
 class SettlingAtOnce:
-    """A recogniser that makes up its mind about everything at frame 199."""
+    """A recogniser that makes up its mind about everything at frame 199, or the first after it."""
 
     late_samples = dropped_chunks = 0
+    decided = False
 
     def hear(self, chunk: AudioChunk) -> None:
         """Says nothing."""
 
     def keep_up(self, time_s: float) -> list[SpeechEvent]:
-        return [Settled(199 * TICK)] if round(time_s / TICK) == 199 else []
+        if self.decided or round(time_s / TICK) < 199:
+            return []
+        self.decided = True
+        return [Settled(199 * TICK)]
 
     def finish(self) -> list[SpeechEvent]:
         return []
@@ -110,7 +114,9 @@ async def test_what_settles_together_does_not_hold_up_the_next_frame_of_a_live_s
     source = ScriptedSource(events(), live=True)
     await make_engine(bundle, source, [seen], speech=SettlingAtOnce()).run()
     burst = seen.order.index(("settled", 0))
-    assert seen.order[burst - 1] == ("provisional", 199), "the provisional estimate goes out first"
+    kind, index = seen.order[burst - 1]
+    assert kind == "provisional", "the provisional estimate goes out first"
+    assert index >= 199
     following = [kind for kind, _ in seen.order[burst : burst + 150]]
     assert following.count("provisional") >= 5, "frames that came meanwhile went before the rest of the burst"
     assert [e.frame for e in seen.settled] == [e.frame for e in seen.provisional]
