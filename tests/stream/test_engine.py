@@ -280,10 +280,12 @@ async def test_paused_a_recording_stands_still_and_goes_on_where_it_was(bundle: 
     running = asyncio.create_task(engine.run())
     await until(lambda: len(seen.provisional) >= 15, timeout_s=60)
     engine.command("pause")
-    await asyncio.sleep(0.4)
-    held = len(seen.provisional)
+    held = -1
+    while held != len(seen.provisional):  # what was on its way comes through
+        held = len(seen.provisional)
+        await asyncio.sleep(0.5)
     await asyncio.sleep(0.5)
-    assert len(seen.provisional) == held
+    assert len(seen.provisional) == held < 90
     assert engine.status().phase == "paused"
     engine.command("resume")
     await running
