@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measuring import Table, ratio, time_in_turns
@@ -52,7 +53,7 @@ class Comparison:
     @torch.inference_mode()
     def naive_network(self, network: EmotionNetwork) -> Tensor:
         """One of the six: the whole window, its own VGGish pass included."""
-        audio = torch.cat([self.encoder(p) for p in self.patches.split(_CHUNK)]).unsqueeze(0)
+        audio = torch.cat([self.encoder(p) for p in torch.split(self.patches, _CHUNK)]).unsqueeze(0)
         return network.forward_crops(self.crops, audio, self.words)[:, -1]
 
     @torch.inference_mode()
@@ -72,10 +73,10 @@ class Comparison:
 
 
 def count_flops(call: Callable[[], object]) -> int:
-    """Floating-point operations of matrix products and convolutions, as PyTorch counts them."""
-    with FlopCounterMode(display=False) as counter:
+    """Floating-point operations of matrix products and convolutions, as PyTorch counts them; none are done."""
+    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
         call()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def compare(preset_name: str, *, rounds: int, time_all_six: bool) -> list[list[str]]:
@@ -85,6 +86,7 @@ def compare(preset_name: str, *, rounds: int, time_all_six: bool) -> list[list[s
     both = Comparison(preset_name)
     naive_flops = FOLDS * count_flops(lambda: both.naive_network(both.networks[0]))
     flops = count_flops(both.step)
+    both.state = both.ensemble.initial_states(1)
     slow: Callable[[], object] = both.naive if time_all_six else lambda: both.naive_network(both.networks[0])
     times = time_in_turns({"naive": slow, "step": both.step}, rounds=rounds, warm_ups=1)
     factor = 1 if time_all_six else FOLDS
