@@ -47,7 +47,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except OSError as e:
         raise UserError(f"{path} cannot be written: {e.strerror or e}") from e
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -106,7 +106,7 @@ def _work(
 ) -> None:
     # Ctrl-C reaches the whole group: the parent decides, and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with(parent)
     last_step = 0.0
 
     def report(event: Event) -> None:
@@ -126,8 +126,12 @@ def _work(
         events.put(_Failed(fold, f"fold {fold}: {traceback.format_exc()}", True))
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone: an orphan would train on, and hold its fold's lock."""
+def end_with(parent: int) -> None:
+    """End this process when its parent is gone: an orphan would train on, and hold what is its."""
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_WATCH_S)
     os._exit(1)

@@ -114,7 +114,7 @@ def _print(event: PretrainEpoch) -> None:
 def _side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
     """Each job in a process of its own. Raises UserError where one fails, when all have ended."""
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_work, args=(job,), daemon=True) for job in jobs]
+    processes = [context.Process(target=_work, args=(job, os.getpid()), daemon=True) for job in jobs]
     try:
         for process in processes:
             process.start()
@@ -129,8 +129,11 @@ def _side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
         raise UserError("pretraining stopped early, see above; the same command goes on where it was")
 
 
-def _work(job: Callable[[], Any]) -> None:
+def _work(job: Callable[[], Any], parent: int) -> None:
+    from offline.workers import end_with
+
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with(parent)
     try:
         job()
     except UserError as e:
