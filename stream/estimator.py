@@ -43,7 +43,7 @@ RETURNING: Final = "folds-returning"
 _NO_WORDS: Final[NDArray[np.float32]] = np.zeros(0, np.float32)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PendingFrame:
     """A frame whose words may still change: its features' facts, what is final of it, and its latest word vector.
 
@@ -62,7 +62,7 @@ class PendingFrame:
         return self.features.time_s
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Track:
     """One pass over the frames: the language branch's state and the merge's."""
 
@@ -70,7 +70,7 @@ class Track:
     merge: MergeState
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Embedded:
     """The newest embedding of a branch, and what it is of: the same crop or patch is not embedded again."""
 
@@ -78,7 +78,7 @@ class Embedded:
     embedding: Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EstimatorState:
     """Everything between two frames; immutable, so any of them is a snapshot."""
 

@@ -32,7 +32,7 @@ class Availability:
         return found
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FrameFeatures:
     """One video frame as the networks take it, but for its words, which come later.
 
@@ -53,7 +53,7 @@ class FrameFeatures:
     rung: Rung = FULL
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class PerceptionState:
     """The tracked face, the newest sound, the last frame's features, and how many frames old their sight and
     sound are.
