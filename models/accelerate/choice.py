@@ -2,7 +2,7 @@
 
 `auto` takes the most exact precision whose parts together fit the time a frame may take, and at that
 precision the fastest back-end of each part; where none fits, the fastest that agreed. The choice is kept in
-the cache; the agreement is checked again at every start.
+the cache unless the machine was busy with other work; the agreement is checked again at every start.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from models.accelerate import openvino
 from models.accelerate.cache import ArtifactCache, Facts
 from models.accelerate.graphs import TextGraph, VisualGraph
-from models.accelerate.machine import device_name, has_cuda, has_package, versions
+from models.accelerate.machine import device_name, has_cuda, has_package, is_calm, versions
 from models.accelerate.parity import LIMITS, Agreement, Reference, compare, estimate, make_reference
 from models.accelerate.route import (
     BACKENDS,
@@ -153,6 +153,7 @@ def serve(
     """
     if not batches or any(n < 1 for n in batches):
         raise ValueError(f"batch sizes must be at least 1, not {list(batches)}")
+    calm = is_calm()
     preference = preference or Preference()
     budget_ms = 1000 * FRAME_SHARE / (frame_rate or bundle.manifest.recipe.frame_rate)
     reference = make_reference(bundle)
@@ -171,7 +172,7 @@ def serve(
             if sum(t.best().ms for t in trials if t.part.per_frame) <= budget_ms:
                 break
         chosen = {t.part.name: [t.best().route.backend, t.best().route.precision] for t in trials}
-        if cache is not None:
+        if cache is not None and calm:
             cache.keep_json(facts, chosen)
     _check_together(trials, judge)
     return _assemble(bundle, trials, keep_eager)
@@ -380,6 +381,8 @@ def _take_known(facts: Facts, trials: Sequence[_Trial], judge: _Judge) -> bool:
         return False
     for trial in trials:
         route = routes[trial.part.name]
+        if route == EAGER and trial.insist:
+            return False
         judge.try_route(trial, route)
         if route != EAGER and not trial.accepted:
             return False

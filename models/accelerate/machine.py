@@ -61,3 +61,8 @@ def versions(*distributions: str) -> dict[str, str]:
 def usable_processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_calm() -> bool:
+    """Whether other work leaves this machine's processors free enough for a measurement to mean something."""
+    return not hasattr(os, "getloadavg") or os.getloadavg()[0] <= usable_processors()

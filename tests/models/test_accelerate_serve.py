@@ -192,6 +192,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
     )
     monkeypatch.setattr(choice_room, "accelerate", fake.accelerate)
     monkeypatch.setattr(choice_room, "_measure", fake.measure)
+    monkeypatch.setattr(choice_room, "is_calm", lambda: True)
     monkeypatch.setattr(choice_room, "has_cuda", lambda: False)
     monkeypatch.setattr(choice_room, "has_package", lambda name: name == "openvino")
     monkeypatch.setattr(choice_room, "_is_native", lambda backend, precision: True)
@@ -238,6 +239,15 @@ class TestAuto:
         assert set(fake.built) == {"bfloat16"}
         fake.errors["bfloat16"] = 3.0
         assert set(routes_of(serve(bundle, cache=cache)).values()) == {Route("openvino")}
+
+    def test_a_choice_made_on_a_busy_machine_is_not_kept(
+        self, bundle: Bundle, fake: Fake, cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(choice_room, "is_calm", lambda: False)
+        fake.ms["eager"] = 1.0
+        assert serve(bundle, cache=cache).name == "eager"
+        fake.ms["eager"] = 40.0
+        assert set(routes_of(serve(bundle, cache=cache)).values()) == {Route("openvino", "bfloat16")}
 
     @pytest.mark.parametrize("other", ["threads", "batches", "frame_rate", "device", "bundle"])
     def test_another_machine_or_question_chooses_anew(
