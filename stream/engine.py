@@ -270,10 +270,11 @@ class Engine:
                 self._recenter = False
                 state = self._estimator.recenter(state)
             state = await self._answer(state, moment)
+        # Nothing waits behind this: all of it is settled.
         await self._answer(state, Moment(None, (Settled(float("inf")),)))
 
     async def _answer(self, state: EstimatorState, moment: Moment) -> EstimatorState:
-        """The provisional estimate first, then what has settled: a live source's next frame goes before that."""
+        """The provisional estimate first, then what has settled, as far as the next frame leaves time for it."""
         with self._scheduler.busy("estimate"):
             state, provisional = await self._in(
                 self._thought, self._estimator.answer, state, moment.features, moment.events
@@ -286,7 +287,7 @@ class Engine:
                 self._settled_early = state.settled_early
                 for estimate in settled:
                     self._publish(estimate)
-                if not settled or (self._source.live and len(self._perceived)):
+                if not settled or (len(self._perceived) and not state.window.crowded):
                     return state
 
     def _publish_words(self, events: Sequence[SpeechEvent]) -> None:

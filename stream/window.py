@@ -52,6 +52,14 @@ class RevisableWindow(Generic[T]):
         rest = RevisableWindow(self.capacity, self.frames[leaving:], self.settled_until_s)
         return rest, self.frames[:leaving], max(0, leaving - passed)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether frames must leave that may still change: no later word may reach them, or when they leave would
+        depend on how busy the machine is.
+        """
+        passed = bisect_left(self.frames, self.settled_until_s, key=lambda f: f.time_s)
+        return len(self.frames) - self.capacity > passed
+
     def first_at_or_after(self, time_s: float) -> int:
         """Position of the first frame at or after a time; the number of frames where there is none."""
         return bisect_left(self.frames, time_s, key=lambda f: f.time_s)

@@ -77,3 +77,28 @@ def test_first_at_or_after(times: list[float], asked: float) -> None:
     for time_s in sorted(times):
         window = window.push(Frame(time_s))
     assert window.first_at_or_after(asked) == sum(t < asked for t in times)
+
+
+@given(steps=steps, capacity=st.integers(1, 12), limit=st.integers(1, 5))
+def test_slices_give_the_same_frames_and_what_must_leave_for_want_of_room_is_said(
+    steps: list[tuple[float, float]], capacity: int, limit: int
+) -> None:
+    whole: RevisableWindow[Frame] = RevisableWindow(capacity)
+    sliced: RevisableWindow[Frame] = RevisableWindow(capacity)
+    ours, theirs, early, pressed = [], [], 0, 0
+    now_s = 0.0
+    for step_s, lead_s in steps:
+        now_s += step_s
+        whole, left, n = whole.push(Frame(now_s)).advance(now_s + lead_s).settle()
+        theirs += left
+        pressed += n
+        sliced = sliced.push(Frame(now_s)).advance(now_s + lead_s)
+        while True:
+            sliced, left, n = sliced.settle(limit)
+            ours += left
+            early += n
+            if not sliced.crowded:
+                break
+    _, left, n = sliced.settle()
+    assert ours + list(left) == theirs
+    assert early + n == pressed
