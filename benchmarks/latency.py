@@ -105,7 +105,7 @@ async def measure(port: int, source: str, seconds: float, options: list[str]) ->
     said: dict[str, float | None] = {}
     drops: dict[str, int] = {}
     degraded = 0
-    cpu_s = float("nan")
+    cpu_s = started_cpu_s = float("nan")
     began_s: float | None = None
     async with aiomqtt.Client("127.0.0.1", port) as client:
         await client.subscribe("affect/bench/#")
@@ -116,7 +116,8 @@ async def measure(port: int, source: str, seconds: float, options: list[str]) ->
                     topic = str(message.topic).rpartition("/")[2]
                     payload = json.loads(message.payload) if topic in ("estimate", "status") else {}
                     if topic == "estimate":
-                        began_s = began_s or at_s
+                        if began_s is None:
+                            began_s, started_cpu_s = at_s, _cpu_s(running.pid)
                         if at_s - began_s >= WARM_UP_S and payload["latency_ms"] is not None:
                             latencies.append((at_s - payload["captured_at"]) * 1e3)
                             degraded += payload["degraded"] is not None
@@ -126,7 +127,7 @@ async def measure(port: int, source: str, seconds: float, options: list[str]) ->
                         break
                     if topic == "available" and message.payload == b"stopped" and not message.retain:
                         break
-                cpu_s = _cpu_s(running.pid)
+                cpu_s = _cpu_s(running.pid) - started_cpu_s
     elapsed_s = time.time() - began_s if began_s else float("nan")
     if not latencies:
         raise SystemExit(f"{source} gave no estimates: run stream-run on it to see why")
