@@ -109,25 +109,26 @@ async def measure(port: int, source: str, seconds: float, options: list[str]) ->
     began_s: float | None = None
     async with aiomqtt.Client("127.0.0.1", port) as client:
         await client.subscribe("affect/bench/#")
-        with publisher(port, source, options) as running, suppress(TimeoutError):
-            async with asyncio.timeout(seconds + WARM_UP_S + 30):
-                async for message in client.messages:
-                    at_s = time.time()
-                    topic = str(message.topic).rpartition("/")[2]
-                    payload = json.loads(message.payload) if topic in ("estimate", "status") else {}
-                    if topic == "estimate":
-                        if began_s is None:
-                            began_s, started_cpu_s = at_s, _cpu_s(running.pid)
-                        if at_s - began_s >= WARM_UP_S and payload["latency_ms"] is not None:
-                            latencies.append((at_s - payload["captured_at"]) * 1e3)
-                            degraded += payload["degraded"] is not None
-                    elif topic == "status":
-                        said, drops = payload["latency_ms"], payload["drops"]
-                    if began_s is not None and at_s - began_s > seconds + WARM_UP_S:
-                        break
-                    if topic == "available" and message.payload == b"stopped" and not message.retain:
-                        break
-                cpu_s = _cpu_s(running.pid) - started_cpu_s
+        with publisher(port, source, options) as running:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds + WARM_UP_S + 30):
+                    async for message in client.messages:
+                        at_s = time.time()
+                        topic = str(message.topic).rpartition("/")[2]
+                        payload = json.loads(message.payload) if topic in ("estimate", "status") else {}
+                        if topic == "estimate":
+                            if began_s is None:
+                                began_s, started_cpu_s = at_s, _cpu_s(running.pid)
+                            if at_s - began_s >= WARM_UP_S and payload["latency_ms"] is not None:
+                                latencies.append((at_s - payload["captured_at"]) * 1e3)
+                                degraded += payload["degraded"] is not None
+                        elif topic == "status":
+                            said, drops = payload["latency_ms"], payload["drops"]
+                        if began_s is not None and at_s - began_s > seconds + WARM_UP_S:
+                            break
+                        if topic == "available" and message.payload == b"stopped" and not message.retain:
+                            break
+            cpu_s = _cpu_s(running.pid) - started_cpu_s
     elapsed_s = time.time() - began_s if began_s else float("nan")
     if not latencies:
         raise SystemExit(f"{source} gave no estimates: run stream-run on it to see why")
