@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -60,6 +61,9 @@ async def stream(choices: Choices, outputs: Outputs) -> Summary:
             known = None if outputs.labels is None else KnownTrajectory.read(outputs.labels)
             sinks.append(TerminalSink(outputs.view, broker=address, known=known))
         engine = assemble(parts, sinks, pace=choices.pace, budget=choices.budget)
+        # What is loaded stays: looking through it for garbage would hold up everything in the middle of a run.
+        gc.collect()
+        gc.freeze()
         with _terminable():
             return await engine.run()
 
