@@ -12,6 +12,23 @@ from numpy.typing import NDArray
 
 MILLISECONDS = 1000
 
+# Every clip of the fixtures.
+CLIPS = [
+    "1001_DFA_ANG_XX.flv",
+    "1001_DFA_HAP_XX.flv",
+    "1001_DFA_NEU_XX.flv",
+    "bbaf2n.mpg",
+    "face_noface.mov",
+    "lbax4n.mpg",
+    "lrwp9a.mpg",
+    "no_face.mp4",
+    "pwij3p.mpg",
+    "sbia1a.mpg",
+    "single_face.mp4",
+    "swiz3n.mpg",
+    "weekly_address_5s.mp4",
+]
+
 
 def steady(frames: int, rate: float = 25.0, start_s: float = 0.0) -> list[float]:
     """Frame times at a steady rate."""

@@ -10,27 +10,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from recordings import steady, tone, write_recording
+from recordings import CLIPS, steady, tone, write_recording
 
 from models.errors import UserError
 from stream.files import MediaFile
 from stream.media import SAMPLE_RATE, AudioChunk, VideoFrame
-
-CLIPS = [
-    "1001_DFA_ANG_XX.flv",
-    "1001_DFA_HAP_XX.flv",
-    "1001_DFA_NEU_XX.flv",
-    "bbaf2n.mpg",
-    "face_noface.mov",
-    "lbax4n.mpg",
-    "lrwp9a.mpg",
-    "no_face.mp4",
-    "pwij3p.mpg",
-    "sbia1a.mpg",
-    "single_face.mp4",
-    "swiz3n.mpg",
-    "weekly_address_5s.mp4",
-]
 
 
 def read(file: MediaFile) -> tuple[list[VideoFrame], list[AudioChunk]]:

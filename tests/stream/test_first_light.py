@@ -13,26 +13,11 @@ from pathlib import Path
 import av
 import pytest
 from brokers import Mosquitto, Subscriber, free_port, until
+from recordings import CLIPS
 
 from stream.assembly import assemble, load
 from stream.choices import DEMO_RECORDING, Choices
 from stream.sinks.record import RecordSink
-
-CLIPS = [
-    "1001_DFA_ANG_XX.flv",
-    "1001_DFA_HAP_XX.flv",
-    "1001_DFA_NEU_XX.flv",
-    "bbaf2n.mpg",
-    "face_noface.mov",
-    "lbax4n.mpg",
-    "lrwp9a.mpg",
-    "no_face.mp4",
-    "pwij3p.mpg",
-    "sbia1a.mpg",
-    "single_face.mp4",
-    "swiz3n.mpg",
-    "weekly_address_5s.mp4",
-]
 
 Record = list[dict[str, object]]
 
