@@ -174,7 +174,11 @@ class Panel:
 
     def _drops(self) -> Text:
         text = drops_text(self._status)
-        return Text.assemble((" dropped ", "bold"), " ", (text, "yellow" if text != "nothing" else "dim"))
+        line = Text.assemble((" dropped ", "bold"), " ", (text, "yellow" if text != "nothing" else "dim"))
+        degraded = (self._status or {}).get("degraded")
+        if degraded:
+            line.append(f"   degraded to {clean(str(degraded))}", style="yellow")
+        return line
 
     def _bundle(self) -> Text:
         if self._status is None:

@@ -66,6 +66,11 @@ def test_the_panel_says_what_matters(width: int, height: int) -> None:
     assert "camera_late" not in shown
 
 
+def test_a_degraded_engine_is_shown() -> None:
+    assert "degraded to visual-2" in text(panel(degraded="visual-2"))
+    assert "degraded" not in text(panel())
+
+
 def test_an_untrained_bundle_is_said_loudly_everywhere() -> None:
     made = panel()
     loud = next(
