@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and every process that tests start with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Machines are shared and noisy: a slow example is no failure.
 settings.register_profile("affectstream", deadline=None)
