@@ -61,11 +61,15 @@ async def stream(choices: Choices, outputs: Outputs) -> Summary:
             known = None if outputs.labels is None else KnownTrajectory.read(outputs.labels)
             sinks.append(TerminalSink(outputs.view, broker=address, known=known))
         engine = assemble(parts, sinks, pace=choices.pace, budget=choices.budget)
-        # What is loaded stays: looking through it for garbage would hold up everything in the middle of a run.
-        gc.collect()
-        gc.freeze()
+        await asyncio.to_thread(_settle_memory)
         with _terminable():
             return await engine.run()
+
+
+def _settle_memory() -> None:
+    """What is loaded stays: looking through it for garbage would hold up everything in the middle of a run."""
+    gc.collect()
+    gc.freeze()
 
 
 def default_threads(bundle: str) -> int:
