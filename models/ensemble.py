@@ -11,8 +11,6 @@ networks), B sequences, T frames, M modalities, K targets.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,16 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.errors import UserError
 from models.fusion import StackedFusion
+from models.layout import Fold, Layout, common_spec, common_targets, lay_out
 from models.network import EmotionNetwork, complete
-from models.spec import TARGETS, Modality, NetworkSpec, Target
+from models.spec import Modality, NetworkSpec, Target
 from models.tcn import StackedTemporal, TemporalState
-from models.visual.backbone import Backbone
 from models.visual.serving import ServedTrunk, StackedTail
-
-Fold = EmotionNetwork | Sequence[EmotionNetwork]
-"""One fold: a network that estimates every target, or several that have the targets between them."""
 
 _CROPS_AT_ONCE = 32
 
@@ -59,38 +53,28 @@ class Ensemble(nn.Module):
         super().__init__()
         folds = [[m] if isinstance(m, EmotionNetwork) else list(m) for m in members]
         networks = [n for fold in folds for n in fold]
-        self._targets = _common_targets(folds)
-        self._spec = _common_spec([n.spec for n in networks], self._targets)
-        self._folds = len(folds)
-        self._networks = len(networks)
-
-        shapes: dict[str, list[int]] = {}
-        for i, network in enumerate(networks):
-            shapes.setdefault(_shape_of(network.spec), []).append(i)
-        self._places = [tuple(places) for places in shapes.values()]
-        self.stacks = nn.ModuleList(_Stack([networks[i] for i in places]) for places in self._places)
-
-        trunks: dict[str, int] = {}
-        self.trunks = nn.ModuleList()
-        self._trunk_of: list[int | None] = []
-        for network in networks:
-            if network.backbone is None:
-                self._trunk_of.append(None)
-                continue
-            content = trunk_hash(network.backbone)
-            if content not in trunks:
-                trunks[content] = len(trunks)
-                self.trunks.append(ServedTrunk(network.backbone))
-            self._trunk_of.append(trunks[content])
-
-        # Where each fold's target comes from: which network, which of its outputs.
-        self._sources = [
-            [_source(networks, fold, target) for target in self._targets] for fold in _numbered(folds)
-        ]
-        self._direct = len(self._places) == 1 and self._sources == [
-            [(f, k) for k in range(len(self._targets))] for f in range(self._folds)
-        ]
+        self._targets = common_targets(folds)
+        self._spec = common_spec([n.spec for n in networks], self._targets)
+        self._layout = layout = lay_out(folds, self._targets)
+        self.stacks = nn.ModuleList(_Stack([networks[i] for i in places]) for places in layout.places)
+        trunks: dict[int, ServedTrunk] = {}
+        for network, trunk in zip(networks, layout.trunk_of, strict=True):
+            if trunk is not None and trunk not in trunks:
+                assert network.backbone is not None
+                trunks[trunk] = ServedTrunk(network.backbone)
+        self.trunks = nn.ModuleList(trunks.values())
         self.eval().requires_grad_(False)
+
+    @classmethod
+    def of_parts(
+        cls, like: Ensemble, stacks: nn.ModuleList, trunks: nn.ModuleList, layout: Layout
+    ) -> Ensemble:
+        """An ensemble of parts that another one has: its targets and its spec, the parts laid out anew."""
+        made: Ensemble = object.__new__(cls)
+        nn.Module.__init__(made)
+        made._targets, made._spec, made._layout = like._targets, like._spec, layout
+        made.stacks, made.trunks = stacks, trunks
+        return made.eval()
 
     @property
     def spec(self) -> NetworkSpec:
@@ -110,12 +94,17 @@ class Ensemble(nn.Module):
     @property
     def folds(self) -> int:
         """F."""
-        return self._folds
+        return self._layout.folds
 
     @property
     def networks(self) -> int:
         """S: the leading dimension of visual embeddings and of encodings; F where each fold is one network."""
-        return self._networks
+        return self._layout.networks
+
+    @property
+    def layout(self) -> Layout:
+        """Which network is in which stack, on which trunk, and gives which fold its targets."""
+        return self._layout
 
     def embedding(self, modality: Modality) -> int:
         """Width of one modality's embeddings: the widest visual one where backbones differ.
@@ -146,9 +135,9 @@ class Ensemble(nn.Module):
     def tail_embed(self, features: Sequence[Tensor]) -> Tensor:
         """The trunks' feature maps to visual embeddings (S, N, E) of unit length, padded with zeros to the widest."""
         parts: list[Tensor | None] = []
-        for places, stack in zip(self._places, self.stacks, strict=True):
+        for places, stack in zip(self._layout.places, self.stacks, strict=True):
             assert isinstance(stack, _Stack)
-            maps = [features[t] for t in (self._trunk_of[i] for i in places) if t is not None]
+            maps = [features[t] for t in (self._layout.trunk_of[i] for i in places) if t is not None]
             parts.append(None if stack.tail is None else stack.tail(maps))
         return self._gather(parts)
 
@@ -190,19 +179,19 @@ class Ensemble(nn.Module):
         """
         width = self.embedding(modality)
         shape = embeddings.shape
-        if len(shape) != 4 or shape[0] not in (1, self._networks) or shape[3] != width:
+        if len(shape) != 4 or shape[0] not in (1, self.networks) or shape[3] != width:
             raise ValueError(
-                f"expected {modality} embeddings ({self._networks} or 1, B, T, {width}), got {tuple(shape)}"
+                f"expected {modality} embeddings ({self.networks} or 1, B, T, {width}), got {tuple(shape)}"
             )
         states: list[TemporalState | None] = []
         parts: list[Tensor | None] = []
-        for i, (places, stack) in enumerate(zip(self._places, self._each(), strict=True)):
+        for i, (places, stack) in enumerate(zip(self._layout.places, self._each(), strict=True)):
             if modality not in stack.modalities:
                 states.append(None)
                 parts.append(None)
                 continue
             x = embeddings
-            if len(self._places) > 1 and x.shape[0] > 1:
+            if len(self._layout.places) > 1 and x.shape[0] > 1:
                 x = x[list(places)]
             after, y = stack.run_branch(modality, x, None if state is None else state.stacks[i], available)
             states.append(after)
@@ -223,19 +212,23 @@ class Ensemble(nn.Module):
         lead = encodings[self.modalities[0]].shape[1:-1]
         mask = None if available is None else available.expand(*lead, -1).reshape(-1, len(self.modalities))
         outputs: list[Tensor] = []
-        for places, stack in zip(self._places, self._each(), strict=True):
+        for places, stack in zip(self._layout.places, self._each(), strict=True):
             own = {m: encodings[m].flatten(1, -2) for m in stack.modalities}
-            if len(self._places) > 1:
+            if len(self._layout.places) > 1:
                 own = {m: x[list(places), :, : stack.encoding(m)] for m, x in own.items()}
             columns = [self.modalities.index(m) for m in stack.modalities]
             whole = mask is None or len(columns) == mask.shape[1]
             own_mask = mask if mask is None or whole else mask[:, columns]
             outputs.append(stack.fusion(own, own_mask))
-        if self._direct:
-            return outputs[0].view(self._folds, *lead, len(self._targets))
-        of_network = {i: outputs[s][j] for s, places in enumerate(self._places) for j, i in enumerate(places)}
-        stacked = [torch.stack([of_network[i][:, k] for i, k in fold], dim=-1) for fold in self._sources]
-        return torch.stack(stacked).view(self._folds, *lead, len(self._targets))
+        if self._layout.direct:
+            return outputs[0].view(self.folds, *lead, len(self._targets))
+        of_network = {
+            i: outputs[s][j] for s, places in enumerate(self._layout.places) for j, i in enumerate(places)
+        }
+        stacked = [
+            torch.stack([of_network[i][:, k] for i, k in fold], dim=-1) for fold in self._layout.sources
+        ]
+        return torch.stack(stacked).view(self.folds, *lead, len(self._targets))
 
     def run(
         self,
@@ -282,7 +275,7 @@ class Ensemble(nn.Module):
         if crops is not None:
             batch, frames = crops.shape[:2]
             visual = self.embed_visual(crops.flatten(0, 1))
-            given[Modality.VISUAL] = visual.view(self._networks, batch, frames, -1)
+            given[Modality.VISUAL] = visual.view(self.networks, batch, frames, -1)
         for m, x in ((Modality.AUDIO, audio), (Modality.LANGUAGE, language)):
             if x is not None:
                 given[m] = x.unsqueeze(0)
@@ -297,8 +290,8 @@ class Ensemble(nn.Module):
         if len(parts) == 1:
             return found[0]
         widest = max(p.shape[-1] for p in found)
-        whole = found[0].new_zeros(self._networks, *found[0].shape[1:-1], widest)
-        for places, part in zip(self._places, parts, strict=True):
+        whole = found[0].new_zeros(self.networks, *found[0].shape[1:-1], widest)
+        for places, part in zip(self._layout.places, parts, strict=True):
             if part is not None:
                 whole[list(places)] = functional.pad(part, (0, widest - part.shape[-1]))
         return whole
@@ -338,64 +331,3 @@ class _Stack(nn.Module):
         if available is not None:
             x = x.masked_fill(~available.unsqueeze(-1), 0.0)
         return branch.run(x, state)
-
-
-def trunk_hash(backbone: Backbone) -> str:
-    """SHA-256 of what a trunk computes: its shape, weights and batch-norm statistics (not their counters)."""
-    spec = backbone.spec
-    shape = [spec.input_size, *spec.widths, *spec.units, spec.released_units]
-    digest = hashlib.sha256(json.dumps(shape).encode())
-    for name, tensor in sorted(backbone.state_dict().items()):
-        if backbone.group_of(name) == "trunk" and not name.endswith("num_batches_tracked"):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _shape_of(spec: NetworkSpec) -> str:
-    return f"{len(spec.targets)} {spec.model_dump_json(exclude={'targets'})}"
-
-
-def _common_targets(folds: Sequence[Sequence[EmotionNetwork]]) -> tuple[Target, ...]:
-    if not folds or any(not fold for fold in folds):
-        raise UserError("an ensemble needs at least one fold, and each fold at least one network")
-    common: set[Target] = {t for n in folds[0] for t in n.spec.targets}
-    for i, fold in enumerate(folds):
-        targets = [t for n in fold for t in n.spec.targets]
-        if len(set(targets)) != len(targets):
-            raise UserError(f"fold {i} estimates a target twice: its networks give {', '.join(targets)}")
-        if set(targets) != common:
-            raise UserError(f"fold {i} estimates {', '.join(targets)}, fold 0 {', '.join(sorted(common))}")
-    return tuple(t for t in TARGETS if t in common)
-
-
-def _common_spec(specs: Sequence[NetworkSpec], targets: tuple[Target, ...]) -> NetworkSpec:
-    visual = next((s.visual for s in specs if s.visual is not None), None)
-    audio = next((s.audio for s in specs if s.audio is not None), None)
-    language = next((s.language for s in specs if s.language is not None), None)
-    for i, spec in enumerate(specs):
-        for m, first in ((Modality.AUDIO, audio), (Modality.LANGUAGE, language)):
-            if first is not None and m in spec.modalities and spec.branch(m).embedding != first.embedding:
-                raise UserError(
-                    f"network {i} takes {m} embeddings of width {spec.branch(m).embedding}, "
-                    f"others of width {first.embedding}: one encoder serves all folds"
-                )
-        if visual and spec.visual and spec.visual.backbone.input_size != visual.backbone.input_size:
-            raise UserError(
-                f"network {i} takes crops of {spec.visual.backbone.input_size} pixels, "
-                f"others of {visual.backbone.input_size}: one crop serves all folds"
-            )
-    return specs[0].model_copy(
-        update={"visual": visual, "audio": audio, "language": language, "targets": targets}
-    )
-
-
-def _numbered(folds: Sequence[Sequence[EmotionNetwork]]) -> list[list[int]]:
-    numbers = iter(range(sum(len(fold) for fold in folds)))
-    return [[next(numbers) for _ in fold] for fold in folds]
-
-
-def _source(networks: Sequence[EmotionNetwork], fold: Sequence[int], target: Target) -> tuple[int, int]:
-    return next(
-        (i, networks[i].spec.targets.index(target)) for i in fold if target in networks[i].spec.targets
-    )

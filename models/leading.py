@@ -31,26 +31,15 @@ def leading_folds(ensemble: Ensemble, folds: int) -> Ensemble:
         raise ValueError(f"an ensemble of {ensemble.folds} folds cannot serve with {folds} of them")
     networks = leading_networks(ensemble, folds)
     (stack,) = ensemble.stacks
-    few: Ensemble = object.__new__(Ensemble)
-    nn.Module.__init__(few)
     # A deep copy whose tensors are all there already: the first networks' rows of the original's.
     tensors: dict[int, Any] = {id(t): t[:networks] for t in (*stack.parameters(), *stack.buffers())}
-    few.stacks = nn.ModuleList([copy.deepcopy(stack, tensors)])
-    for module in few.stacks.modules():
+    stacks = nn.ModuleList([copy.deepcopy(stack, tensors)])
+    for module in stacks.modules():
         if isinstance(module, StackedTemporal):
             module.networks = networks
-    trunk_of = ensemble._trunk_of[:networks]
-    used = sorted({t for t in trunk_of if t is not None})
-    few.trunks = nn.ModuleList(ensemble.trunks[t] for t in used)
-    few._trunk_of = [None if t is None else used.index(t) for t in trunk_of]
-    few._targets, few._spec = ensemble._targets, ensemble._spec
-    few._folds, few._networks = folds, networks
-    few._places, few._sources, few._direct = (
-        [tuple(range(networks))],
-        ensemble._sources[:folds],
-        ensemble._direct,
-    )
-    return few.eval()
+    used = sorted({t for t in ensemble.layout.trunk_of[:networks] if t is not None})
+    trunks = nn.ModuleList(ensemble.trunks[t] for t in used)
+    return Ensemble.of_parts(ensemble, stacks, trunks, ensemble.layout.leading(folds))
 
 
 def leading_networks(ensemble: Ensemble, folds: int) -> int:

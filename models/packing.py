@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from models.audio.vggish import Vggish
-from models.ensemble import Fold, trunk_hash
 from models.errors import UserError
 from models.hashing import file_hash
+from models.layout import Fold, trunk_hash
 from models.manifest import (
     MANIFEST,
     TEXT,

@@ -86,10 +86,10 @@ class VisualGraph(nn.Module):
             raise ValueError("the ensemble has no visual branch")
         trunks = [t for t in ensemble.trunks if isinstance(t, ServedTrunk)]
         self.trunks = nn.ModuleList(TrunkGraph(t) for t in trunks)
-        self.trunk_of = tuple(ensemble._trunk_of)
+        self.trunk_of = ensemble.layout.trunk_of
         self.width = ensemble.embedding(Modality.VISUAL)
         tails: dict[int, nn.Module] = {}
-        for places, stack in zip(ensemble._places, ensemble.stacks, strict=True):
+        for places, stack in zip(ensemble.layout.places, ensemble.stacks, strict=True):
             if isinstance(stack.tail, StackedTail):
                 tails |= {i: TailGraph(stack.tail, position) for position, i in enumerate(places)}
         self.tails = nn.ModuleDict({str(i): tails[i] for i in sorted(tails)})

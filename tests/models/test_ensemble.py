@@ -20,8 +20,9 @@ from small_networks import (
 )
 from torch import Tensor
 
-from models.ensemble import Ensemble, EnsembleState, Fold, trunk_hash
+from models.ensemble import Ensemble, EnsembleState
 from models.errors import UserError
+from models.layout import Fold, trunk_hash
 from models.network import EmotionNetwork
 from models.spec import (
     COMPACT,
