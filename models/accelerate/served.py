@@ -21,19 +21,21 @@ TEXT: Final = "text"
 class PartReport:
     """How one part serves, and why: for the status topic, the log and the benchmark.
 
-    Times are the medians of a short measurement, in milliseconds a frame (a call, for text); `agreement` is
-    None for eager. `notes` say in one line each what was tried and did not serve.
+    Times are the medians of a short measurement, in milliseconds a frame (a call, for text), None where nothing
+    was measured; `agreement` is None for eager. `notes` say in one line each what was tried and did not serve.
     """
 
     part: str
     route: Route
-    ms: float
-    eager_ms: float
+    ms: float | None
+    eager_ms: float | None
     agreement: Agreement | None = None
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        text = f"{self.part}: {self.route}, {self.ms:.2f} ms (eager {self.eager_ms:.2f})"
+        text = f"{self.part}: {self.route}"
+        if self.ms is not None and self.eager_ms is not None:
+            text += f", {self.ms:.2f} ms (eager {self.eager_ms:.2f})"
         return text if self.agreement is None else f"{text}; {self.agreement}"
 
 
@@ -128,6 +130,10 @@ class Served:
             return next(iter(routes.values()))
         return ", ".join(f"{part} {route}" for part, route in routes.items()) or str(EAGER)
 
+    def is_eager(self, part: str) -> bool:
+        """Whether a part (`visual`, `audio`, `text`) runs as it is, its weights in the bundle."""
+        return all(r.route == EAGER for r in self.reports if r.part == part)
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What was tried and does not serve, one line each."""
@@ -142,7 +148,7 @@ class Served:
         return _there(self._audio, AUDIO)(patches)
 
     def embed(self, crops: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Both of the same frames, side by side where the back-end can: (S, N, E) and (N, E)."""
+        """N crops and M patches, side by side where the back-end can: (S, N, E) and (M, E)."""
         visual, audio = _there(self._visual, VISUAL).start(crops), _there(self._audio, AUDIO).start(patches)
         return visual(), audio()
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.accelerate import ArtifactCache, Preference, Route, Runner, Served, Unavailable, serve
+from models.accelerate import candidates as candidate_room
 from models.accelerate import choice as choice_room
 from models.accelerate import machine as machine_room
 from models.accelerate import tensorrt as tensorrt_room
@@ -92,6 +93,8 @@ class TestEager:
         served = serve(bundle, preference=Preference("eager"))
         assert routes_of(served) == {"visual": EAGER, "audio": EAGER}
         assert served.name == "eager"
+        assert served.is_eager("visual")
+        assert [r.ms for r in served.reports] == [None, None], "there was nothing to measure"
         assert_serves_as_eager(served, bundle, atol=1e-6)
 
     def test_batch_sizes_must_be_sizes(self, bundle: Bundle) -> None:
@@ -123,7 +126,7 @@ class TestOpenvino:
         assert served.notes == ()
         assert set(routes_of(served).values()) == {Route("openvino")}
         assert_serves_as_eager(served, bundle, atol=1e-4)
-        eager = TextPart({}, lambda *x: (choice_room.TextGraph(model)(*x),))
+        eager = TextPart({}, lambda *x: (candidate_room.TextGraph(model)(*x),))
         for length in (3, 16, 40, 90):
             ids = torch.randint(5, 60, (1, length))
             with torch.no_grad():
@@ -135,7 +138,10 @@ class TestOpenvino:
         own = load_bundle(folder)
         expected = own.ensemble.embed_visual(own.probe["crops"])
         served = serve(own, preference=Preference("openvino", "float32"), keep_eager=False)
+        assert not served.is_eager("visual")
         assert all(p.is_meta for p in own.ensemble.trunks.buffers())
+        assert own.audio_encoder is not None
+        assert all(p.is_meta for p in own.audio_encoder.parameters())
         found = served.embed_visual(own.probe["crops"])
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
@@ -190,8 +196,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
         errors={"float32": 0.0, "bfloat16": 1e-4, "int8": 1e-3},
         ms={"eager": 40.0, "float32": 20.0, "bfloat16": 8.0, "int8": 4.0},
     )
-    monkeypatch.setattr(choice_room, "accelerate", fake.accelerate)
-    monkeypatch.setattr(choice_room, "_measure", fake.measure)
+    monkeypatch.setattr(candidate_room, "accelerate", fake.accelerate)
+    monkeypatch.setattr(candidate_room, "measure", fake.measure)
     monkeypatch.setattr(choice_room, "is_calm", lambda: True)
     monkeypatch.setattr(choice_room, "has_cuda", lambda: False)
     monkeypatch.setattr(choice_room, "has_package", lambda name: name == "openvino")
@@ -240,14 +246,55 @@ class TestAuto:
         fake.errors["bfloat16"] = 3.0
         assert set(routes_of(serve(bundle, cache=cache)).values()) == {Route("openvino")}
 
-    def test_a_choice_made_on_a_busy_machine_is_not_kept(
+    def test_a_kept_choice_serves_however_quick_it_is_today(
+        self, bundle: Bundle, fake: Fake, cache: ArtifactCache
+    ) -> None:
+        first = routes_of(serve(bundle, cache=cache))
+        fake.ms["eager"] = 0.1
+        assert routes_of(serve(bundle, cache=cache)) == first, "a replay repeats"
+        fake.ms["eager"] = 40.0
+        again = ArtifactCache(cache.folder.parent / "another")
+        fake.ms["bfloat16"] = 50.0
+        fake.ms["int8"] = 60.0
+        slow = routes_of(serve(bundle, cache=again, frame_rate=500.0))
+        assert set(slow.values()) == {Route("openvino")}
+        fake.ms["int8"] = 1.0
+        assert routes_of(serve(bundle, cache=again, frame_rate=500.0)) == slow
+
+    def test_eager_that_was_chosen_stays_too(self, bundle: Bundle, fake: Fake, cache: ArtifactCache) -> None:
+        fake.ms["eager"] = 1.0
+        assert serve(bundle, cache=cache).name == "eager"
+        fake.ms["eager"] = 400.0
+        fake.built.clear()
+        assert serve(bundle, cache=cache).name == "eager"
+        assert fake.built == []
+
+    def test_a_choice_made_on_a_busy_machine_is_made_again_on_a_calm_one_unless_repeats_are_wanted(
         self, bundle: Bundle, fake: Fake, cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(choice_room, "is_calm", lambda: False)
         fake.ms["eager"] = 1.0
         assert serve(bundle, cache=cache).name == "eager"
         fake.ms["eager"] = 40.0
+        assert serve(bundle, cache=cache).name == "eager", "still busy: it knows no better"
+        monkeypatch.setattr(choice_room, "is_calm", lambda: True)
+        assert serve(bundle, cache=cache, repeatable=True).name == "eager"
         assert set(routes_of(serve(bundle, cache=cache)).values()) == {Route("openvino", "bfloat16")}
+        monkeypatch.setattr(choice_room, "is_calm", lambda: False)
+        fake.ms["eager"] = 1.0
+        assert set(routes_of(serve(bundle, cache=cache)).values()) == {Route("openvino", "bfloat16")}
+
+    @pytest.mark.parametrize("cuda", [False, True])
+    def test_nothing_is_compiled_where_eager_is_quick_enough(
+        self, cuda: bool, bundle: Bundle, fake: Fake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(choice_room, "has_package", lambda name: False)
+        monkeypatch.setattr(choice_room, "has_cuda", lambda: cuda)
+        fake.ms["eager"] = 5.0
+        assert serve(bundle).name == "eager"
+        assert fake.built == []
+        fake.ms["eager"] = 40.0
+        assert serve(bundle).name.startswith("cuda" if cuda else "compile")
 
     @pytest.mark.parametrize("other", ["threads", "batches", "frame_rate", "device", "bundle"])
     def test_another_machine_or_question_chooses_anew(
@@ -273,7 +320,15 @@ class TestAuto:
         assert "float32" in fake.built
 
     @pytest.mark.parametrize(
-        "odd", [None, [], {"visual": 3}, {"visual": ["x", "y"], "audio": ["eager", "float32"]}]
+        "odd",
+        [
+            None,
+            [],
+            {"visual": ["eager", "float32"]},
+            {"routes": {"visual": 3}, "calm": True},
+            {"routes": {"visual": ["eager", "float32"]}, "calm": True},
+            {"routes": {"visual": ["x", "y"], "audio": ["eager", "float32"]}, "calm": True},
+        ],
     )
     def test_a_kept_choice_that_makes_no_sense_is_passed_over(
         self, odd: object, bundle: Bundle, fake: Fake, cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch
