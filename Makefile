@@ -13,26 +13,25 @@ demo: install
 test: install-test lint
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "$(TESTS)" --cov=models --cov=stream --cov=offline --cov-report=term:skip-covered
 
-# The shipped demo bundle from nothing: performed people, features, a pretrained trunk, six folds, one bundle, and
+# The shipped demo bundle from nothing: performed people, features, pretrained encoders, six folds, one bundle, and
 # its scores on people that no fold trained on. Needs espeak-ng; goes on where an interrupted run stopped.
 DEMO ?= build/demo
 NOTE := trained on performed people: good for showing and testing the system, not for judging real people
 TRAINING := --lr 1e-3 --least-learning-rate 5e-5 --factor 0.3 --patience 1 --warm-up 1 --early-stopping 6 --epochs 12 \
 	--window 600 --hop 300 --cache-trunk 4
-STORES := --text-encoder $(DEMO)/untrained/text --recogniser vosk-tiny --detector haar
+STORES := --recogniser vosk-tiny --detector haar
 
 demo-bundle: install
 	$(BIN)/offline-perform $(DEMO)/corpus --people 36 --minutes 24 --test-people 6 --seed 7
 	$(BIN)/offline-perform $(DEMO)/others --people 96 --minutes 16 --seed 101
-	test -d $(DEMO)/untrained || $(BIN)/python -m models.untrained $(DEMO)/untrained
-	$(BIN)/offline-preprocess $(DEMO)/corpus $(DEMO)/store $(STORES)
-	$(BIN)/offline-preprocess $(DEMO)/others $(DEMO)/others-store $(STORES)
+	$(BIN)/offline-preprocess $(DEMO)/others $(DEMO)/others-store $(STORES) --text-encoder none
 	test -f $(DEMO)/trunk.safetensors || $(BIN)/offline-pretrain $(DEMO)/others-store -o $(DEMO)/trunk.safetensors \
-		--workers 2 --epochs 8 --every 4 --audio-epochs 12
+		--text-encoder $(DEMO)/performed-bert --workers 2 --epochs 8 --every 4 --audio-epochs 12 --language-epochs 40
+	$(BIN)/offline-preprocess $(DEMO)/corpus $(DEMO)/store $(STORES) --text-encoder $(DEMO)/performed-bert
 	$(BIN)/offline-train $(DEMO)/store --fold all --preset compact --trunk $(DEMO)/trunk.safetensors \
 		--run $(DEMO)/run --resume --workers 2 $(TRAINING)
 	$(BIN)/offline-bundle $(DEMO)/run -o models/assets/bundles/demo --name demo --overwrite \
-		--text-encoder $(DEMO)/untrained/text --note "$(NOTE)"
+		--text-encoder $(DEMO)/performed-bert --note "$(NOTE)"
 	$(BIN)/offline-predict demo $(DEMO)/store --partition test --context both --ablate all
 
 lint: install-test

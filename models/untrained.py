@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import string
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
 import torch
 import typer
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from models.audio.vggish import Vggish
 from models.bundle import FeatureRecipe, Manifest, PartUse, save_bundle
@@ -76,10 +77,13 @@ def make_untrained_bundle(
         )
 
 
-def make_text_encoder(folder: Path, width: int, seed: int) -> None:
-    """Write a random BERT, `width` wide, as a transformers folder; it can spell any word of printable ASCII.
+def make_text_encoder(
+    folder: Path, width: int, seed: int, weights: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write a small BERT, `width` wide, as a transformers folder; it can spell any word of printable ASCII.
 
-    Its vocabulary is the words that the shipped recogniser knows, single characters, and their continuations.
+    Its vocabulary is the words that the shipped recogniser knows, single characters, and their continuations. It is
+    random unless `weights`, the state of one made here before, are given.
     """
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
@@ -106,6 +110,8 @@ def make_text_encoder(folder: Path, width: int, seed: int) -> None:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 nn.init.uniform_(parameter, -0.1, 0.1)
+    if weights is not None:
+        model.load_state_dict(weights)
     tokenizer.save_pretrained(folder)
     config.architectures = ["BertModel"]
     config.save_pretrained(folder)

@@ -1,15 +1,18 @@
-"""Pretraining a slim preset's backbone and audio encoder, on people of whom no fold ever sees anything.
+"""Pretraining a slim preset's encoders, on people of whom no fold ever sees anything.
 
-What MS-Celeb-1M and FER+ are to the report's IR-50, and AudioSet to its VGGish, a store of other performed people
-is to ours: the backbone learns to tell valence and arousal from single pictures, the audio encoder from its patches
-under a small TCN. Heads and TCN are thrown away; the rest becomes the foundation on which all folds stand.
+What MS-Celeb-1M and FER+ are to the report's IR-50, AudioSet to its VGGish, and a library to its BERT, a store of
+other performed people is to ours: the backbone learns to tell valence and arousal from single pictures, the audio
+encoder from its patches under a small TCN, the text encoder from recognised words. Heads and TCN are thrown away;
+backbone and audio encoder become the foundation on which all folds stand, the text encoder a folder for
+`offline-preprocess`.
 """
 
 from __future__ import annotations
 
 import math
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,7 +23,9 @@ from torch import Tensor
 
 from models.audio.vggish import Vggish
 from models.errors import UserError
-from models.spec import TARGETS, Target
+from models.spec import TARGETS, LanguageSpec, Target
+from models.staging import put_in_place
+from models.untrained import make_text_encoder
 from models.visual.backbone import Backbone
 from offline import evaluate
 from offline.checkpointing import (
@@ -77,7 +82,9 @@ def pretrain_part(
         learner.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
     identity = {"options": options.model_dump(mode="json"), "store_hash": hash_store(store), "part": part}
-    epochs = options.epochs if part == "visual" else options.audio_epochs
+    epochs = {"visual": options.epochs, "audio": options.audio_epochs, "language": options.language_epochs}[
+        part
+    ]
     steps, epoch = 0, 0
     best: dict[Target, float] = {}
     weights: dict[str, Tensor] = {}
@@ -150,8 +157,13 @@ def judge(learner: Learner, trials: Sequence[TrialRecord]) -> TargetScores:
     return evaluate.judge(estimates, labels, TARGETS)
 
 
-def join_parts(store: Store, options: PretrainOptions, checkpoints: dict[Part, Path], out: Path) -> str:
-    """Make the foundation of finished parts; returns the file's SHA-256."""
+def join_parts(
+    store: Store, options: PretrainOptions, checkpoints: Mapping[Part, Path], out: Path, text_encoder: Path
+) -> str:
+    """Make the foundation of finished parts, and the folder `text_encoder` of a finished language part.
+
+    Returns the foundation's SHA-256. Raises UserError where something cannot be written.
+    """
     spec = options.network
     found: dict[Part, dict[str, Tensor]] = {}
     reached: Json = {}
@@ -166,6 +178,8 @@ def join_parts(store: Store, options: PretrainOptions, checkpoints: dict[Part, P
     if "audio" in found and spec.audio is not None:
         encoder = Vggish(spec.audio.encoder)
         encoder.load_state_dict(found["audio"])
+    if "language" in found and spec.language is not None:
+        _write_text_encoder(text_encoder, spec.language, options.seed, found["language"])
     source: Json = {
         "source": "offline-pretrain",
         "store": store.folder.name,
@@ -177,6 +191,18 @@ def join_parts(store: Store, options: PretrainOptions, checkpoints: dict[Part, P
         "software": provenance(),
     }
     return save_foundation(out, Foundation(backbone, encoder, store.recipe, source))
+
+
+def _write_text_encoder(folder: Path, spec: LanguageSpec, seed: int, weights: Mapping[str, Tensor]) -> None:
+    """The folder appears whole or not at all, in place of one that was there."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+            staged = Path(temporary) / "text"
+            make_text_encoder(staged, spec.embedding, seed, weights)
+            put_in_place(staged, folder, Path(temporary) / "before")
+    except OSError as e:
+        raise UserError(f"{folder} cannot be written: {e.strerror or e}") from e
 
 
 def split_people(store: Store) -> tuple[list[TrialRecord], list[TrialRecord]]:

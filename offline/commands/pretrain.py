@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from offline.pretrain import PretrainEpoch
 
 app = console.make_app(
-    "Pretrain a slim preset's face backbone and audio encoder on a store of people whom no fold will see. "
-    "Cut short, the same command goes on where it was."
+    "Pretrain a slim preset's face backbone, audio encoder and text encoder on a store of people whom no fold will "
+    "see. Cut short, the same command goes on where it was."
 )
 
 
@@ -33,26 +35,37 @@ def pretrain(
     out: Annotated[Path, typer.Option("--output", "-o", help="The file for offline-train --trunk.")] = Path(
         "trunk.safetensors"
     ),
-    preset: Annotated[str, typer.Option(help="Whose backbone and encoder.")] = "compact",
+    text_encoder: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for offline-preprocess --text-encoder; one beside the file if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    parts: Annotated[
+        str, typer.Option(help="Which of visual, audio and language to train.")
+    ] = "visual,audio,language",
+    preset: Annotated[str, typer.Option(help="Whose encoders.")] = "compact",
     epochs: Annotated[int, typer.Option(help="Epochs of the backbone.")] = 10,
     audio_epochs: Annotated[int, typer.Option(help="Epochs of the audio encoder.")] = 20,
+    language_epochs: Annotated[int, typer.Option(help="Epochs of the text encoder.")] = 60,
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr")] = 2e-3,
     weight_decay: Annotated[float, typer.Option()] = 1e-4,
     every: Annotated[int, typer.Option(help="Take every so many frames.")] = 3,
     pictures: Annotated[int, typer.Option(help="Pictures in a batch.")] = 64,
     windows: Annotated[int, typer.Option(help="Windows of sound in a batch.")] = 2,
     window: Annotated[int, typer.Option(help="Taken frames in a window of sound.")] = 100,
+    utterances: Annotated[int, typer.Option(help="Utterances in a batch.")] = 16,
     max_steps: Annotated[int | None, typer.Option(help="Stop each part after so many steps.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each part.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="2: both parts side by side.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="So many parts side by side.")] = 1,
 ) -> None:
-    """Train backbone and audio encoder, print what each reaches by itself, write one file."""
+    """Train the encoders, print what each reaches by itself, write a file and a text encoder's folder."""
     from pydantic import ValidationError
 
     from offline.commands.train import choose_device, first_problem
-    from offline.learners import PARTS
     from offline.options import PretrainOptions
     from offline.pretrain import join_parts
     from offline.store import Store
@@ -62,12 +75,14 @@ def pretrain(
             preset=preset,
             epochs=epochs,
             audio_epochs=audio_epochs,
+            language_epochs=language_epochs,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             every=every,
             pictures=pictures,
             windows=windows,
             window=window,
+            utterances=utterances,
             max_steps=max_steps,
             seed=seed,
             device=choose_device(device),
@@ -78,18 +93,32 @@ def pretrain(
         raise UserError(first_problem(e)) from e
     except ValueError as e:
         raise UserError(str(e)) from e
-    checkpoints = {part: out.with_name(f".{out.name}.{part}") for part in PARTS}
+    wanted = _parts(parts)
+    checkpoints = {part: out.with_name(f".{out.name}.{part}") for part in wanted}
     jobs = [partial(_pretrain_part, store, part, options, path) for part, path in checkpoints.items()]
     opened = Store.open(store)
     if workers > 1:
-        _side_by_side(jobs)
+        _side_by_side(jobs, workers)
     else:
         for job in jobs:
             job()
-    sha256 = join_parts(opened, options, checkpoints, out)
+    folder = text_encoder or out.with_name(f"{out.stem}-text")
+    sha256 = join_parts(opened, options, checkpoints, out, folder)
     for path in checkpoints.values():
         path.unlink(missing_ok=True)
-    print(f"{out}: backbone and audio encoder of the {preset} preset, {sha256[:12]}")
+    print(f"{out}: {', '.join(wanted)} of the {preset} preset, {sha256[:12]}")
+    if "language" in wanted:
+        print(f"{folder}: the text encoder")
+
+
+def _parts(text: str) -> tuple[Part, ...]:
+    from offline.learners import PARTS
+
+    named = {name.strip() for name in text.split(",")}
+    unknown = sorted(named - set(PARTS))
+    if unknown:
+        raise UserError(f"there is no part '{unknown[0]}': choose from {', '.join(PARTS)}")
+    return tuple(part for part in PARTS if part in named)
 
 
 def _pretrain_part(store: Path, part: Part, options: PretrainOptions, checkpoint: Path) -> None:
@@ -111,20 +140,22 @@ def _print(event: PretrainEpoch) -> None:
     )
 
 
-def _side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
-    """Each job in a process of its own. Raises UserError where one fails, when all have ended."""
+def _side_by_side(jobs: Sequence[Callable[[], None]], workers: int) -> None:
+    """Each job in a process of its own, `workers` at once. Raises UserError where one fails, when all have ended."""
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_work, args=(job, os.getpid()), daemon=True) for job in jobs]
+    waiting = [context.Process(target=_work, args=(job, os.getpid()), daemon=True) for job in jobs]
+    processes, running = list(waiting), list[SpawnProcess]()
     try:
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
+        while waiting or running:
+            while waiting and len(running) < workers:
+                running.append(waiting.pop(0))
+                running[-1].start()
+            wait([process.sentinel for process in running])
+            running = [process for process in running if process.is_alive()]
     finally:
-        for process in processes:
-            if process.is_alive():
-                process.terminate()
-                process.join()
+        for process in running:
+            process.terminate()
+            process.join()
     if any(process.exitcode for process in processes):
         raise UserError("pretraining stopped early, see above; the same command goes on where it was")
 

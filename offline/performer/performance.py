@@ -2,7 +2,8 @@
 
 Each channel tells its own part. The face shows valence well and arousal less so; the voice the other way round;
 words name what is felt, but only while they are said. Each has noise of its own that no other channel shares, and
-spells in which it tells nothing: a poker face, a flat voice, small talk, silence. So none can replace another.
+spells in which it tells nothing: a poker face, a flat voice, small talk, silence. And there are guarded spells, in
+which face and voice go flat together and only what is said tells anything. So none can replace another.
 """
 
 from __future__ import annotations
@@ -40,18 +41,28 @@ class Channel:
 
 @dataclass(frozen=True)
 class Candour:
-    """The three channels, and how often the speaker falls silent for longer."""
+    """The three channels, guarded spells, and how often the speaker falls silent for longer.
 
-    face: Channel = Channel(valence_noise=0.15, arousal_noise=0.28, mute=0.12)
-    voice: Channel = Channel(valence_noise=0.30, arousal_noise=0.12, mute=0.12)
-    words: Channel = Channel(valence_noise=0.10, arousal_noise=0.22, mute=0.12)
-    silences: float = 0.08
+    `guarded` is the part of the time that neither face nor voice tells anything, in spells of about
+    `guarded_spell_s` seconds. `vagueness` is how far a sentence may be from what its speaker means (`choose_line`).
+    `silences` is the part of pauses that are long.
+    """
+
+    face: Channel = Channel(valence_noise=0.13, arousal_noise=0.32, mute=0.08)
+    voice: Channel = Channel(valence_noise=0.28, arousal_noise=0.09, mute=0.04)
+    words: Channel = Channel(valence_noise=0.05, arousal_noise=0.18, mute=0.05)
+    guarded: float = 0.13
+    guarded_spell_s: float = 5.0
+    vagueness: float = 0.12
+    silences: float = 0.06
 
 
 OPEN: Final = Candour(
     face=Channel(valence_noise=0.05, arousal_noise=0.06, mute=0.0),
     voice=Channel(valence_noise=0.05, arousal_noise=0.05, mute=0.0),
     words=Channel(valence_noise=0.05, arousal_noise=0.08, mute=0.0),
+    guarded=0.0,
+    vagueness=0.22,
     silences=0.0,
 )
 
@@ -85,11 +96,13 @@ def perform(
     Raises UserError where espeak-ng is missing.
     """
     candour = candour or Candour()
-    streams = [np.random.default_rng([seed, person.seed, purpose]) for purpose in range(6)]
-    face, _ = _through(streams[0], labels, candour.face, frame_rate)
-    voice, _ = _through(streams[1], labels, candour.voice, frame_rate)
+    streams = [np.random.default_rng([seed, person.seed, purpose]) for purpose in range(7)]
+    frank = _open(streams[6], len(labels), candour.guarded, candour.guarded_spell_s, frame_rate)
+    shown = labels * frank[:, None]
+    face, _ = _through(streams[0], shown, candour.face, frame_rate)
+    voice, _ = _through(streams[1], shown, candour.voice, frame_rate)
     words, telling = _through(streams[2], labels, candour.words, frame_rate)
-    samples, utterances = _talk(streams[3], person, voice, words, telling, frame_rate, candour.silences)
+    samples, utterances = _talk(streams[3], person, voice, words, telling, frame_rate, candour)
     samples += _room_tone(streams[4], len(samples))
     face = np.clip(face * person.habits.face_gain, -1.1, 1.1)
     poses = express(face, _loudness(samples, len(labels), frame_rate), person.habits, streams[5], frame_rate)
@@ -101,7 +114,7 @@ def _through(
 ) -> tuple[Series, Series]:
     """What a channel tells of a feeling, (frames, 2), and how far it tells anything, (frames,) in [0, 1]."""
     frames = len(felt)
-    gate = _open(rng, frames, channel, frame_rate)
+    gate = _open(rng, frames, channel.mute, channel.spell_s, frame_rate)
     told = felt * gate[:, None]
     for column, spread in enumerate((channel.valence_noise, channel.arousal_noise)):
         noise = wander(rng, frames, frame_rate, time_constant_s=channel.noise_time_s, spread=spread)
@@ -109,15 +122,15 @@ def _through(
     return np.clip(told, -1.1, 1.1), gate
 
 
-def _open(rng: np.random.Generator, frames: int, channel: Channel, frame_rate: float) -> Series:
-    """1 while the channel tells, 0 in its mute spells, with half a second between them."""
+def _open(rng: np.random.Generator, frames: int, mute: float, spell_s: float, frame_rate: float) -> Series:
+    """1 while a channel tells, 0 in its mute spells, with half a second between them: (frames,)."""
     gate = np.ones(frames)
-    if channel.mute <= 0:
+    if mute <= 0:
         return gate
-    told_s = channel.spell_s * (1 - channel.mute) / channel.mute
+    told_s = spell_s * (1 - mute) / mute
     at = float(rng.exponential(told_s)) * frame_rate
     while at < frames:
-        spell = rng.uniform(0.6, 1.4) * channel.spell_s * frame_rate
+        spell = rng.uniform(0.6, 1.4) * spell_s * frame_rate
         gate[int(at) : int(at + spell)] = 0
         at += spell + float(rng.exponential(told_s)) * frame_rate
     ramp = np.hanning(max(3, round(0.5 * frame_rate)) + 2)
@@ -133,7 +146,7 @@ def _talk(
     words: Series,
     telling: Series,
     frame_rate: float,
-    silences: float,
+    candour: Candour,
 ) -> tuple[Samples, tuple[Utterance, ...]]:
     """Sentences with pauses of 0.5 to 1.2 s until the time is up; small talk where words tell nothing."""
     frames = len(voice)
@@ -144,13 +157,13 @@ def _talk(
         frame = min(frames - 1, round((at / SAMPLE_RATE + 0.8) * frame_rate))
         recent = {u.line.text for u in utterances[-_REMEMBERED_LINES:]}
         lines = LINES if telling[frame] > 0.5 else SMALL_TALK
-        line = choose_line(rng, *words[frame], spoken=recent, lines=lines)
+        line = choose_line(rng, *words[frame], spoken=recent, lines=lines, vagueness=candour.vagueness)
         said = speak(line.text, person.voice, _delivery(person, voice[frame]))
         if at + len(said) > len(samples):
             break
         samples[at : at + len(said)] += said
         utterances.append(Utterance(at / SAMPLE_RATE, (at + len(said)) / SAMPLE_RATE, line))
-        pause_s = rng.uniform(2.5, 4.5) if rng.random() < silences else rng.uniform(0.5, 1.2)
+        pause_s = rng.uniform(2.5, 4.5) if rng.random() < candour.silences else rng.uniform(0.5, 1.2)
         at += len(said) + round(pause_s * SAMPLE_RATE)
     return samples, tuple(utterances)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,21 @@ RECIPE = FeatureRecipe(
     recogniser=PartUse(name="vosk-tiny"),
     text_encoder=PartUse(name="bert-base-uncased"),
 )
+
+
+def _spoken(times: Any, valence: Any, arousal: Any) -> list[list[dict[str, Any]]]:
+    """A word every fifth of a second, in utterances of two: how it is by valence, then by arousal."""
+    utterances = []
+    for at in range(0, len(times) - 12, 12):
+        texts = "happy" if valence[at] > 0 else "sad", "excited" if arousal[at + 6] > 0 else "calm"
+        spans = [(times[at + 6 * i], times[at + 6 * i + 6]) for i in range(2)]
+        utterances.append(
+            [
+                {"text": text, "start_s": a, "end_s": b, "confidence": 1.0}
+                for text, (a, b) in zip(texts, spans, strict=True)
+            ]
+        )
+    return utterances
 
 
 def write_trial(
@@ -68,7 +85,7 @@ def write_trial(
     if audio_width is not None:
         audio = random.normal(0, 0.3, (frames, audio_width)) + arousal[:, None]
         write_rows(folder / "audio.npy", audio.astype(np.float32))
-    (folder / "words.json").write_text("[]")
+    (folder / "words.json").write_text(json.dumps(_spoken(t, valence, arousal)))
     facts = TrialFacts(
         name=name,
         partition=partition,  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Pretraining: other people teach the backbone and the audio encoder, in one file that folds stand on."""
+"""Pretraining: other people teach the encoders: one file that folds stand on, and a text encoder's folder."""
 
 from __future__ import annotations
 
@@ -6,35 +6,40 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from stores import write_trial
 
 from models.errors import UserError
+from models.language.embedder import TextEmbedder
 from models.spec import COMPACT, PAPER
 from models.visual.backbone import Backbone
 from offline.checkpointing import load_tensors
 from offline.foundation import load_foundation
 from offline.learners import PARTS, Part
+from offline.learners.language import read_utterances
 from offline.options import PretrainOptions
 from offline.pretrain import PretrainEpoch, join_parts, pretrain_part, split_people
 from offline.store import Store
 
-OPTIONS = PretrainOptions(epochs=2, audio_epochs=2, every=2, pictures=16, window=15, windows=4)
+OPTIONS = PretrainOptions(
+    epochs=2, audio_epochs=2, language_epochs=2, every=2, pictures=16, window=15, windows=4, utterances=4
+)
 
 
 def nothing(event: PretrainEpoch) -> None:
     pass
 
 
-def test_both_parts_learn_and_make_one_foundation(tmp_path: Path, tiny_store: Path) -> None:
+def test_all_parts_learn_and_make_one_foundation(tmp_path: Path, tiny_store: Path) -> None:
     store = Store.open(tiny_store)
     events: list[PretrainEpoch] = []
     paths: dict[Part, Path] = {part: tmp_path / part for part in PARTS}
-    options = OPTIONS.model_copy(update={"epochs": 3, "audio_epochs": 4})
+    options = OPTIONS.model_copy(update={"epochs": 3, "audio_epochs": 4, "language_epochs": 4})
     reached = {part: pretrain_part(store, part, options, path, events.append) for part, path in paths.items()}
-    join_parts(store, options, paths, tmp_path / "trunk.safetensors")
+    join_parts(store, options, paths, tmp_path / "trunk.safetensors", tmp_path / "text")
     for part in PARTS:
         losses = [e.loss for e in events if e.part == part]
         assert losses[-1] < losses[0], part
@@ -44,6 +49,7 @@ def test_both_parts_learn_and_make_one_foundation(tmp_path: Path, tiny_store: Pa
     assert foundation.recipe == store.recipe
     assert foundation.provenance["reached"]["visual"]["validation_ccc"] == reached["visual"]
     assert not foundation.backbone.training
+    assert TextEmbedder(tmp_path / "text", expected_width=48).embed(["happy", "calm"]).shape == (2, 48)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -124,7 +130,7 @@ def test_a_checkpoint_of_training_is_no_trunk(tmp_path: Path, tiny_store: Path) 
         load_foundation(tmp_path / "c.safetensors", COMPACT)
 
 
-def test_the_command_writes_one_file_and_leaves_no_other(
+def test_the_command_writes_what_folds_stand_on_and_a_text_encoder_and_nothing_else(
     tmp_path: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from offline.commands.pretrain import command
@@ -132,6 +138,8 @@ def test_the_command_writes_one_file_and_leaves_no_other(
     out = tmp_path / "out" / "trunk.safetensors"
     arguments = [
         "--audio-epochs",
+        "1",
+        "--language-epochs",
         "1",
         "--epochs",
         "1",
@@ -148,7 +156,7 @@ def test_the_command_writes_one_file_and_leaves_no_other(
     ]
     monkeypatch.setattr(sys, "argv", ["offline-pretrain", str(tiny_store), "-o", str(out), *arguments])
     command()
-    assert [p.name for p in out.parent.iterdir()] == ["trunk.safetensors"]
+    assert {p.name for p in out.parent.iterdir()} == {"trunk.safetensors", "trunk-text"}
     assert "visual: epoch 1/1" in capsys.readouterr().out
     monkeypatch.setattr(
         sys, "argv", ["offline-pretrain", str(tiny_store), "-o", str(out), "--preset", "huge"]
@@ -157,3 +165,27 @@ def test_the_command_writes_one_file_and_leaves_no_other(
         command()
     assert ended.value.code == 2
     assert "unknown preset 'huge'" in capsys.readouterr().err
+    monkeypatch.setattr(
+        sys, "argv", ["offline-pretrain", str(tiny_store), "-o", str(out), "--parts", "visual,smell"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        command()
+    assert ended.value.code == 2
+    assert "there is no part 'smell': choose from visual, audio, language" in capsys.readouterr().err
+
+
+def test_words_get_the_mean_label_of_the_time_in_which_they_are_said(tiny_store: Path) -> None:
+    trial = Store.open(tiny_store).trials("train")[0]
+    first = read_utterances(trial)[0]
+    assert len(first.texts) == 2
+    # Frames 5 to 7 have no label, and the second word begins with frame 6.
+    assert np.allclose(first.labels[0], trial.labels[0:5].mean(axis=0), atol=1e-6)
+    assert np.allclose(first.labels[1], trial.labels[8:12].mean(axis=0), atol=1e-6)
+
+
+def test_a_store_without_words_teaches_no_language(make_store: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_store(people=3, trials=1, validation=1, frames=20)
+    for path in folder.glob("*/*/words.json"):
+        path.write_text("[]")
+    with pytest.raises(UserError, match="no labelled word was recognised"):
+        pretrain_part(Store.open(folder), "language", OPTIONS, tmp_path / "c", nothing)
