@@ -164,13 +164,21 @@ def _in_trunk(network: EmotionNetwork, name: str) -> bool:
     return network.backbone is not None and inner != name and network.backbone.group_of(inner) == "trunk"
 
 
+def text_encoder_files(folder: Path) -> list[Path]:
+    """The files of a transformers folder that a bundle takes in, by name."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and path.suffix in _TEXT_SUFFIXES and not path.name.startswith(".")
+    )
+
+
 def _copy_text(source: Path, folder: Path) -> tuple[BundleFile, ...]:
     if not (source / "config.json").is_file():
         raise UserError(f"{source} is not a text encoder's folder: it has no config.json")
     folder.mkdir()
-    for path in sorted(source.iterdir()):
-        if path.is_file() and path.suffix in _TEXT_SUFFIXES and not path.name.startswith("."):
-            shutil.copyfile(path, folder / path.name)
+    for path in text_encoder_files(source):
+        shutil.copyfile(path, folder / path.name)
     return tuple(BundleFile(name=p.name, sha256=file_hash(p)) for p in sorted(folder.iterdir()))
 
 

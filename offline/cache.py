@@ -59,7 +59,6 @@ class TrunkCache:
         self._backbone = backbone
         self._spec = spec
         self._folder = folder / f"trunk-{weights_hash(backbone)}-{store_hash}"
-        self._open: dict[tuple[str, int], NDArray[np.float16]] = {}
 
     def fill(self, trials: Iterable[TrialRecord]) -> Iterator[None]:
         """Compute what is missing; yields after every entry, there or made."""
@@ -71,13 +70,10 @@ class TrunkCache:
 
     def maps(self, trial: TrialRecord, variant: int) -> NDArray[np.float16]:
         """A trial's maps (N, C, h, w) under draw `variant`, memory-mapped."""
-        key = (trial.name, variant)
-        if key not in self._open:
-            path = self._path(trial, variant)
-            if not path.is_file():
-                save_array(path, self._compute(trial, self.draws[variant]))
-            self._open[key] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return self._open[key]
+        path = self._path(trial, variant)
+        if not path.is_file():
+            save_array(path, self._compute(trial, self.draws[variant]))
+        return _mapped(path)
 
     def _path(self, trial: TrialRecord, variant: int) -> Path:
         draw = self.draws[variant]
@@ -99,7 +95,6 @@ class EmbeddingCache:
         """`encoder` is in eval mode, on the device where it is to run."""
         self._encoder = encoder
         self._folder = folder / f"audio-{weights_hash(encoder)}-{store_hash}"
-        self._open: dict[str, NDArray[np.float32]] = {}
 
     def fill(self, trials: Iterable[TrialRecord]) -> Iterator[None]:
         """Compute what is missing; yields after every trial."""
@@ -109,12 +104,10 @@ class EmbeddingCache:
 
     def embeddings(self, trial: TrialRecord) -> NDArray[np.float32]:
         """A trial's embeddings (N, E), memory-mapped."""
-        if trial.name not in self._open:
-            path = self._folder / f"{trial.name}.npy"
-            if not path.is_file():
-                save_array(path, embed_sound(self._encoder, trial))
-            self._open[trial.name] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return self._open[trial.name]
+        path = self._folder / f"{trial.name}.npy"
+        if not path.is_file():
+            save_array(path, embed_sound(self._encoder, trial))
+        return _mapped(path)
 
 
 @torch.no_grad()
@@ -128,3 +121,9 @@ def embed_sound(encoder: Vggish, trial: TrialRecord) -> NDArray[np.float32]:
         for a, b in chunks(0, trial.frames)
     ]
     return np.concatenate(parts)
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    """Mapped anew each time: a cache of a thousand trials must not keep a thousand files open."""
+    mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped

@@ -16,6 +16,7 @@ from models.errors import UserError
 from models.hashing import file_hash, file_hashes, tree_hash
 from models.language.recogniser import find_recogniser
 from models.manifest import FeatureRecipe, PartUse
+from models.packing import text_encoder_files
 from models.parts import PARTS, InstalledPart, find_part, require_part
 from models.spec import PRESETS
 from models.visual.detectors import make_detector
@@ -25,7 +26,6 @@ PERFORMED: Final = "performance.json"
 """Marks a performed corpus: synthetic voices, which only the shipped recogniser understands."""
 
 _BUNDLE: Final = "bundle:"
-_TEXT_SUFFIXES: Final = frozenset({".json", ".safetensors", ".txt", ".model"})
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,7 @@ def _audio_encoder(choice: str, preset: str) -> tuple[Path | None, PartUse | Non
 
 def _text_hash(folder: Path) -> str:
     """Over the files that a bundle takes in, so that a bundle with this encoder in it has the same hash."""
-    files = [p for p in folder.iterdir() if p.is_file() and p.suffix in _TEXT_SUFFIXES and p.name[0] != "."]
-    return tree_hash({p.name: file_hash(p) for p in files})
+    return tree_hash({path.name: file_hash(path) for path in text_encoder_files(folder)})
 
 
 def _text_width(folder: Path) -> int:
