@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any, Final, Generic, TypeVar
 
 from models.errors import UserError
+from offline.orphans import end_with_parent
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -131,21 +130,12 @@ def _start_worker(
 ) -> None:
     # Ctrl-C reaches the whole process group: the parent says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     _Worker.steps, _Worker.stopping = steps, stopping
     try:
         _Worker.tools = make_tools()
     except UserError as e:
         _Worker.broken = str(e)
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
-    parent = parent_process()
-    if parent is not None:
-        with contextlib.suppress(OSError):
-            parent.join()
-    os._exit(1)
 
 
 def _run(work: Callable[[Any, Job], Result], job: Job) -> Result:

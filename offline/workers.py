@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
 import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,10 +13,10 @@ from multiprocessing.context import SpawnProcess
 
 from models.errors import UserError
 from offline.display import Event, Note, StepDone
+from offline.orphans import end_with_parent
 from offline.runs import Run
 
 _POLL_S = 0.2
-_WATCH_S = 1.0
 _STEP_EVENTS_S = 0.5
 
 Job = Callable[[Run, int, Callable[[Event], None]], object]
@@ -47,9 +45,7 @@ def run_folds(
         while waiting or running:
             while waiting and len(running) < workers:
                 fold = waiting.pop(0)
-                process = context.Process(
-                    target=_work, args=(load, fold, job, events, os.getpid()), daemon=True
-                )
+                process = context.Process(target=_work, args=(load, fold, job, events), daemon=True)
                 process.start()
                 running[fold] = process
             _pass_on(events, report, failures)
@@ -102,11 +98,10 @@ def _work(
     fold: int,
     job: Job,
     events: multiprocessing.queues.Queue[Event | _Failed],
-    parent: int,
 ) -> None:
     # Ctrl-C reaches the whole group: the parent decides, and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with(parent)
+    end_with_parent()
     last_step = 0.0
 
     def report(event: Event) -> None:
@@ -124,14 +119,3 @@ def _work(
         events.put(_Failed(fold, str(e), False))
     except Exception:
         events.put(_Failed(fold, f"fold {fold}: {traceback.format_exc()}", True))
-
-
-def end_with(parent: int) -> None:
-    """End this process when its parent is gone: an orphan would train on, and hold what is its."""
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_WATCH_S)
-    os._exit(1)

@@ -143,7 +143,7 @@ def _print(event: PretrainEpoch) -> None:
 def _side_by_side(jobs: Sequence[Callable[[], None]], workers: int) -> None:
     """Each job in a process of its own, `workers` at once. Raises UserError where one fails, when all have ended."""
     context = multiprocessing.get_context("spawn")
-    waiting = [context.Process(target=_work, args=(job, os.getpid()), daemon=True) for job in jobs]
+    waiting = [context.Process(target=_work, args=(job,), daemon=True) for job in jobs]
     processes, running = list(waiting), list[SpawnProcess]()
     try:
         while waiting or running:
@@ -160,11 +160,11 @@ def _side_by_side(jobs: Sequence[Callable[[], None]], workers: int) -> None:
         raise UserError("pretraining stopped early, see above; the same command goes on where it was")
 
 
-def _work(job: Callable[[], Any], parent: int) -> None:
-    from offline.workers import end_with
+def _work(job: Callable[[], Any]) -> None:
+    from offline.orphans import end_with_parent
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    end_with(parent)
+    end_with_parent()
     try:
         job()
     except UserError as e:

@@ -26,6 +26,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from models.errors import UserError
+from offline.orphans import end_with_parent
 from offline.performer.performance import Candour, perform, script_text
 from offline.performer.person import make_person
 from offline.performer.recording import write_recording, write_text
@@ -203,6 +204,7 @@ def _start_worker() -> None:
     """A worker keeps to its own core, and leaves its trial at Ctrl-C (which its whole process group hears)."""
     import cv2
 
+    end_with_parent()
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, _stop_worker)
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -184,3 +185,17 @@ def test_the_command_makes_a_corpus_and_finds_it_done(tmp_path: Path) -> None:
     assert first.returncode == second.returncode == 0, first.stderr
     assert "2 people, 180 frames" in first.stdout
     assert "2 of 2 performances are there already" in second.stderr
+
+
+@pytest.mark.slow
+def test_killed_it_leaves_no_process_behind(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", "from offline.cli import perform_command; perform_command()"]
+    line += [str(tmp_path / "c"), "--people", "4", "--minutes", "4", "--workers", "2"]
+    running = subprocess.Popen(line, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("c/videos/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.kill()
+    # Their standard error is the parent's: it ends when the last of them has.
+    running.communicate(timeout=30)
+    assert list(tmp_path.glob("c/videos/*"))
