@@ -7,8 +7,8 @@
 
 The event loop only passes things on. Every queue is bounded: a recording waits where a stage is behind and
 never loses a frame; a live source's newest frame wins, every drop is counted by cause, and an engine that
-does not keep up steps down the ladder (`stream.ladder`). A frame's provisional estimate goes out before
-anything is settled.
+does not keep up steps down the ladder (`stream.ladder`). Frames are estimated a few at once (`stream.batching`);
+their provisional estimates go out before anything is settled.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -25,9 +25,10 @@ from typing import Final, Literal, TypeVar
 
 from models.language.words import Event as SpeechEvent
 from models.language.words import Settled, WordsRevised
+from stream.batching import LATENCY_TARGET_MS, Moment, ends_batch, frames_at_once, keep_words
 from stream.choices import Pace
 from stream.estimator import Estimator, EstimatorState
-from stream.features import Availability, FrameFeatures, Perception, PerceptionState
+from stream.features import Availability, Perception, PerceptionState
 from stream.ladder import AUTO, REVIEW_S
 from stream.mailbox import Closed, Mailbox
 from stream.media import AudioChunk, Event, InputChange, NoPicture, Source, VideoFrame, pump
@@ -36,7 +37,7 @@ from stream.scheduler import Scheduler
 from stream.sinks import Outlet, Sink, attached
 from stream.speech import Speech
 from stream.telemetry import Telemetry
-from stream.transcript import Transcript, TranscriptWord
+from stream.transcript import Transcript
 
 Command = Literal["pause", "resume", "recenter"]
 T = TypeVar("T")
@@ -52,27 +53,22 @@ SETTLE_AT_ONCE: Final = 8
 SOURCE_DROPS: Final = frozenset({"ticks_dropped", "camera_surplus", "microphone_overflow_samples"})
 
 
-@dataclass(frozen=True, eq=False)
-class Moment:
-    """A frame with everything said up to it; the last one of a stream has no frame."""
-
-    features: FrameFeatures | None
-    events: tuple[SpeechEvent, ...]
-
-
 @dataclass(frozen=True)
 class EngineSettings:
     """How the engine runs.
 
     `pace` concerns recordings: `live` waits for each frame's time, `fast` for nobody. `budget` concerns live
-    sources: `auto`, or the rung of `stream.ladder` to stay on. `detector` and `accelerator` are names for
-    `status`.
+    sources: `auto`, or the rung of `stream.ladder` to stay on. `latency_target_ms` is how long a recording's
+    frame may wait for others to be estimated with; it bounds how many of a live source's are. `detector`,
+    `accelerator` and `notes` are for `status`.
     """
 
     pace: Pace = "live"
     budget: str = AUTO
+    latency_target_ms: float = LATENCY_TARGET_MS
     detector: str = ""
     accelerator: str = "eager"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,7 +121,9 @@ class Engine:
         self._frames = self._settled = self._settled_early = self._passed_paused = 0
         self._behind_s = 0.0
         self._captured: Mailbox[Event] = Mailbox(EVENTS_AHEAD)
-        self._perceived: Mailbox[Moment] = Mailbox(FRAMES_AHEAD, merge=_keep_words)
+        self._at_once = frames_at_once(self._settings.latency_target_ms, source.info.frame_rate)
+        # Room for a whole batch, so that the next one comes together while this one is estimated.
+        self._perceived: Mailbox[Moment] = Mailbox(max(FRAMES_AHEAD, self._at_once), merge=keep_words)
         self._sight = ThreadPoolExecutor(1, "perception")
         self._thought = ThreadPoolExecutor(1, "estimator")
 
@@ -176,6 +174,7 @@ class Engine:
             counters=self._counters(),
             budget=self._scheduler.budget,
             degraded=self._scheduler.degraded,
+            notes=self._settings.notes,
         )
 
     async def _run_stages(self) -> None:
@@ -263,37 +262,55 @@ class Engine:
     async def _estimate(self) -> None:
         """Moments to estimates, and estimates to the sinks."""
         state = self._estimator.initial_state()
-        while (moment := await _next(self._perceived)) is not None:
+        while moments := await self._gather():
             if not self._source.live:
                 await self._outlet.ready()
             if self._recenter:
                 self._recenter = False
                 state = self._estimator.recenter(state)
-            state = await self._answer(state, moment)
+            state = await self._answer(state, moments)
         # Nothing waits behind this: all of it is settled.
-        await self._answer(state, Moment(None, (Settled(float("inf")),)))
+        await self._answer(state, [Moment(None, (Settled(float("inf")),))])
 
-    async def _answer(self, state: EstimatorState, moment: Moment) -> EstimatorState:
-        """The provisional estimate first, then what has settled, as far as the next frame leaves time for it."""
+    async def _gather(self) -> list[Moment]:
+        """What is to be estimated together: a recording's next batch, or what has come of a live source's frames.
+
+        Nothing when there is no more.
+        """
+        moments: list[Moment] = []
+        with suppress(Closed):
+            if self._source.live:
+                return await self._perceived.take_some(self._at_once)
+            while not moments or not self._is_whole(moments[-1]):
+                moments.append(await self._perceived.take())
+        return moments
+
+    def _is_whole(self, last: Moment) -> bool:
+        return last.features is not None and ends_batch(last.features.index, self._at_once)
+
+    async def _answer(self, state: EstimatorState, moments: Sequence[Moment]) -> EstimatorState:
+        """The provisional estimates first, then what has settled, as far as the next frames leave time for it."""
         with self._scheduler.busy("estimate"):
-            state, provisional = await self._in(
-                self._thought, self._estimator.answer, state, moment.features, moment.events
-            )
-            self._publish_words(moment.events)
-            if provisional is not None:
-                self._publish(provisional)
+            state, provisional = await self._in(self._thought, self._estimator.answer, state, moments)
+            self._publish_words([event for moment in moments for event in moment.events])
+            for estimate in provisional:
+                self._publish(estimate)
             while True:
                 state, settled = await self._in(self._thought, self._estimator.settle, state, SETTLE_AT_ONCE)
                 self._settled_early = state.settled_early
                 for estimate in settled:
                     self._publish(estimate)
-                if not settled or (len(self._perceived) and not state.window.crowded):
+                if not settled or (self._awaited() and not state.window.crowded):
                     return state
+
+    def _awaited(self) -> bool:
+        """Whether what is to be estimated next is there."""
+        return len(self._perceived) >= (1 if self._source.live else self._at_once)
 
     def _publish_words(self, events: Sequence[SpeechEvent]) -> None:
         for event in events:
             if isinstance(event, WordsRevised):
-                self._outlet.offer_transcript(_transcript(event))
+                self._outlet.offer_transcript(Transcript.of(event))
 
     def _publish(self, estimate: Estimate) -> None:
         if estimate.settled:
@@ -365,13 +382,3 @@ async def _next(mailbox: Mailbox[T]) -> T | None:
         return await mailbox.take()
     except Closed:
         return None
-
-
-def _keep_words(gone: Moment, following: Moment) -> Moment:
-    """A frame that is dropped leaves what was said to the next one."""
-    return Moment(following.features, gone.events + following.events)
-
-
-def _transcript(event: WordsRevised) -> Transcript:
-    words = tuple(TranscriptWord(w.text, w.start_s, w.end_s, w.confidence) for w in event.words)
-    return Transcript(event.utterance, words, event.closed)

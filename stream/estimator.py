@@ -3,7 +3,8 @@
 Two tracks run over the same frames. The *settled* track takes each frame once, in order, with its final words:
 a causal pass that an offline prediction repeats exactly. The *provisional* track runs ahead of it with the
 words known so far; when words change, it is run again from the settled track's end. Sight and sound are known
-at the frame, so their encodings are computed once and serve both.
+at the frame, so their encodings are computed once and serve both. New frames come one by one or a few at once:
+what is computed is the same, and a few cost little more than one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from models.accelerate import Preference, Served, serve
 from models.bundle import Bundle
 from models.centering import CenteredFrame
 from models.ensemble import BranchState, Ensemble
@@ -28,7 +30,8 @@ from models.language.words import Event as SpeechEvent
 from models.language.words import Settled
 from models.leading import can_rest, leading_folds, leading_networks, narrow, widen
 from models.spec import TARGETS, Modality
-from models.visual.alignment import network_input
+from stream.batching import Moment, runs
+from stream.embedding import Embedded, FrameEmbedding
 from stream.features import FrameFeatures
 from stream.ladder import FULL
 from stream.messages import Affect, Estimate, Present
@@ -41,6 +44,9 @@ RETURNING: Final = "folds-returning"
 """What an estimate says it lacks while folds that rested are called back but do not serve yet."""
 
 _NO_WORDS: Final[NDArray[np.float32]] = np.zeros(0, np.float32)
+
+Outputs = NDArray[np.float64]
+"""Every fold's outputs (F, T, K); what those that rest give means nothing."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,14 +77,6 @@ class Track:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Embedded:
-    """The newest embedding of a branch, and what it is of: the same crop or patch is not embedded again."""
-
-    what: NDArray[np.generic]
-    embedding: Tensor
-
-
-@dataclass(frozen=True, eq=False, repr=False)
 class EstimatorState:
     """Everything between two frames; immutable, so any of them is a snapshot."""
 
@@ -103,9 +101,10 @@ class Answer:
 class Estimator:
     """The ensemble of a bundle over a stream of frames and speech events.
 
-    Pure: `answer(state, features, events) -> (state, estimate)` gives a frame's provisional estimate,
-    `settle(state, limit) -> (state, estimates)` what has settled, `step` both. Blocking and CPU-bound: the
-    engine runs it in a thread of its own. `embedder` may be None where the language branch is off.
+    Pure: `answer(state, moments) -> (state, estimates)` gives the frames' provisional estimates,
+    `settle(state, limit) -> (state, estimates)` what has settled, `step` both for one frame. Blocking and
+    CPU-bound: the engine runs it in a thread of its own. `embedder` may be None where the language branch is
+    off; `served` computes sight and sound, the bundle's own parts where it is None.
 
     Folds rest where a frame's `rung` says so, and return as `stream.roster` tells; those of an ensemble whose
     folds differ in shape never do.
@@ -116,14 +115,16 @@ class Estimator:
         bundle: Bundle,
         embedder: TextEmbedder | None,
         *,
+        served: Served | None = None,
         window: int = 300,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ensemble = bundle.ensemble
-        self._audio_encoder = bundle.audio_encoder
+        self._embedding = FrameEmbedding(
+            served or serve(bundle, preference=Preference("eager")), bundle.manifest.recipe.crop
+        )
         self._embedder = embedder
         self._spec = bundle.ensemble.spec
-        self._crop = bundle.manifest.recipe.crop
         self._capacity = window
         self._clock = clock
         self._merge = FoldMerge(self._ensemble.folds, window, len(TARGETS))
@@ -131,7 +132,7 @@ class Estimator:
         self._leading = {self._ensemble.folds: self._ensemble}
         self._memory = max(self._spec.branch(m).temporal.receptive_field for m in self._spec.modalities) - 1
         present = set(self._ensemble.modalities)
-        if self._audio_encoder is None:
+        if bundle.audio_encoder is None:
             present.discard(Modality.AUDIO)
         if embedder is None:
             present.discard(Modality.LANGUAGE)
@@ -159,23 +160,26 @@ class Estimator:
     def step(
         self, state: EstimatorState, features: FrameFeatures | None, events: Sequence[SpeechEvent] = ()
     ) -> tuple[EstimatorState, Answer]:
-        """`answer`, and all that settled with it."""
-        state, provisional = self.answer(state, features, events)
+        """One frame, or None for words without a frame, and all that settled with it."""
+        state, provisional = self.answer(state, (Moment(features, tuple(events)),))
         state, settled = self.settle(state)
-        return state, Answer(provisional, settled)
+        return state, Answer(provisional[0] if provisional else None, settled)
 
     @torch.inference_mode()
     def answer(
-        self, state: EstimatorState, features: FrameFeatures | None, events: Sequence[SpeechEvent] = ()
-    ) -> tuple[EstimatorState, Estimate | None]:
-        """Takes the speech events, then the frame they came with; None with None: words without a frame.
+        self, state: EstimatorState, moments: Sequence[Moment]
+    ) -> tuple[EstimatorState, tuple[Estimate, ...]]:
+        """Takes everything said in some moments in a row, then their frames, and estimates each.
 
         What settles stays in the window until `settle` takes it out.
         """
-        state = self._listen(state, events)
-        if features is None:
-            return state, None
-        return self._estimate(state, features)
+        state = self._listen(state, [event for moment in moments for event in moment.events])
+        frames = [moment.features for moment in moments if moment.features is not None]
+        estimates: list[Estimate] = []
+        for run in runs(self._rostered(state.roster, frames), lambda rostered: rostered[1].stepping):
+            state, found = self._estimate(state, [f for f, _ in run], [r for _, r in run])
+            estimates += found
+        return state, tuple(estimates)
 
     def finish(self, state: EstimatorState) -> tuple[EstimatorState, Answer]:
         """The stream has ended: nothing can change any more."""
@@ -213,53 +217,62 @@ class Estimator:
     def _run_again(self, state: EstimatorState) -> EstimatorState:
         """The provisional track over all frames not yet settled, from the settled track's end."""
         frames = state.window.frames
-        language = state.settled.language
-        encodings = {m: torch.stack([f.encodings[m] for f in frames], dim=2) for m in frames[0].encodings}
-        if language is not None:
-            vectors = torch.from_numpy(np.stack([f.vector for f in frames]))[None, None]
-            available = torch.tensor([[self._is_available(f.features, Modality.LANGUAGE) for f in frames]])
-            language, encodings[Modality.LANGUAGE] = self._ensemble.run_branch(
-                Modality.LANGUAGE, vectors, language, available
-            )
-        masks = torch.stack([self._mask(f.features) for f in frames], dim=1)
-        outputs = self._ensemble.fuse(encodings, masks)[:, 0].double().numpy()
+        language, outputs = self._run_words(state.settled.language, frames)
         merge = state.settled.merge
         for t, frame in enumerate(frames):
             merge = self._merge.absorb(merge, outputs[:, t], frame.roster)
         return replace(state, provisional=Track(language, merge))
 
-    def _estimate(self, state: EstimatorState, features: FrameFeatures) -> tuple[EstimatorState, Estimate]:
-        """Sight and sound of a new frame, once and for all, and its provisional estimate."""
-        state = self._call(state, features.rung.folds(self._ensemble.folds))
-        ensemble = self._of(state.roster)
-        branches, embedded = dict(state.branches), dict(state.embedded)
-        encodings: Encodings = {}
-        for modality, branch in state.branches.items():
-            embedded[modality] = self._embed(modality, features, embedded.get(modality), ensemble)
-            available = torch.tensor([self._is_available(features, modality)])
-            branches[modality], encoding = ensemble.step_branch(
-                modality, embedded[modality].embedding, branch, available
+    def _estimate(
+        self, state: EstimatorState, frames: Sequence[FrameFeatures], rosters: Sequence[Roster]
+    ) -> tuple[EstimatorState, list[Estimate]]:
+        """Sight and sound of new frames, once and for all, and their provisional estimates; the same folds step in
+        all of them.
+        """
+        state = self._call(state, rosters[0])
+        ensemble = self._of(rosters[0])
+        serving = {m: [self._is_available(f, m) for f in frames] for m in state.branches}
+        embedded, embeddings = self._embedding.embed(state.embedded, frames, serving, ensemble)
+        branches, encodings = dict(state.branches), Encodings()
+        resting = self._ensemble.networks - ensemble.networks
+        for m, branch in state.branches.items():
+            available = torch.tensor([serving[m]])
+            branches[m], encoding = ensemble.run_branch(m, embeddings[m].unsqueeze(1), branch, available)
+            encodings[m] = functional.pad(encoding, (0, 0, 0, 0, 0, 0, 0, resting)) if resting else encoding
+        pending = [
+            PendingFrame(
+                features,
+                {m: x[:, :, t] for m, x in encodings.items()},
+                self._vector(state.timeline, features.time_s),
+                roster,
             )
-            resting = self._ensemble.networks - ensemble.networks
-            encodings[modality] = functional.pad(encoding, (0, 0, 0, 0, 0, resting)) if resting else encoding
-        frame = PendingFrame(features, encodings, self._vector(state.timeline, features.time_s), state.roster)
-        track, outputs, centered = self._advance(state.provisional, frame)
+            for t, (features, roster) in enumerate(zip(frames, rosters, strict=True))
+        ]
+        track, answers = self._advance(state.provisional, pending)
+        window = state.window
+        for frame in pending:
+            window = window.push(frame)
         state = replace(
-            state,
-            branches=branches,
-            embedded=embedded,
-            provisional=track,
-            window=state.window.push(frame),
+            state, branches=branches, embedded=embedded, roster=rosters[-1], provisional=track, window=window
         )
-        return state, self._estimate_of(frame, state.timeline, outputs, centered, settled=False)
+        return state, [self._estimate_of(*answer, state.timeline, settled=False) for answer in answers]
 
-    def _call(self, state: EstimatorState, wanted: int) -> EstimatorState:
-        """The folds at work on the next frame, their branches' states with them."""
-        if not self._can_rest:
-            return state
-        roster = next_roster(state.roster, wanted, self._memory, self._capacity)
+    def _rostered(
+        self, before: Roster, frames: Sequence[FrameFeatures]
+    ) -> list[tuple[FrameFeatures, Roster]]:
+        """Each frame with the folds at work on it."""
+        found: list[tuple[FrameFeatures, Roster]] = []
+        for features in frames:
+            if self._can_rest:
+                wanted = features.rung.folds(self._ensemble.folds)
+                before = next_roster(before, wanted, self._memory, self._capacity)
+            found.append((features, before))
+        return found
+
+    def _call(self, state: EstimatorState, roster: Roster) -> EstimatorState:
+        """The branches' states of the folds that are to step from now on."""
         if roster.stepping == state.roster.stepping:
-            return state if roster == state.roster else replace(state, roster=roster)
+            return state
         networks = leading_networks(self._ensemble, roster.stepping)
         branches = {
             m: narrow(branch, networks)
@@ -267,7 +280,7 @@ class Estimator:
             else widen(branch, self._of(roster).initial_state(m, 1))
             for m, branch in state.branches.items()
         }
-        return replace(state, roster=roster, branches=branches, embedded={})
+        return replace(state, branches=branches, embedded={})
 
     def _of(self, roster: Roster) -> Ensemble:
         if roster.stepping not in self._leading:
@@ -284,45 +297,44 @@ class Estimator:
             return state, ()
         track = state.settled
         estimates = []
+        # One by one: what settles together depends on when words came, the settled values must not.
         for frame in leaving:
-            track, outputs, centered = self._advance(track, frame)
-            estimates.append(self._estimate_of(frame, state.timeline, outputs, centered, settled=True))
+            track, answers = self._advance(track, [frame])
+            estimates += [self._estimate_of(*answer, state.timeline, settled=True) for answer in answers]
         timeline = state.timeline.forget_before(leaving[-1].time_s)
         state = replace(
             state, settled=track, window=window, timeline=timeline, settled_early=state.settled_early + early
         )
         return state, tuple(estimates)
 
-    def _advance(self, track: Track, frame: PendingFrame) -> tuple[Track, NDArray[np.float64], CenteredFrame]:
-        """One frame further: the new track, the outputs (F, K) of the folds that serve, the centered frame."""
-        encodings = dict(frame.encodings)
-        language = track.language
-        if language is not None:
-            embedding = torch.tensor(frame.vector)[None, None]
-            available = torch.tensor([self._is_available(frame.features, Modality.LANGUAGE)])
-            language, encodings[Modality.LANGUAGE] = self._ensemble.step_branch(
-                Modality.LANGUAGE, embedding, language, available
-            )
-        outputs = self._ensemble.fuse(encodings, self._mask(frame.features))[:, 0].double().numpy()
-        merge, centered = self._merge.step(track.merge, outputs, frame.roster)
-        return Track(language, merge), outputs[: frame.roster.serving], centered
+    def _advance(
+        self, track: Track, frames: Sequence[PendingFrame]
+    ) -> tuple[Track, list[tuple[PendingFrame, Outputs, CenteredFrame]]]:
+        """Some frames further: the new track, and for each frame the outputs (F, K) of the folds that serve and
+        their merge.
+        """
+        language, outputs = self._run_words(track.language, frames)
+        merge = track.merge
+        answers: list[tuple[PendingFrame, Outputs, CenteredFrame]] = []
+        for t, frame in enumerate(frames):
+            merge, centered = self._merge.step(merge, outputs[:, t], frame.roster)
+            answers.append((frame, outputs[: frame.roster.serving, t], centered))
+        return Track(language, merge), answers
 
-    def _embed(
-        self, modality: Modality, features: FrameFeatures, newest: Embedded | None, ensemble: Ensemble
-    ) -> Embedded:
-        """The embedding of one frame, (S or 1, 1, E): the newest one where the frame brings nothing new."""
-        what = features.crop if modality is Modality.VISUAL else features.patch
-        if newest is not None and newest.what is what:
-            return newest
-        if not self._is_available(features, modality):
-            # It will be masked: what it is does not matter.
-            return Embedded(_NO_WORDS, torch.zeros(1, 1, ensemble.embedding(modality)))
-        if modality is Modality.VISUAL:
-            crop = torch.from_numpy(network_input(features.crop[None], self._crop))
-            return Embedded(what, ensemble.embed_visual(crop))
-        assert self._audio_encoder is not None
-        embedding: Tensor = self._audio_encoder(torch.from_numpy(features.patch)[None])
-        return Embedded(what, embedding[None])
+    def _run_words(
+        self, language: BranchState | None, frames: Sequence[PendingFrame]
+    ) -> tuple[BranchState | None, Outputs]:
+        """The language branch over T frames from a state, and every fold's outputs (F, T, K) with it."""
+        encodings = {m: torch.stack([f.encodings[m] for f in frames], dim=2) for m in frames[0].encodings}
+        if language is not None:
+            vectors = torch.from_numpy(np.stack([f.vector for f in frames]))[None, None]
+            available = torch.tensor([[self._is_available(f.features, Modality.LANGUAGE) for f in frames]])
+            language, encodings[Modality.LANGUAGE] = self._ensemble.run_branch(
+                Modality.LANGUAGE, vectors, language, available
+            )
+        masks = [[self._is_available(f.features, m) for m in self._ensemble.modalities] for f in frames]
+        outputs = self._ensemble.fuse(encodings, torch.tensor([masks]))
+        return language, outputs[:, 0].double().numpy()
 
     def _vector(self, timeline: WordTimeline, time_s: float) -> NDArray[np.float32]:
         """The vector of the word being said at a time: zeros where there is none, (0,) with no language branch."""
@@ -338,16 +350,12 @@ class Estimator:
     def _is_available(self, features: FrameFeatures, modality: Modality) -> bool:
         return modality in self._serving and features.available.of(modality)
 
-    def _mask(self, features: FrameFeatures) -> Tensor:
-        """Which branches fusion may attend to at a frame: (1, M)."""
-        return torch.tensor([[self._is_available(features, m) for m in self._ensemble.modalities]])
-
     def _estimate_of(
         self,
         frame: PendingFrame,
-        timeline: WordTimeline,
-        outputs: NDArray[np.float64],
+        outputs: Outputs,
         centered: CenteredFrame,
+        timeline: WordTimeline,
         *,
         settled: bool,
     ) -> Estimate:

@@ -63,6 +63,15 @@ class Mailbox(Generic[T]):
             self._changed.notify_all()
             return item
 
+    async def take_some(self, most: int) -> list[T]:
+        """The oldest items, as many as there are up to so many, waiting for one. Raises Closed as `take` does."""
+        taken = [await self.take()]
+        async with self._changed:
+            while self._items and len(taken) < most:
+                taken.append(self._items.popleft())
+            self._changed.notify_all()
+        return taken
+
     async def close(self) -> None:
         """Says that no more will come."""
         async with self._changed:

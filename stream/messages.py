@@ -119,7 +119,7 @@ class Status:
     """The engine's state: published on change and every 5 s (`schemas/status.json`).
 
     `budget` is `auto` or the rung of `stream.ladder` that the engine is to stay on; `degraded` the rung it is
-    on, None at full.
+    on, None at full. `notes` say, a line each, what was asked for and cannot be had.
     """
 
     phase: Phase
@@ -137,7 +137,8 @@ class Status:
     counters: dict[str, float] = field(default_factory=dict)
     budget: str = "auto"
     degraded: str | None = None
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The MQTT form."""
-        return {"schema": SCHEMA, **asdict(self)}
+        return {"schema": SCHEMA, **asdict(self), "notes": list(self.notes)}

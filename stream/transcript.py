@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from models.language.words import WordsRevised
 from stream.messages import SCHEMA
 
 
@@ -28,6 +29,12 @@ class Transcript:
     utterance: int
     words: tuple[TranscriptWord, ...]
     settled: bool
+
+    @classmethod
+    def of(cls, event: WordsRevised) -> Transcript:
+        """What the recogniser said."""
+        words = tuple(TranscriptWord(w.text, w.start_s, w.end_s, w.confidence) for w in event.words)
+        return cls(event.utterance, words, event.closed)
 
     @property
     def text(self) -> str:

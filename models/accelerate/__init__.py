@@ -20,12 +20,15 @@ from models.accelerate.route import (
     Workshop,
 )
 from models.accelerate.run import accelerate
-from models.accelerate.served import PartReport, Served
+from models.accelerate.served import AUDIO, TEXT, VISUAL, PartReport, Served
 
 __all__ = [
+    "AUDIO",
     "BACKENDS",
     "EAGER",
     "PRECISIONS",
+    "TEXT",
+    "VISUAL",
     "ArtifactCache",
     "Backend",
     "PartReport",

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.errors import UserError
-from models.language.pieces import Segment, open_text_model, pad, pool_words
+from models.language.pieces import open_text_model, pad, pool_words
 
 SUMMED_LAYERS: Final = 4
 Vectors = NDArray[np.float32]
+Encode = Callable[[Tensor, Tensor], Tensor]
+"""Piece ids and mask (N, L) int64 to the sum of the encoder's last layers (N, L, width)."""
 
 
 class Punctuator(Protocol):
@@ -61,12 +64,29 @@ class TextEmbedder:
         self._cache: OrderedDict[tuple[str, ...], Vectors] = OrderedDict()
         self._cache_size = cache_size
         self._batch_size = batch_size
+        self._encode: Encode = self._encode_eagerly
         self.hits = self.misses = 0
 
     @property
     def width(self) -> int:
         """Width of a word's vector."""
         return self._width
+
+    @property
+    def model(self) -> nn.Module:
+        """The encoder, for whoever makes it faster."""
+        model: nn.Module = self._model
+        return model
+
+    def run_by(self, encode: Encode) -> TextEmbedder:
+        """The same embedder, whose `embed` is computed by `encode`; it remembers nothing yet.
+
+        `embed` is as repeatable as `encode` is. `embed_batch` stays the model's own.
+        """
+        other = copy.copy(self)
+        other._encode, other._cache = encode, OrderedDict()
+        other.hits = other.misses = 0
+        return other
 
     def embed(self, words: Sequence[str]) -> Vectors:
         """The words of one utterance so far -> (n_words, width) float32, read-only.
@@ -83,7 +103,7 @@ class TextEmbedder:
         segments = self._tokenizer.segments(self._punctuated(key))
         vectors = torch.zeros(len(key), self._width)
         for segment in segments:
-            pool_words(self._run([segment])[0], segment, vectors)
+            pool_words(self._encode(*pad([segment], self._tokenizer.pad_id))[0], segment, vectors)
         result = _frozen(vectors)
         self._cache[key] = result
         while len(self._cache) > self._cache_size:
@@ -106,7 +126,7 @@ class TextEmbedder:
         passes.sort(key=lambda p: len(p[0].ids))
         for at in range(0, len(passes), self._batch_size):
             batch = passes[at : at + self._batch_size]
-            states = self._run([segment for segment, _ in batch])
+            states = self._encode_eagerly(*pad([segment for segment, _ in batch], self._tokenizer.pad_id))
             for state, (segment, vectors) in zip(states, batch, strict=True):
                 pool_words(state, segment, vectors)
         frozen = {key: _frozen(vectors) for key, vectors in distinct.items()}
@@ -121,9 +141,7 @@ class TextEmbedder:
         return punctuated
 
     @torch.inference_mode()
-    def _run(self, segments: Sequence[Segment]) -> Tensor:
-        """(segments, longest, width): the last layers' sum for every piece."""
-        ids, mask = pad(segments, self._tokenizer.pad_id)
+    def _encode_eagerly(self, ids: Tensor, mask: Tensor) -> Tensor:
         states = self._model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
         # states[0] is what enters the first layer.
         return torch.stack(states[1:][-SUMMED_LAYERS:]).sum(dim=0)

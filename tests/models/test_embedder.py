@@ -128,6 +128,26 @@ def test_the_same_words_give_the_same_bits_whatever_came_before(
     assert busy.embed(words).tobytes() == fresh.embed(words).tobytes()
 
 
+def test_another_encoder_may_compute_single_utterances(folder: Path, embedder: TextEmbedder) -> None:
+    passes: list[tuple[int, ...]] = []
+
+    def encode(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        passes.append(tuple(ids.shape))
+        with torch.no_grad():
+            states = embedder.model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        return 2 * torch.stack(states.hidden_states[-4:]).sum(0)
+
+    embedder.embed(["i", "am"])
+    other = embedder.run_by(encode)
+    assert (other.hits, other.misses) == (0, 0)
+    np.testing.assert_allclose(other.embed(["i", "am"]), 2 * embedder.embed(["i", "am"]), rtol=1e-5)
+    other.embed(["i", "am", "unhappyly"] * 9)
+    assert passes == [(1, 4), *[(1, 12)] * 4, (1, 7)], "one at a time"
+    (bulk,) = other.embed_batch([["i", "am"]])
+    np.testing.assert_allclose(bulk, embedder.embed(["i", "am"]), rtol=1e-4, atol=1e-5)
+    assert len(passes) == 6, "work in bulk is the model's own"
+
+
 def test_utterances_are_remembered_up_to_a_bound(folder: Path) -> None:
     embedder = TextEmbedder(folder, cache_size=2)
     embedder.embed(["i"])

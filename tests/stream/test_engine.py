@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -28,6 +28,7 @@ from models.errors import UserError
 from models.language.words import Event as SpeechEvent
 from models.language.words import Settled
 from models.visual.face import FaceTracker
+from stream.batching import Moment
 from stream.engine import EngineSettings
 from stream.estimator import Estimator, EstimatorState
 from stream.features import Perception
@@ -48,9 +49,11 @@ class SlowEstimator(Estimator):
 
     seconds = 0.02
 
-    def answer(self, *args: Any) -> tuple[EstimatorState, Estimate | None]:
-        time.sleep(self.seconds)
-        return super().answer(*args)
+    def answer(
+        self, state: EstimatorState, moments: Sequence[Moment]
+    ) -> tuple[EstimatorState, tuple[Estimate, ...]]:
+        time.sleep(self.seconds * len(moments))
+        return super().answer(state, moments)
 
 
 def live_clip(frames: int, *, sound_until: float = float("inf"), lag_s: float = 0.0) -> Iterator[Event]:
@@ -125,7 +128,8 @@ async def test_what_settles_together_does_not_hold_up_the_next_frame_of_a_live_s
 async def test_a_recording_without_sound_settles_as_it_goes(bundle: Bundle) -> None:
     seen = Collected()
     await make_engine(bundle, ScriptedSource((frame(i) for i in range(20)), sound=False), [seen]).run()
-    assert seen.order == [(kind, i) for i in range(20) for kind in ("provisional", "settled")]
+    batches = [range(first, min(first + 3, 20)) for first in range(0, 20, 3)]
+    assert seen.order == [(kind, i) for b in batches for kind in ("provisional", "settled") for i in b]
 
 
 async def test_a_source_with_nothing_in_it_ends_well(bundle: Bundle) -> None:
@@ -414,7 +418,7 @@ async def test_cancelled_it_closes_everything_and_leaves_no_task_and_no_thread(
 
 async def test_an_error_inside_the_estimator_is_not_swallowed(bundle: Bundle) -> None:
     class Failing(Estimator):
-        def answer(self, *args: Any) -> tuple[EstimatorState, Estimate | None]:
+        def answer(self, *args: Any) -> tuple[EstimatorState, tuple[Estimate, ...]]:
             raise RuntimeError("a bug")
 
     source = ScriptedSource(clip(50))

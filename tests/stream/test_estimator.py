@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -11,11 +11,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models.accelerate import Preference, Served, serve
 from models.bundle import Bundle, load_bundle
 from models.centering import RunningCentering
 from models.language.embedder import TextEmbedder
 from models.language.words import Event, Settled, VoiceDecided, Word, WordsRevised
 from models.visual.alignment import network_input
+from stream.batching import Moment
 from stream.estimator import Answer, Estimator
 from stream.features import Availability, FrameFeatures
 from stream.messages import Estimate
@@ -103,6 +105,87 @@ def test_settled_does_not_depend_on_when_words_came(
     _, settled = run(estimator, frames, spoken(guessed_at, guessed_at + late))
     assert [e.to_record() for e in settled] == [e.to_record() for e in expected]
     assert [e.folds for e in settled] == [e.folds for e in expected], "to the last bit"
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(guessed_at=st.integers(0, 12), late=st.integers(1, 20), sizes=st.lists(st.integers(1, 9), min_size=24))
+def test_a_few_frames_at_once_are_estimated_as_one_by_one(
+    estimator: Estimator, frames: list[FrameFeatures], guessed_at: int, late: int, sizes: list[int]
+) -> None:
+    said = spoken(guessed_at, guessed_at + late)
+    moments = [Moment(f, tuple(said.get(f.index, ()))) for f in frames]
+    later = [event for i, events in sorted(said.items()) if i >= FRAMES for event in events]
+    moments.append(Moment(None, tuple(later)))
+    alone, settled_alone = run(estimator, frames, said)
+
+    state = estimator.initial_state()
+    together: list[Estimate] = []
+    settled: list[Estimate] = []
+    at = 0
+    for size in sizes:
+        batch = moments[at : at + size]
+        at += size
+        state, found = estimator.answer(state, batch)
+        assert [e.frame for e in found] == [m.features.index for m in batch if m.features is not None]
+        together += found
+        state, done = estimator.settle(state)
+        settled += done
+        last = batch[-1].features if batch else None
+        if last is not None:  # by then all that it was told is known either way
+            assert found[-1].words == alone[last.index].words
+            assert found[-1].value.valence == pytest.approx(alone[last.index].value.valence, abs=1e-5)
+            assert found[-1].value.arousal == pytest.approx(alone[last.index].value.arousal, abs=1e-5)
+    settled += estimator.finish(state)[1].settled
+    assert [e.frame for e in together] == list(range(FRAMES))
+    for ours, theirs in zip(settled, settled_alone, strict=True):
+        assert ours.words == theirs.words
+        assert ours.present == theirs.present
+        assert np.allclose(astuple(ours.value), astuple(theirs.value), atol=1e-5)
+        assert np.allclose([astuple(f) for f in ours.folds], [astuple(f) for f in theirs.folds], atol=1e-5)
+
+
+def test_what_is_the_same_in_a_batch_is_embedded_once_and_what_is_masked_not_at_all(
+    bundle: Bundle, frames: list[FrameFeatures]
+) -> None:
+    calls: list[tuple[str, int]] = []
+
+    class Counting(Served):
+        def __init__(self, inner: Served) -> None:
+            self.inner = inner
+
+        def is_eager(self, part: str) -> bool:
+            return False
+
+        def embed_visual(self, crops: torch.Tensor) -> torch.Tensor:
+            calls.append(("visual", len(crops)))
+            return self.inner.embed_visual(crops)
+
+        def embed_audio(self, patches: torch.Tensor) -> torch.Tensor:
+            calls.append(("audio", len(patches)))
+            return self.inner.embed_audio(patches)
+
+        def embed(self, crops: torch.Tensor, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            calls.append(("both", len(crops)))
+            return self.inner.embed_visual(crops), self.inner.embed_audio(patches)
+
+    def shows(i: int, crop: int, there: bool = True) -> FrameFeatures:
+        available = Availability(visual=there, audio=i < 6)
+        return replace(frames[i], crop=frames[crop].crop, available=available)
+
+    shown = [shows(0, 0), shows(1, 0), shows(2, 2), shows(3, 2), shows(4, 2, False), shows(5, 2)]
+    counting = Counting(serve(bundle, preference=Preference("eager")))
+    ours = Estimator(bundle, None, served=counting, clock=lambda: 0.0)
+    state, together = ours.answer(ours.initial_state(), [Moment(f, ()) for f in shown])
+    assert calls == [("both", 3)], "crops 0, 2, and 2 again after a frame without a camera; six patches"
+    state, _ = ours.answer(state, [Moment(shows(6, 2), ()), Moment(shows(7, 2), ())])
+    assert calls == [("both", 3)], "nothing new to see, nothing to hear"
+    ours.answer(state, [Moment(shows(8, 8), ())])
+    assert calls[1:] == [("visual", 1)]
+    plain = Estimator(bundle, None, clock=lambda: 0.0)
+    state = plain.initial_state()
+    for features, estimate in zip(shown, together, strict=True):
+        state, (alone,) = plain.answer(state, [Moment(features, ())])
+        assert np.allclose(astuple(estimate.value), astuple(alone.value), atol=1e-5)
 
 
 def test_settled_is_the_window_computation_with_running_centering(

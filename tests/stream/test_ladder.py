@@ -24,6 +24,7 @@ from scripted import (
     sound,
 )
 
+from models.accelerate import Preference, serve
 from models.bundle import Bundle
 from models.centering import RunningCentering, leading_state
 from models.errors import UserError
@@ -31,6 +32,7 @@ from models.leading import leading_folds, leading_networks, narrow, widen
 from models.spec import Modality
 from models.visual.face import FaceTracker
 from stream.assembly import load
+from stream.batching import Moment
 from stream.choices import DEMO_RECORDING, Choices
 from stream.engine import EngineSettings
 from stream.estimator import RETURNING, Estimator
@@ -226,7 +228,7 @@ def test_the_same_crop_is_embedded_once(bundle: Bundle) -> None:
     embedded = []
     for i in range(6):
         shown, features = perception.see(shown, frame(i), Availability(), Rung("test", 2, 1))
-        state, _ = estimator.answer(state, features)
+        state, _ = estimator.answer(state, [Moment(features, ())])
         embedded.append(state.embedded[Modality.VISUAL].embedding)
     assert [b is a for a, b in pairwise(embedded)] == [True, False, True, False, True]
 
@@ -356,6 +358,28 @@ def test_while_folds_rest_the_others_serve_and_once_back_all_is_as_if_they_never
             (theirs.value.valence, theirs.value.arousal), abs=1e-5
         )
         assert ours.spread.valence == pytest.approx(theirs.spread.valence, abs=1e-5)
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_a_batch_in_which_folds_rest_and_return_is_cut_there(bundle: Bundle, eager: bool) -> None:
+    """An accelerated route embeds for all folds; the leading ones are what eager computes alone."""
+    served = serve(bundle, preference=Preference("eager"))
+    if not eager:
+        served.is_eager = lambda part: False  # type: ignore[method-assign]
+    estimator = Estimator(bundle, None, window=30, clock=lambda: 0.0, served=served)
+    alone = settled(estimator, 100, {13: FEW, 29: FULL})
+    moments = [Moment(f, ()) for f in features(100, {13: FEW, 29: FULL})]
+    state, together = estimator.initial_state(), []
+    for at in range(0, 100, 7):
+        state, found = estimator.answer(state, moments[at : at + 7])
+        together += found
+        state, _ = estimator.settle(state)
+    assert [e.frame for e in together] == list(range(100))
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours.degraded == theirs.degraded
+        assert len(ours.folds) == len(theirs.folds)
+        assert ours.value.valence == pytest.approx(theirs.value.valence, abs=1e-5)
+        assert ours.value.arousal == pytest.approx(theirs.value.arousal, abs=1e-5)
 
 
 def test_a_return_that_is_called_off_leaves_nothing_behind(bundle: Bundle) -> None:

@@ -81,3 +81,24 @@ async def test_take_after_close_gives_what_is_left_then_says_so() -> None:
 def test_a_mailbox_without_room_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Mailbox(0)
+
+
+@given(st.lists(st.integers(1, 6)), st.integers(1, 8))
+def test_some_are_taken_in_order_without_waiting_for_more(puts: list[int], capacity: int) -> None:
+    async def scenario() -> None:
+        mailbox: Mailbox[int] = Mailbox(capacity)
+        count = 0
+        for most in puts:
+            for _ in range(capacity):
+                await mailbox.put(count)
+                count += 1
+            first = count - capacity
+            taken = await mailbox.take_some(most)
+            assert taken == list(range(first, first + min(most, capacity)))
+            while len(mailbox):
+                await mailbox.take()
+        await mailbox.close()
+        with pytest.raises(Closed):
+            await mailbox.take_some(3)
+
+    asyncio.run(scenario())
