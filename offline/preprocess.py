@@ -42,6 +42,7 @@ from offline.store import (
 from offline.trials import DistributedCrops, SourceTrial, read_labels
 from stream.features import FrameFeatures, Perception
 from stream.files import MediaFile
+from stream.pictures import MOST_LONG_SIDE
 
 Floats = NDArray[np.float32]
 
@@ -168,7 +169,7 @@ def preprocess_trial(
         raise UserError(trial.problem)
     labels = None if trial.labels is None else read_labels(trial.labels)
     crops = None if trial.crops is None else DistributedCrops(trial.crops, extractors.parts.recipe.crop)
-    source = MediaFile(trial.video, max_long_side=None if crops is None else _UNSEEN_SIDE)
+    source = MediaFile(trial.video, max_long_side=MOST_LONG_SIDE if crops is None else _UNSEEN_SIDE)
     folder = trial_folder(trial, store)
     try:
         with tempfile.TemporaryDirectory(

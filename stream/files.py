@@ -24,6 +24,7 @@ from models.errors import UserError
 from stream.axis import FrameClock, SoundClock, place_frame, place_sound
 from stream.media import SAMPLE_RATE, AudioChunk, Event, SourceInfo, VideoFrame
 from stream.messages import InputStatus
+from stream.pictures import MOST_LONG_SIDE, decode_small, fitted
 from stream.sound import SoundRuns
 
 FALLBACK_RATE: Final = 25.0
@@ -42,7 +43,8 @@ DURATION_SLACK_S: Final = 30.0
 class MediaFile:
     """A recorded file with a picture and, perhaps, sound.
 
-    `max_long_side` scales pictures down (never up) so that the longer side is at most that many pixels.
+    `max_long_side` scales pictures down (never up) so that the longer side is at most that many pixels; decoders
+    that can are told to give no more.
 
     `counters`, all summed over the runs of `events()`: `decode_errors` (packets that did not decode),
     `read_errors`, `corrupt_frames` (decoded, marked damaged), `video_pts_missing`, `video_pts_mended`,
@@ -55,9 +57,9 @@ class MediaFile:
 
     live: Final = False
 
-    def __init__(self, path: str | Path, *, max_long_side: int | None = None) -> None:
+    def __init__(self, path: str | Path, *, max_long_side: int = MOST_LONG_SIDE) -> None:
         self.path = Path(path)
-        if max_long_side is not None and max_long_side < 1:
+        if max_long_side < 1:
             raise ValueError(f"max_long_side must be at least 1, not {max_long_side}")
         self._max_long_side = max_long_side
         self._counters: Counter[str] = Counter()
@@ -197,6 +199,7 @@ class MediaFile:
             # Frame threads conceal damage differently from run to run; slices do not, and a replay must
             # repeat.
             stream.codec_context.thread_type = "SLICE"
+            decode_small(stream, self._max_long_side)
             scaler = VideoReformatter()
             for index, picture in enumerate(_decode(container, stream, self._counters)):
                 assert isinstance(picture, Picture)
@@ -209,10 +212,7 @@ class MediaFile:
 
     def _upright(self, picture: Picture, scaler: VideoReformatter) -> NDArray[np.uint8]:
         """RGB, scaled where asked, turned by the display matrix that telephones write."""
-        width, height = picture.width, picture.height
-        if self._max_long_side is not None and max(width, height) > self._max_long_side:
-            scale = self._max_long_side / max(width, height)
-            width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        width, height = fitted(picture.width, picture.height, self._max_long_side)
         rgb = scaler.reformat(picture, width=width, height=height, format="rgb24").to_ndarray()
         turned = np.rot90(rgb, round(picture.rotation / 90) % 4)
         return np.ascontiguousarray(turned, dtype=np.uint8)

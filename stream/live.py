@@ -36,6 +36,7 @@ from stream.media import (
     VideoFrame,
 )
 from stream.messages import InputStatus
+from stream.pictures import MOST_LONG_SIDE, fitted
 from stream.reader import Capture, Inbox, Opener, Reader, Sound
 
 # A picture older than this is not shown again: the tick has none.
@@ -86,7 +87,7 @@ class LiveSource:
         own_sound: bool = False,
         asked: Asked = ANYTHING,
         tick_rate: float = 30.0,
-        max_long_side: int | None = None,
+        max_long_side: int = MOST_LONG_SIDE,
         opener: Opener = open_address,
         backoff: Backoff = GENTLE,
         first_picture_s: float = FIRST_PICTURE_S,
@@ -324,10 +325,7 @@ class LiveSource:
 
     def _rgb(self, capture: Capture) -> NDArray[np.uint8]:
         picture = capture.picture
-        width, height = picture.width, picture.height
-        if self._max_long_side is not None and max(width, height) > self._max_long_side:
-            scale = self._max_long_side / max(width, height)
-            width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        width, height = fitted(picture.width, picture.height, self._max_long_side)
         rgb = picture.reformat(width=width, height=height, format="rgb24").to_ndarray()
         return np.ascontiguousarray(rgb, dtype=np.uint8)
 
@@ -343,7 +341,7 @@ def open_live(
     microphone: str | None = None,
     asked: Asked = ANYTHING,
     tick_rate: float = 30.0,
-    max_long_side: int | None = None,
+    max_long_side: int = MOST_LONG_SIDE,
 ) -> LiveSource:
     """A live source: `camera:0`, `camera:NAME`, a URL, or `lavfi:GRAPH`.
 

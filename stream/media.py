@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.messages import InputStatus
+from stream.pictures import MOST_LONG_SIDE
 
 SAMPLE_RATE: Final = 16_000
 
@@ -147,7 +148,7 @@ def open_source(
     size: tuple[int, int] | None = None,
     frame_rate: float | None = None,
     tick_rate: float = 30.0,
-    max_long_side: int | None = None,
+    max_long_side: int = MOST_LONG_SIDE,
 ) -> Source:
     """The source named by `target`: a file's path, or, live, `camera:0`, `camera:NAME`, a URL or
     `lavfi:GRAPH`.
