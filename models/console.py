@@ -51,6 +51,11 @@ def run(app: typer.Typer) -> None:
         sys.exit(status)
 
 
+def tell(message: str) -> None:
+    """One line on stderr: what a command is about to do that takes long."""
+    print(f"{_program()}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
 def _usage_error(error: Exception) -> int:
     """Report a bad option or argument; anything else is a fault of ours and goes on up."""
     message = getattr(error, "format_message", None)
@@ -60,7 +65,7 @@ def _usage_error(error: Exception) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"{_program()}: {' '.join(message.split())}", file=sys.stderr)
+    tell(message)
     return USER_ERROR
 
 

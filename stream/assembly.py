@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
+import torch
+
+from models.accelerate import ArtifactCache, Preference, Served, serve
 from models.bundle import Bundle, PartUse, load_bundle
 from models.errors import UserError
 from models.language.embedder import TextEmbedder
@@ -14,7 +17,8 @@ from models.parts import PARTS, InstalledPart, find_part
 from models.spec import WindowSpec
 from models.visual.detectors import FaceDetector, make_detector
 from models.visual.face import FaceTracker
-from stream.choices import Choices, DetectorChoice, Pace
+from stream.batching import batch_sizes, frames_at_once
+from stream.choices import LATENCY_TARGET_MS, Choices, DetectorChoice, Pace
 from stream.engine import Engine, EngineSettings
 from stream.estimator import Estimator
 from stream.features import Perception
@@ -23,11 +27,16 @@ from stream.media import Source, open_source
 from stream.messages import BundleStatus, InputStatus
 from stream.sinks import Sink
 from stream.speech import Speech, transcriber_settings
+from stream.telemetry import resident_mib
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything loaded, before there is an engine: what can fail has not failed."""
+    """Everything loaded, before there is an engine: what can fail has not failed.
+
+    What is accelerated has its weights in `served` alone: the bundle's own are given up. `resident_mib` is the
+    process's memory after each stage of loading.
+    """
 
     source: Source
     bundle: Bundle
@@ -35,17 +44,24 @@ class Parts:
     recogniser: RecogniserChoice
     new_recogniser: RecogniserFactory | None
     embedder: TextEmbedder | None
+    served: Served
+    resident_mib: Mapping[str, float] = field(default_factory=dict)
 
 
-def load(choices: Choices) -> Parts:
-    """Opens and loads everything the choices name; blocking. Raises UserError for the first that fails."""
+def load(choices: Choices, tell: Callable[[str], None] = lambda message: None) -> Parts:
+    """Opens and loads everything the choices name; blocking. Raises UserError for the first that fails.
+
+    `tell` is told, in one line, before something that takes long begins.
+    """
     rung = find_rung(choices.budget)
+    preference = Preference.parse(choices.accelerator)
     source = open_source(
         choices.source, microphone=choices.microphone, size=choices.size, frame_rate=choices.frame_rate
     )
     if not source.live and rung not in (None, FULL):
         raise UserError(f"a recording is never degraded: --budget {choices.budget} is for live sources")
     bundle = load_bundle(choices.bundle, missing_parts="tolerate")
+    resident = {"resident_mib_bundle": resident_mib()}
     detector = make_detector(_detector(choices.detector, bundle))
     recogniser = find_recogniser(choices.recogniser, _find)
     new_recogniser = embedder = None
@@ -54,10 +70,33 @@ def load(choices: Choices) -> Parts:
         language = bundle.ensemble.spec.language
         if bundle.text_encoder_folder is not None and language is not None:
             embedder = TextEmbedder(bundle.text_encoder_folder, expected_width=language.embedding)
-    return Parts(source, bundle, detector, recogniser, new_recogniser, embedder)
+    served = serve(
+        bundle,
+        preference=preference,
+        text_model=None if embedder is None else embedder.model,
+        cache=ArtifactCache(),
+        threads=torch.get_num_threads(),
+        batches=batch_sizes(
+            frames_at_once(choices.latency_target_ms, source.info.frame_rate), live=source.live
+        ),
+        progress=tell,
+        keep_eager=False,
+        repeatable=not source.live,
+    )
+    if embedder is not None:
+        embedder = embedder.run_by(served.encode_text)
+    resident["resident_mib_parts"] = resident_mib()
+    return Parts(source, bundle, detector, recogniser, new_recogniser, embedder, served, resident)
 
 
-def assemble(parts: Parts, sinks: Sequence[Sink], *, pace: Pace = "live", budget: str = AUTO) -> Engine:
+def assemble(
+    parts: Parts,
+    sinks: Sequence[Sink],
+    *,
+    pace: Pace = "live",
+    budget: str = AUTO,
+    latency_target_ms: float = LATENCY_TARGET_MS,
+) -> Engine:
     """An engine over the loaded parts. Raises UserError for a `budget` that is no rung of `stream.ladder`."""
     window = WindowSpec()
     info = parts.source.info
@@ -70,11 +109,26 @@ def assemble(parts: Parts, sinks: Sequence[Sink], *, pace: Pace = "live", budget
         parts.source,
         Perception(FaceTracker(parts.detector)),
         speech,
-        Estimator(parts.bundle, parts.embedder, window=window.length),
+        Estimator(
+            parts.bundle,
+            parts.embedder,
+            served=parts.served,
+            # Live, what is paused or dropped must hold up nothing.
+            settle_at_once=1 if parts.source.live else frames_at_once(latency_target_ms, info.frame_rate),
+            window=window.length,
+        ),
         sinks,
         bundle=bundle_status(parts.bundle),
         inputs=input_status(parts),
-        settings=EngineSettings(pace=pace, budget=budget, detector=parts.detector.name),
+        settings=EngineSettings(
+            pace=pace,
+            budget=budget,
+            latency_target_ms=latency_target_ms,
+            detector=parts.detector.name,
+            accelerator=parts.served.name,
+            notes=parts.served.notes,
+            measures=parts.resident_mib,
+        ),
     )
 
 

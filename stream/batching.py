@@ -16,9 +16,6 @@ from typing import Final, TypeVar
 from models.language.words import Event as SpeechEvent
 from stream.features import FrameFeatures
 
-LATENCY_TARGET_MS: Final = 70.0
-"""How long a frame may wait for others: two more at 30 frames a second."""
-
 MOST_AT_ONCE: Final = 64
 
 T = TypeVar("T")
@@ -49,9 +46,38 @@ def frames_at_once(latency_target_ms: float, frame_rate: float) -> int:
     return 1 + math.floor(min(waiting, MOST_AT_ONCE - 1))
 
 
+def batch_sizes(at_once: int, *, live: bool) -> tuple[int, ...]:
+    """The batches that accelerators should be built for; any other is put together from them.
+
+    Each costs memory. A recording's batches are all of one size but the last; a live source's are mostly single.
+    """
+    return tuple(sorted({1, min(4, at_once), at_once})) if live else (at_once,)
+
+
 def ends_batch(index: int, size: int) -> bool:
     """Whether the frame of that number is the last of its batch."""
     return (index + 1) % size == 0
+
+
+def whole_batches(
+    indices: Sequence[int], ready: int, size: int, limit: int | None = None, *, ended: bool
+) -> list[int]:
+    """The lengths of the batches at the front of frames with these numbers, none of which reaches beyond the first
+    `ready`: as many as make up `limit` frames, and one at least where there is one.
+
+    A batch is whole with its last frame, or, where that was dropped, when a later one has come or none will.
+    """
+    lengths: list[int] = []
+    begun = 0
+    for n in range(1, ready + 1):
+        if limit is not None and n > limit and lengths:
+            break
+        last = indices[n - 1]
+        over = indices[n] // size != last // size if n < len(indices) else ended
+        if over or ends_batch(last, size):
+            lengths.append(n - begun)
+            begun = n
+    return lengths
 
 
 def runs(items: Sequence[T], key: Callable[[T], object]) -> Iterator[list[T]]:

@@ -8,6 +8,9 @@ from typing import Final, Literal
 
 from stream.ladder import AUTO
 
+LATENCY_TARGET_MS: Final = 70.0
+"""How long a recording's frame may wait for others: for two more at 30 frames a second."""
+
 Pace = Literal["live", "fast"]
 DetectorChoice = Literal["auto", "haar", "yunet"]
 ViewChoice = Literal["auto", "full", "plain", "none"]
@@ -17,7 +20,10 @@ DEMO_RECORDING: Final = Path(__file__).parent / "assets" / "demo.mp4"
 
 @dataclass(frozen=True)
 class Choices:
-    """What a run is made of, by the names that `stream-run --help` explains."""
+    """What a run is made of, by the names that `stream-run --help` explains.
+
+    The reference, eager, computes unless another accelerator is named; `stream-run` itself asks for `auto`.
+    """
 
     source: str
     bundle: str = "demo"
@@ -29,6 +35,8 @@ class Choices:
     frame_rate: float | None = None
     threads: int | None = None
     budget: str = AUTO
+    accelerator: str = "eager"
+    latency_target_ms: float = LATENCY_TARGET_MS
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import typer
 
 from models.console import make_app, run
 from models.errors import UserError
-from stream.choices import DEMO_RECORDING, Choices, Outputs
+from stream.choices import DEMO_RECORDING, LATENCY_TARGET_MS, Choices, Outputs
 
 RUN_HELP: Final = """
 Estimate how a person seems to feel, 30 times a second, and publish it over MQTT.
@@ -26,6 +26,9 @@ Examples:
   stream-run talk.mp4 --pace fast --record out.jsonl
       as fast as the machine can, a line per frame
 
+  stream-run talk.mp4 --pace fast --latency-target 500 --accelerator openvino:int8 --record out.jsonl
+      larger batches and lower precision: quicker still
+
   stream-run --camera 0 --broker embedded
       the default camera and microphone, with a broker of its own
 
@@ -40,6 +43,12 @@ Examples:
 
   stream-run --list-devices
       cameras and microphones, by the names that --camera and --microphone take
+
+Networks are computed by PyTorch (eager), torch.compile, OpenVINO, CUDA or TensorRT, the
+last four only where they agree with the first on the bundle's own probe. CUDA and
+TensorRT have not yet run on hardware. auto takes the most exact precision that keeps
+up on this machine, and remembers it: a replay repeats the first one byte for byte. To
+have the same on any machine and after any upgrade, give --accelerator eager.
 
 Nothing but numbers leaves the process: no picture, no sound, and words only with --publish-transcript.
 """
@@ -143,6 +152,22 @@ def stream_run(
             "audio-3 and half-folds to one-fold and back; or the name of one of these, to stay on it."
         ),
     ] = "auto",
+    accelerator: Annotated[
+        str,
+        typer.Option(
+            help="How networks are computed: auto, eager, compile, openvino, cuda or tensorrt, with a precision "
+            "if you like: openvino:int8. What does not serve here is said, and eager serves."
+        ),
+    ] = "auto",
+    latency_target: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            metavar="MS",
+            help="How long a recording's frame may wait to be estimated together with later ones, which is "
+            "cheaper; 0: one by one. A live source waits for none, but takes together what has come.",
+        ),
+    ] = LATENCY_TARGET_MS,
     view: Annotated[
         Literal["auto", "full", "plain", "none"], typer.Option(help="What the terminal shows.")
     ] = "auto",
@@ -164,6 +189,8 @@ def stream_run(
         frame_rate=fps,
         threads=threads,
         budget=budget,
+        accelerator=accelerator,
+        latency_target_ms=latency_target,
     )
     outputs = Outputs(
         broker=broker or ("embedded" if demo else "none"),

@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Final, Literal, TypeVar
 
 from models.language.words import Event as SpeechEvent
 from models.language.words import Settled, WordsRevised
-from stream.batching import LATENCY_TARGET_MS, Moment, ends_batch, frames_at_once, keep_words
-from stream.choices import Pace
+from stream.batching import Moment, ends_batch, frames_at_once, keep_words
+from stream.choices import LATENCY_TARGET_MS, Pace
 from stream.estimator import Estimator, EstimatorState
 from stream.features import Availability, Perception, PerceptionState
 from stream.ladder import AUTO, REVIEW_S
@@ -36,7 +36,7 @@ from stream.messages import BundleStatus, Estimate, InputStatus, Phase, Status
 from stream.scheduler import Scheduler
 from stream.sinks import Outlet, Sink, attached
 from stream.speech import Speech
-from stream.telemetry import Telemetry
+from stream.telemetry import Telemetry, resident_mib
 from stream.transcript import Transcript
 
 Command = Literal["pause", "resume", "recenter"]
@@ -60,7 +60,7 @@ class EngineSettings:
     `pace` concerns recordings: `live` waits for each frame's time, `fast` for nobody. `budget` concerns live
     sources: `auto`, or the rung of `stream.ladder` to stay on. `latency_target_ms` is how long a recording's
     frame may wait for others to be estimated with; it bounds how many of a live source's are. `detector`,
-    `accelerator` and `notes` are for `status`.
+    `accelerator`, `notes` and `measures` (more counters) are for `status`.
     """
 
     pace: Pace = "live"
@@ -69,6 +69,7 @@ class EngineSettings:
     detector: str = ""
     accelerator: str = "eager"
     notes: tuple[str, ...] = ()
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -363,6 +364,8 @@ class Engine:
             "load": round(self._scheduler.load, 2),
             "frames_paused": self._passed_paused,
             "speech_late_samples": self._speech.late_samples,
+            "resident_mib": resident_mib(),
+            **self._settings.measures,
             **self._source.measures,
         }
         source = {name: n for name, n in self._source.counters.items() if name not in SOURCE_DROPS}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -30,7 +31,7 @@ from models.language.words import Event as SpeechEvent
 from models.language.words import Settled
 from models.leading import can_rest, leading_folds, leading_networks, narrow, widen
 from models.spec import TARGETS, Modality
-from stream.batching import Moment, runs
+from stream.batching import Moment, runs, whole_batches
 from stream.embedding import Embedded, FrameEmbedding
 from stream.features import FrameFeatures
 from stream.ladder import FULL
@@ -104,7 +105,8 @@ class Estimator:
     Pure: `answer(state, moments) -> (state, estimates)` gives the frames' provisional estimates,
     `settle(state, limit) -> (state, estimates)` what has settled, `step` both for one frame. Blocking and
     CPU-bound: the engine runs it in a thread of its own. `embedder` may be None where the language branch is
-    off; `served` computes sight and sound, the bundle's own parts where it is None.
+    off; `served` computes sight and sound, the bundle's own parts where it is None. So many frames as
+    `settle_at_once` settle together, cut by their numbers, never by when they could.
 
     Folds rest where a frame's `rung` says so, and return as `stream.roster` tells; those of an ensemble whose
     folds differ in shape never do.
@@ -116,6 +118,7 @@ class Estimator:
         embedder: TextEmbedder | None,
         *,
         served: Served | None = None,
+        settle_at_once: int = 1,
         window: int = 300,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -125,6 +128,7 @@ class Estimator:
         )
         self._embedder = embedder
         self._spec = bundle.ensemble.spec
+        self._settle_at_once = settle_at_once
         self._capacity = window
         self._clock = clock
         self._merge = FoldMerge(self._ensemble.folds, window, len(TARGETS))
@@ -291,15 +295,17 @@ class Estimator:
     def settle(
         self, state: EstimatorState, limit: int | None = None
     ) -> tuple[EstimatorState, tuple[Estimate, ...]]:
-        """The settled track over the frames that nothing can change any more: the oldest `limit`, or all."""
-        window, leaving, early = state.window.settle(limit)
-        if not leaving:
+        """The settled track over the frames that nothing can change any more: the oldest `limit` or so, or all."""
+        waiting = state.window
+        indices = [frame.features.index for frame in waiting.frames]
+        batches = whole_batches(indices, waiting.ready, self._settle_at_once, limit, ended=waiting.ended)
+        if not batches:
             return state, ()
-        track = state.settled
+        window, leaving, early = waiting.settle(sum(batches))
+        track, rest = state.settled, iter(leaving)
         estimates = []
-        # One by one: what settles together depends on when words came, the settled values must not.
-        for frame in leaving:
-            track, answers = self._advance(track, [frame])
+        for size in batches:
+            track, answers = self._advance(track, list(islice(rest, size)))
             estimates += [self._estimate_of(*answer, state.timeline, settled=True) for answer in answers]
         timeline = state.timeline.forget_before(leaving[-1].time_s)
         state = replace(

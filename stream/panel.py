@@ -109,7 +109,7 @@ class Panel:
         for target in self._history:
             shown.extend(self._target(target, width, chart_rows))
         shown += [self._present(), self._said(width), self._numbers(), self._drops()]
-        details = [self._bundle(), *self._inputs(), Text(self.hint, style="dim")]
+        details = [self._bundle(), *self._inputs(), *self._notes(), Text(self.hint, style="dim")]
         shown += [line for line in details if line]
         for line in shown:
             line.truncate(width, overflow="ellipsis")
@@ -206,6 +206,10 @@ class Panel:
                 line.append(f"  → {clean(given['way_out'])}", style="yellow")
             yield line
 
+    def _notes(self) -> Iterable[Text]:
+        for note in (self._status or {"notes": ()})["notes"]:
+            yield Text(f" note     {clean(note)}", style="dim")
+
     def plain(self) -> str:
         """The panel in one line without colours or special characters, for logs and pipes."""
         parts = [self.name] if self.name else []
@@ -238,7 +242,7 @@ class Panel:
         said = [f"source {clean(str(self._status['source']))}"]
         if self.trained is False:
             said.append(UNTRAINED.upper())
-        said += [line.plain for line in (self._bundle(), *self._inputs())]
+        said += [line.plain for line in (self._bundle(), *self._inputs(), *self._notes())]
         said += [self.hint] if self.hint else []
         prefix = f"{self.name}: " if self.name else ""
         return [prefix + " ".join(line.split()) for line in said]
@@ -255,6 +259,8 @@ class Panel:
             table.add_row("frames", f"{self._status['frames']} estimated, {self._status['settled']} settled")
             table.add_row("latency", latency_text(self._status["latency_ms"]) or "-")
             table.add_row("dropped", Text(drops_text(self._status)))
+            if memory := memory_text(self._status["counters"]):
+                table.add_row("memory", memory)
         tally = self._settled if self._settled.frames else self._estimated
         if tally.frames:
             for target, total in tally.sums.items():
@@ -283,6 +289,15 @@ def latency_text(latency: Message) -> str:
     if latency["p50"] is None:
         return ""
     return f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms"
+
+
+def memory_text(counters: Message) -> str:
+    """`312 MiB (bundle 250, all parts 290)`, or nothing where the system does not tell."""
+    if not counters.get("resident_mib"):
+        return ""
+    stages = {"bundle": "resident_mib_bundle", "all parts": "resident_mib_parts"}
+    loaded = ", ".join(f"{said} {counters[name]:.0f}" for said, name in stages.items() if name in counters)
+    return f"{counters['resident_mib']:.0f} MiB" + (f" (loaded: {loaded})" if loaded else "")
 
 
 def drops_text(status: Message | None) -> str:

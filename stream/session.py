@@ -10,6 +10,7 @@ import sys
 from contextlib import AsyncExitStack, suppress
 
 from models.bundle import resolve_bundle
+from models.console import tell
 from models.manifest import read_manifest
 from stream.assembly import assemble, load
 from stream.broker import EmbeddedBroker
@@ -41,7 +42,7 @@ async def stream(choices: Choices, outputs: Outputs) -> Summary:
             engine.command(command)
 
     async with AsyncExitStack() as stack:
-        parts = await asyncio.to_thread(load, choices)
+        parts = await asyncio.to_thread(load, choices, _say_nothing if outputs.view == "none" else tell)
         stack.callback(parts.source.close)
         address = await _broker(outputs, stack)
         sinks: list[Sink] = []
@@ -60,10 +61,20 @@ async def stream(choices: Choices, outputs: Outputs) -> Summary:
         if outputs.view != "none":
             known = None if outputs.labels is None else KnownTrajectory.read(outputs.labels)
             sinks.append(TerminalSink(outputs.view, broker=address, known=known))
-        engine = assemble(parts, sinks, pace=choices.pace, budget=choices.budget)
+        engine = assemble(
+            parts,
+            sinks,
+            pace=choices.pace,
+            budget=choices.budget,
+            latency_target_ms=choices.latency_target_ms,
+        )
         await asyncio.to_thread(_settle_memory)
         with _terminable():
             return await engine.run()
+
+
+def _say_nothing(message: str) -> None:
+    pass
 
 
 def _settle_memory() -> None:

@@ -41,24 +41,34 @@ class RevisableWindow(Generic[T]):
             raise ValueError(f"frame at {frame.time_s} s is not after {self.frames[-1].time_s} s")
         return RevisableWindow(self.capacity, (*self.frames, frame), self.settled_until_s)
 
+    @property
+    def ready(self) -> int:
+        """How many of the oldest frames have settled."""
+        return max(self._passed, len(self.frames) - self.capacity)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no frame will come any more."""
+        return self.settled_until_s == float("inf")
+
     def settle(self, limit: int | None = None) -> tuple[RevisableWindow[T], tuple[T, ...], int]:
         """Takes out, in order, what has settled, at most `limit`; the number says how many of them only for
         want of room.
         """
-        passed = bisect_left(self.frames, self.settled_until_s, key=lambda f: f.time_s)
-        leaving = max(passed, len(self.frames) - self.capacity)
-        if limit is not None:
-            leaving = min(leaving, limit)
+        leaving = self.ready if limit is None else min(self.ready, limit)
         rest = RevisableWindow(self.capacity, self.frames[leaving:], self.settled_until_s)
-        return rest, self.frames[:leaving], max(0, leaving - passed)
+        return rest, self.frames[:leaving], max(0, leaving - self._passed)
 
     @property
     def crowded(self) -> bool:
         """Whether frames must leave that may still change: no later word may reach them, or when they leave would
         depend on how busy the machine is.
         """
-        passed = bisect_left(self.frames, self.settled_until_s, key=lambda f: f.time_s)
-        return len(self.frames) - self.capacity > passed
+        return len(self.frames) - self.capacity > self._passed
+
+    @property
+    def _passed(self) -> int:
+        return self.first_at_or_after(self.settled_until_s)
 
     def first_at_or_after(self, time_s: float) -> int:
         """Position of the first frame at or after a time; the number of frames where there is none."""

@@ -125,8 +125,9 @@ class Judge:
 
     def _build(self, part: Part, size: int, route: Route) -> Runner:
         calibration = part.calibration_inputs(size) if route.precision == "int8" else []
+        shop = self._workshop
         workshop = Workshop(
-            self._workshop.cache, self._workshop.threads, self._workshop.progress, calibration
+            shop.cache, shop.threads, lambda said: shop.progress(f"{part.name}: {said}"), calibration
         )
         return accelerate(part.graph(), part.example(size), route, workshop)
 

@@ -104,7 +104,7 @@ def build_compiled(
     module: nn.Module, example: tuple[Tensor, ...], route: Route, workshop: Workshop
 ) -> Runner:
     """torch.compile on the CPU; the first call compiles (10 to 30 s for a large module). Raises Unavailable."""
-    workshop.progress(f"compiling {type(module).__name__} ({route.precision})")
+    workshop.progress(f"compiling at {route.precision}")
     try:
         function = torch.compile(Cast(module, DTYPES[route.precision]).eval(), dynamic=False)
         runner = CompiledRunner(function, [tuple(x.shape) for x in example])
@@ -118,7 +118,7 @@ def build_cuda(module: nn.Module, example: tuple[Tensor, ...], route: Route, wor
     """torch.compile on CUDA, captured as one CUDA graph. Raises Unavailable."""
     if not has_cuda():
         raise Unavailable("there is no NVIDIA GPU that PyTorch can use")
-    workshop.progress(f"compiling {type(module).__name__} for CUDA ({route.precision})")
+    workshop.progress(f"compiling for CUDA at {route.precision}")
     try:
         on_device = copy.deepcopy(module).cuda()
         function = torch.compile(Cast(on_device, DTYPES[route.precision]).eval(), dynamic=False)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -133,17 +135,28 @@ def _convert(module: nn.Module, example: tuple[Tensor, ...], precision: Precisio
         raise Unavailable(
             "nncf, which calibrates int8, is not installed (pip install 'affectstream[openvino]')"
         )
-    workshop.progress(f"converting {type(module).__name__} for openvino {precision}")
+    workshop.progress(f"converting for openvino {precision}")
     openvino = _import("openvino")
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), _no_logging(), torch.no_grad():
         warnings.simplefilter("ignore")
         # Traced, not exported: an export takes PReLU apart, and with it the kernel that computes it.
         shapes = [list(x.shape) for x in example]
         model = openvino.convert_model(module, example_input=example, input=shapes)
     if precision == "int8":
-        workshop.progress(f"calibrating {type(module).__name__} for int8")
+        workshop.progress("calibrating int8")
         model = _quantise(model, workshop)
     return model
+
+
+@contextlib.contextmanager
+def _no_logging() -> Iterator[None]:
+    """Tracing looks at every attribute there is; `transformers` warns of some."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _quantise(model: Any, workshop: Workshop) -> Any:

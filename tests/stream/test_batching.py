@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 
 from models.language.words import Settled
 from stream.batching import (
-    LATENCY_TARGET_MS,
     MOST_AT_ONCE,
     Moment,
+    batch_sizes,
     ends_batch,
     frames_at_once,
     keep_words,
     runs,
+    whole_batches,
 )
+from stream.choices import LATENCY_TARGET_MS
 
 TARGETS_MS = st.floats(0, 5000)
 RATES = st.floats(0.5, 240)
@@ -53,6 +55,15 @@ def test_a_target_or_a_rate_that_is_none_is_refused(target_ms: float, rate: floa
         frames_at_once(target_ms, rate)
 
 
+@given(st.integers(1, MOST_AT_ONCE))
+def test_accelerators_are_built_for_few_sizes(at_once: int) -> None:
+    assert batch_sizes(at_once, live=False) == (at_once,)
+    sizes = batch_sizes(at_once, live=True)
+    assert sizes[0] == 1
+    assert sizes[-1] == at_once
+    assert len(sizes) <= 3
+
+
 @given(st.integers(0, 500), st.integers(1, MOST_AT_ONCE))
 def test_batches_are_equal_pieces_from_the_first_frame_on(frames: int, size: int) -> None:
     batches: list[list[int]] = [[]]
@@ -64,6 +75,30 @@ def test_batches_are_equal_pieces_from_the_first_frame_on(frames: int, size: int
     assert [i for b in whole for i in b] == list(range(frames))
     assert all(len(b) == size for b in whole[:-1])
     assert all(b[0] % size == 0 for b in whole), "wherever one looks from, the cuts are the same"
+
+
+@given(
+    st.sets(st.integers(0, 60)),
+    st.integers(1, 9),
+    st.lists(st.tuples(st.integers(0, 70), st.one_of(st.none(), st.integers(1, 12)))),
+)
+def test_what_settles_together_depends_on_numbers_alone(
+    numbers: set[int], size: int, steps: list[tuple[int, int | None]]
+) -> None:
+    """However many are ready when, and however many are asked for."""
+    waiting = sorted(numbers)
+    taken: list[list[int]] = []
+    for ready, limit in [*steps, (len(numbers), None)]:
+        ended = (ready, limit) == (len(numbers), None)
+        lengths = whole_batches(waiting, min(ready, len(waiting)), size, limit, ended=ended)
+        assert sum(lengths) <= ready
+        if limit is not None and len(lengths) > 1:
+            assert sum(lengths) <= limit
+        for length in lengths:
+            taken.append(waiting[:length])
+            waiting = waiting[length:]
+    assert waiting == []
+    assert taken == list(runs(sorted(numbers), lambda n: n // size))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers())))

@@ -132,6 +132,58 @@ async def test_a_recording_without_sound_settles_as_it_goes(bundle: Bundle) -> N
     assert seen.order == [(kind, i) for b in batches for kind in ("provisional", "settled") for i in b]
 
 
+class Watching(Estimator):
+    """An estimator that notes which frames it is given at once."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle, None)
+        self.batches: list[list[int]] = []
+
+    def answer(
+        self, state: EstimatorState, moments: Sequence[Moment]
+    ) -> tuple[EstimatorState, tuple[Estimate, ...]]:
+        frames = [m.features.index for m in moments if m.features is not None]
+        self.batches += [frames] if frames else []
+        return super().answer(state, moments)
+
+
+@pytest.mark.parametrize(("target_ms", "size"), [(0.0, 1), (70.0, 3), (500.0, 16)])
+async def test_a_recordings_batches_are_cut_by_number_whatever_the_pace(
+    bundle: Bundle, target_ms: float, size: int
+) -> None:
+    for pace in ("fast", "live"):
+        estimator = Watching(bundle)
+        seen = Collected()
+        settings = EngineSettings(pace=pace, latency_target_ms=target_ms)  # type: ignore[arg-type]
+        await make_engine(
+            bundle, ScriptedSource(clip(40)), [seen], estimator=estimator, settings=settings
+        ).run()
+        assert estimator.batches == [list(range(i, min(i + size, 40))) for i in range(0, 40, size)]
+        assert [e.frame for e in seen.provisional] == [e.frame for e in seen.settled] == list(range(40))
+
+
+async def test_a_live_source_waits_for_no_batch_and_takes_together_what_has_come(bundle: Bundle) -> None:
+    def events() -> Iterator[Event]:
+        for i in range(12):
+            time.sleep(0.05)
+            yield frame(i)
+
+    patient = Watching(bundle)
+    await make_engine(bundle, ScriptedSource(events(), live=True, sound=False), [], estimator=patient).run()
+    assert max(map(len, patient.batches)) <= 3
+    assert [i for batch in patient.batches for i in batch] == list(range(12))
+    assert sorted(map(len, patient.batches)) >= [1] * 6, "mostly one by one"
+
+    class Behind(Watching, SlowEstimator):
+        seconds = 0.03
+
+    behind = Behind(bundle)
+    full = EngineSettings(budget="full")
+    source = ScriptedSource((frame(i) for i in range(100)), live=True, sound=False)
+    await make_engine(bundle, source, [], estimator=behind, settings=full).run()
+    assert max(map(len, behind.batches)) == 3, "and never more than the target allows"
+
+
 async def test_a_source_with_nothing_in_it_ends_well(bundle: Bundle) -> None:
     seen = Collected()
     summary = await make_engine(bundle, ScriptedSource([]), [seen]).run()

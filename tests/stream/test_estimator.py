@@ -95,11 +95,15 @@ def test_every_frame_settles_once_in_order(estimator: Estimator, frames: list[Fr
     assert not any(e.settled for e in provisional)
 
 
+@pytest.mark.parametrize("settle_at_once", [1, 5])
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(guessed_at=st.integers(0, 12), late=st.integers(1, 20))
 def test_settled_does_not_depend_on_when_words_came(
-    estimator: Estimator, frames: list[FrameFeatures], guessed_at: int, late: int
+    bundle: Bundle, frames: list[FrameFeatures], settle_at_once: int, guessed_at: int, late: int
 ) -> None:
+    assert bundle.text_encoder_folder is not None
+    embedder = TextEmbedder(bundle.text_encoder_folder)
+    estimator = Estimator(bundle, embedder, settle_at_once=settle_at_once, clock=lambda: 0.0)
     at_once = {0: [VoiceDecided(0.0, 0.6, True, True), WordsRevised(0, FINAL, closed=True), Settled(0.6)]}
     _, expected = run(estimator, frames, at_once)
     _, settled = run(estimator, frames, spoken(guessed_at, guessed_at + late))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,11 +16,15 @@ import pytest
 from brokers import Mosquitto, Subscriber, free_port, until
 from recordings import CLIPS
 
+from models.accelerate import openvino
+from models.accelerate.machine import has_package
 from stream.assembly import assemble, load
-from stream.choices import DEMO_RECORDING, Choices
+from stream.choices import DEMO_RECORDING, LATENCY_TARGET_MS, Choices
 from stream.sinks.record import RecordSink
 
 Record = list[dict[str, object]]
+
+needs_openvino = pytest.mark.skipif(not has_package("openvino"), reason="openvino is not installed")
 
 
 def decodable_frames(path: Path) -> int:
@@ -64,16 +69,63 @@ async def test_no_face_gives_estimates_that_say_so(fixtures: Path, tmp_path: Pat
     assert not any(line["present"]["face"] for line in lines)  # type: ignore[index]
 
 
-async def test_a_replay_repeats_byte_for_byte_at_either_pace(fixtures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target_ms", [0.0, LATENCY_TARGET_MS, 500.0])
+async def test_a_replay_repeats_byte_for_byte_at_either_pace(
+    fixtures: Path, tmp_path: Path, target_ms: float
+) -> None:
     clip = fixtures / "clips" / "lbax4n.mpg"
     records = []
     for pace in ("fast", "fast", "live"):
         record = tmp_path / f"{len(records)}.jsonl"
-        parts = load(Choices(str(clip), pace=pace, recogniser="vosk-tiny"))  # type: ignore[arg-type]
-        await assemble(parts, [RecordSink(record)], pace=pace).run()  # type: ignore[arg-type]
+        parts = load(Choices(str(clip), pace=pace, recogniser="vosk-tiny", latency_target_ms=target_ms))  # type: ignore[arg-type]
+        engine = assemble(parts, [RecordSink(record)], pace=pace, latency_target_ms=target_ms)  # type: ignore[arg-type]
+        await engine.run()
         records.append(record.read_bytes())
     assert records[0] == records[1] == records[2]
     assert records[0].count(b"\n") == decodable_frames(clip)
+
+
+@needs_openvino
+@pytest.mark.parametrize(("accelerator", "error"), [("openvino:float32", 1e-4), ("openvino:int8", math.inf)])
+async def test_an_accelerated_replay_repeats_and_says_what_it_is(
+    fixtures: Path, tmp_path: Path, accelerator: str, error: float
+) -> None:
+    """Float32 is as eager. How near int8 comes is the bundle's probe's affair: it is calibrated on that alone."""
+    clip = fixtures / "clips" / "lbax4n.mpg"
+    said: list[str] = []
+    records: list[bytes] = []
+    for pace in ("fast", "live"):
+        parts = load(Choices(str(clip), recogniser="vosk-tiny", accelerator=accelerator), said.append)
+        record = tmp_path / f"{pace}.jsonl"
+        summary = await assemble(parts, [RecordSink(record)], pace=pace).run()  # type: ignore[arg-type]
+        records.append(record.read_bytes())
+        status = summary.status
+        assert status.accelerator == accelerator.replace(":", " ")
+        assert status.notes == ()
+        assert status.counters["resident_mib"] > status.counters["resident_mib_bundle"] > 50
+        assert parts.bundle.ensemble.trunks[0].first.weight.is_meta, "weights are stored once"
+    assert records[0] == records[1]
+    assert any("visual: converting for openvino" in line for line in said)
+    eager = await replay(clip, tmp_path / "eager.jsonl")
+    for line, expected in zip(records[0].splitlines(), eager, strict=True):
+        ours = json.loads(line)
+        assert abs(ours["valence"] - expected["valence"]) < error  # type: ignore[operator]
+        assert abs(ours["arousal"] - expected["arousal"]) < error  # type: ignore[operator]
+        assert ours["present"] == expected["present"]
+
+
+async def test_an_accelerator_that_is_not_installed_is_said_in_status_and_eager_serves(
+    fixtures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino._engine.cache_clear()
+    monkeypatch.setattr(openvino, "has_package", lambda name: False)
+    try:
+        parts = load(Choices(str(fixtures / "clips" / "lbax4n.mpg"), accelerator="openvino:int8"))
+    finally:
+        openvino._engine.cache_clear()
+    status = (await assemble(parts, [], pace="fast").run()).status
+    assert status.accelerator == "eager"
+    assert any("visual: openvino int8 does not serve: openvino is not installed" in n for n in status.notes)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from models.accelerate import BACKENDS
 from models.errors import UserError
 from stream.assembly import load
 from stream.choices import DEMO_RECORDING, Choices
@@ -32,6 +33,7 @@ def test_help_explains_every_option_and_shows_every_kind_of_source() -> None:
     for option in (
         *("--camera", "--microphone", "--size", "--fps", "--list-devices", "--demo", "--bundle", "--broker"),
         *("--pace", "--record", "--rate", "--detector", "--recogniser", "--threads", "--budget", "--view"),
+        *("--accelerator", "--latency-target"),
     ):
         assert option in said, option
     for example in (
@@ -42,8 +44,9 @@ def test_help_explains_every_option_and_shows_every_kind_of_source() -> None:
         "--list-devices",
     ):
         assert f"stream-run {example}" in said, example
-    for budget in BUDGETS:
-        assert budget in said, budget
+    for name in (*BUDGETS, *BACKENDS):
+        assert name in said, name
+    assert "CUDA and TensorRT have not yet run on hardware" in said
 
 
 def test_help_does_not_wait_for_the_networks() -> None:
@@ -67,6 +70,10 @@ def test_devices_are_listed_or_said_to_be_absent() -> None:
         (["--camera", "0", "--size", "big"], "1280x720"),
         ([str(DEMO_RECORDING), "--budget", "small"], "half-folds"),
         ([str(DEMO_RECORDING), "--budget", "one-fold"], "never degraded"),
+        ([str(DEMO_RECORDING), "--accelerator", "gpu"], "no accelerator 'gpu'"),
+        ([str(DEMO_RECORDING), "--accelerator", "cuda:int8"], "cuda offers float32, float16"),
+        ([str(DEMO_RECORDING), "--latency-target", "-1"], "--latency-target"),
+        ([str(DEMO_RECORDING), "--latency-target", "nan"], "--latency-target"),
         (["rtsp://127.0.0.1:1/cam"], "127.0.0.1:1"),
     ],
 )

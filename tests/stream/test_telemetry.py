@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+from pathlib import Path
 
 import pytest
 from brokers import status
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.messages import InputStatus, Latency
-from stream.telemetry import LatencyWindow, RateMeter, Telemetry, render_prometheus
+from stream.telemetry import LatencyWindow, RateMeter, Telemetry, render_prometheus, resident_mib
 
 
 class Clock:
@@ -128,3 +130,13 @@ def test_prometheus_text_is_well_formed_and_complete() -> None:
 
 def test_prometheus_text_leaves_out_what_is_not_known_yet() -> None:
     assert "latency" not in render_prometheus(status(latency_ms=Latency()))
+
+
+def test_resident_memory_is_what_the_system_says() -> None:
+    before = resident_mib()
+    if not Path("/proc/self/statm").exists():
+        assert before == 0.0
+        return
+    held = bytearray(os.urandom(64 * 2**20))
+    assert 40 < resident_mib() - before < 200
+    del held
