@@ -71,6 +71,24 @@ def test_a_degraded_engine_is_shown() -> None:
     assert "degraded" not in text(panel())
 
 
+def test_what_cannot_be_had_is_noted_and_said_once_in_a_log() -> None:
+    made = panel(notes=("visual: openvino int8 does not serve: openvino is not installed",))
+    assert "openvino is not installed" in text(made, 120, 40)
+    assert sum("openvino is not installed" in line for line in made.introduction()) == 1
+    assert "note" not in text(panel(), 120, 40)
+
+
+def test_the_summary_tells_the_memory_where_the_system_does() -> None:
+    def shown(**counters: float) -> str:
+        console = Console(width=120, file=io.StringIO(), record=True)
+        console.print(panel(counters=counters).summary())
+        return console.export_text()
+
+    told = shown(resident_mib=507.4, resident_mib_bundle=311.0, resident_mib_parts=462.2)
+    assert "507 MiB (loaded: bundle 311, all parts 462)" in told
+    assert "memory" not in shown()
+
+
 def test_an_untrained_bundle_is_said_loudly_everywhere() -> None:
     made = panel()
     loud = next(
