@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -41,22 +41,30 @@ class Voice:
 
 @dataclass(frozen=True)
 class Delivery:
-    """How a sentence is said, against the speaker's habit: pitch (espeak-ng units), tempo (a factor), level (dB)."""
+    """How a sentence is said, against the speaker's habit: pitch (espeak-ng units), tempo (a factor), level (dB).
+
+    `timbre` and `tilt_db` colour the voice as those of `Voice` do, on top of them.
+    """
 
     pitch: float = 0.0
     tempo: float = 1.0
     level_db: float = 0.0
+    timbre: float = 1.0
+    tilt_db: float = 0.0
 
 
 def delivery_of(valence: float, arousal: float) -> Delivery:
-    """The prosody of a feeling: arousal raises pitch, tempo and level; valence raises the pitch a little.
+    """The prosody of a feeling: arousal raises pitch, tempo and level; valence raises the pitch a little, and smiles.
 
-    Directions as measured for acted speech (Scherer 2003; Goudbeek and Scherer 2010).
+    A smile widens the mouth: formants rise and the voice brightens (Tartter 1980). The other directions are as
+    measured for acted speech (Scherer 2003; Goudbeek and Scherer 2010).
     """
     return Delivery(
         pitch=22.0 * arousal + 7.0 * valence,
         tempo=1.0 + 0.20 * arousal,
         level_db=9.0 * arousal + 1.0 * valence,
+        timbre=1.0 + 0.03 * valence,
+        tilt_db=6.0 * valence,
     )
 
 
@@ -71,6 +79,9 @@ def speak(text: str, voice: Voice, delivery: Delivery) -> Samples:
 
     Raises UserError where espeak-ng is missing or does not know the voice.
     """
+    voice = replace(
+        voice, timbre=voice.timbre * delivery.timbre, tilt_db=voice.tilt_db + delivery.tilt_db
+    )
     pitch = float(np.clip(voice.pitch + delivery.pitch, LOWEST_PITCH, HIGHEST_PITCH))
     # The timbre's stretch changes tempo too: ask for the tempo that it turns into the wanted one.
     rate = float(np.clip(voice.rate_wpm * delivery.tempo, SLOWEST_WPM, FASTEST_WPM)) / voice.timbre
