@@ -48,7 +48,7 @@ Networks are computed by PyTorch (eager), torch.compile, OpenVINO, CUDA or Tenso
 last four only where they agree with the first on the bundle's own probe. CUDA and
 TensorRT have not yet run on hardware. auto takes the most exact precision that keeps
 up on this machine, and remembers it: a replay repeats the first one byte for byte. To
-have the same on any machine and after any upgrade, give --accelerator eager.
+keep to one route whatever is measured, name it: --accelerator eager.
 
 Nothing but numbers leaves the process: no picture, no sound, and words only with --publish-transcript.
 """

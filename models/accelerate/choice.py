@@ -120,7 +120,7 @@ def serve(
     kept = None if cache is None else KeptChoice.read(cache.find_json(facts))
     if kept is None or not (kept.calm or repeatable or not calm) or not _take(kept, trials, judge):
         _choose(preference, trials, judge, budget_ms)
-        if not calm:
+        if not calm and "auto" in (preference.backend, preference.precision):
             progress("measured while this machine was busy with other work: name an accelerator to be sure")
         if cache is not None:
             cache.keep_json(facts, KeptChoice({t.part.name: t.best().route for t in trials}, calm).to_json())

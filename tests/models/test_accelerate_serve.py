@@ -274,7 +274,11 @@ class TestAuto:
     ) -> None:
         monkeypatch.setattr(choice_room, "is_calm", lambda: False)
         fake.ms["eager"] = 1.0
-        assert serve(bundle, cache=cache).name == "eager"
+        said: list[str] = []
+        assert serve(bundle, cache=cache, progress=said.append).name == "eager"
+        assert said == [
+            "measured while this machine was busy with other work: name an accelerator to be sure"
+        ]
         fake.ms["eager"] = 40.0
         assert serve(bundle, cache=cache).name == "eager", "still busy: it knows no better"
         monkeypatch.setattr(choice_room, "is_calm", lambda: True)
