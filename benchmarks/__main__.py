@@ -1,6 +1,6 @@
 """All benchmarks in one command; the results go to benchmarks/RESULTS.md.
 
-    python -m benchmarks [--quick] [--threads N] [--only naive,peak] [--output FILE]
+    python -m benchmarks [--quick] [--threads N] [--only naive,peak] [--clip RECORDING] [--output FILE]
 
 Exits with status 1 where a promise that a benchmark states was missed.
 """
@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from benchmarks import accelerators, naive, peak, throughput
+from benchmarks import accelerators, growth, live, naive, peak, throughput
 from benchmarks.measuring import Table, describe_machine
 from models.accelerate import ArtifactCache
 from models.accelerate.machine import usable_processors
+from stream.choices import DEMO_RECORDING
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 SCRIPTS = {"ensemble": "The stacked ensemble beside separate networks", "latency": "From light to message"}
@@ -44,11 +47,13 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=usable_processors(), help="for PyTorch and OpenVINO")
     parser.add_argument("--only", default="", help="a comma-separated choice of the benchmarks")
     parser.add_argument("--output", type=Path, default=RESULTS, help="the Markdown file to write")
+    parser.add_argument("--clip", type=Path, default=DEMO_RECORDING, help="what the six folds look at live")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        os.environ.setdefault("AFFECT_CACHE", str(folder / "cache"))
         cache = ArtifactCache(folder / "cache")
         quick, threads = options.quick, options.threads
         tables: dict[str, Callable[[], Table]] = {
@@ -58,7 +63,10 @@ def main() -> int:
                 quick=quick, threads=threads, folder=folder, cache=cache
             ),
             "throughput": lambda: throughput.run(quick=quick, threads=threads, folder=folder, cache=cache),
+            "growth": lambda: growth.run(quick=quick, folder=folder),
         }
+        for name, part in live.PARTS.items():
+            tables[name] = partial(part, folder, options.clip, quick=quick)
         everything = [*tables, *SCRIPTS]
         wanted = options.only.split(",") if options.only else everything
         if unknown := sorted(set(wanted) - set(everything)):

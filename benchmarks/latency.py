@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import aiomqtt
 import numpy as np
@@ -36,17 +36,25 @@ from stream.choices import DEMO_RECORDING
 
 PROMISED_P99_MS = 100.0
 WARM_UP_S = 3.0
+START_S = 90.0
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run's receipts: latencies in milliseconds, what the publisher measured itself, and its drops."""
+    """One run's receipts: latencies in milliseconds, what the publisher measured itself, and its drops.
+
+    `rate` is estimates received a second, `first_s` how long after the process began the first one came, `status`
+    the last status.
+    """
 
     latencies_ms: list[float]
     said: dict[str, float | None]
     drops: dict[str, int]
     degraded: int
     busy_cores: float
+    rate: float
+    first_s: float
+    status: dict[str, Any]
 
     def percentile(self, q: float) -> float:
         """A latency that a frame really had."""
@@ -85,10 +93,12 @@ def _until_listening(port: int) -> None:
 
 
 @contextmanager
-def publisher(port: int, source: str, options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """`stream-run` in a process of its own."""
+def publisher(
+    port: int, source: str, options: list[str], name: str = "bench"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`stream-run` in a process of its own, publishing as `name`."""
     command = [sys.executable, "-c", "from stream.cli import run_command; run_command()", source]
-    command += ["--broker", f"mqtt://127.0.0.1:{port}", "--id", "bench", "--view", "none"]
+    command += ["--broker", f"mqtt://127.0.0.1:{port}", "--id", name, "--view", "none"]
     command += ["--recogniser", "vosk-tiny", *options]
     with tempfile.TemporaryDirectory() as state:
         running = subprocess.Popen(command, env={**os.environ, "XDG_STATE_HOME": state})
@@ -99,8 +109,10 @@ def publisher(port: int, source: str, options: list[str]) -> Iterator[subprocess
             running.wait()
 
 
-async def measure(port: int, source: str, seconds: float, options: list[str]) -> Run:
+async def measure(port: int, source: str, seconds: float, options: list[str], *, name: str = "bench") -> Run:
     """Subscribes, then runs the publisher until enough was heard."""
+    status: dict[str, Any] = {}
+    first_s = float("nan")
     latencies: list[float] = []
     said: dict[str, float | None] = {}
     drops: dict[str, int] = {}
@@ -108,10 +120,11 @@ async def measure(port: int, source: str, seconds: float, options: list[str]) ->
     cpu_s = started_cpu_s = float("nan")
     began_s: float | None = None
     async with aiomqtt.Client("127.0.0.1", port) as client:
-        await client.subscribe("affect/bench/#")
-        with publisher(port, source, options) as running:
+        await client.subscribe(f"affect/{name}/#")
+        launched_s = time.time()
+        with publisher(port, source, options, name) as running:
             with suppress(TimeoutError):
-                async with asyncio.timeout(seconds + WARM_UP_S + 30):
+                async with asyncio.timeout(seconds + WARM_UP_S + START_S):
                     async for message in client.messages:
                         at_s = time.time()
                         topic = str(message.topic).rpartition("/")[2]
@@ -119,11 +132,12 @@ async def measure(port: int, source: str, seconds: float, options: list[str]) ->
                         if topic == "estimate":
                             if began_s is None:
                                 began_s, started_cpu_s = at_s, _cpu_s(running.pid)
+                                first_s = at_s - launched_s
                             if at_s - began_s >= WARM_UP_S and payload["latency_ms"] is not None:
                                 latencies.append((at_s - payload["captured_at"]) * 1e3)
                                 degraded += payload["degraded"] is not None
                         elif topic == "status":
-                            said, drops = payload["latency_ms"], payload["drops"]
+                            said, drops, status = payload["latency_ms"], payload["drops"], payload
                         if began_s is not None and at_s - began_s > seconds + WARM_UP_S:
                             break
                         if topic == "available" and message.payload == b"stopped" and not message.retain:
@@ -132,7 +146,8 @@ async def measure(port: int, source: str, seconds: float, options: list[str]) ->
     elapsed_s = time.time() - began_s if began_s else float("nan")
     if not latencies:
         raise SystemExit(f"{source} gave no estimates: run stream-run on it to see why")
-    return Run(latencies, said, drops, degraded, cpu_s / elapsed_s)
+    rate = len(latencies) / (elapsed_s - WARM_UP_S)
+    return Run(latencies, said, drops, degraded, cpu_s / elapsed_s, rate, first_s, status)
 
 
 def _cpu_s(pid: int) -> float:
@@ -142,6 +157,11 @@ def _cpu_s(pid: int) -> float:
     except OSError:
         return float("nan")
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def in_real_time(recording: Path) -> str:
+    """A source that decodes a recording with its sound as a camera gives it: in real time, waiting for nobody."""
+    return f"lavfi:movie={_escaped(recording)}:s=dv+da[v][a];[v]realtime[out0];[a]arealtime[out1]"
 
 
 def _escaped(path: Path) -> str:
@@ -170,7 +190,7 @@ def main(
     options = ["--bundle", bundle, *(["--threads", str(threads)] if threads else [])]
     target = str(DEMO_RECORDING)
     if source == "live":
-        target = f"lavfi:movie={_escaped(DEMO_RECORDING)}:s=dv+da[v][a];[v]realtime[out0];[a]arealtime[out1]"
+        target = in_real_time(DEMO_RECORDING)
         options += ["--budget", budget]
     found: list[Run] = []
     with mosquitto() as port:
