@@ -79,9 +79,7 @@ def speak(text: str, voice: Voice, delivery: Delivery) -> Samples:
 
     Raises UserError where espeak-ng is missing or does not know the voice.
     """
-    voice = replace(
-        voice, timbre=voice.timbre * delivery.timbre, tilt_db=voice.tilt_db + delivery.tilt_db
-    )
+    voice = replace(voice, timbre=voice.timbre * delivery.timbre, tilt_db=voice.tilt_db + delivery.tilt_db)
     pitch = float(np.clip(voice.pitch + delivery.pitch, LOWEST_PITCH, HIGHEST_PITCH))
     # The timbre's stretch changes tempo too: ask for the tempo that it turns into the wanted one.
     rate = float(np.clip(voice.rate_wpm * delivery.tempo, SLOWEST_WPM, FASTEST_WPM)) / voice.timbre
