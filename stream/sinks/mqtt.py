@@ -390,6 +390,8 @@ class MqttSink:
         sent: dict[str, Any] | None = None
         sent_at = 0.0
         while True:
+            # Before it is read: what arrives from here on is looked at in the next round.
+            self._status_arrived.clear()
             if self._status is not None:
                 steady = steady_part(self._status)
                 if steady != sent or clock() - sent_at >= STATUS_EVERY_S:
@@ -397,7 +399,6 @@ class MqttSink:
                     sent, sent_at = steady, clock()
             # A status whose text flickers is published at most so often.
             await asyncio.sleep(STATUS_CHANGES_EVERY_S)
-            self._status_arrived.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, sent_at + STATUS_EVERY_S - clock())):
                     await self._status_arrived.wait()

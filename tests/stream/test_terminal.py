@@ -245,21 +245,6 @@ async def test_a_slow_terminal_delays_nobody() -> None:
     await screen.close()
 
 
-def test_drawing_costs_less_than_two_hundredths_of_a_core() -> None:
-    made = panel()
-    out = Console(file=io.StringIO(), width=120, height=40, force_terminal=True, color_system="256")
-    screen = Screen(lambda: [made], view="full", console=out)
-    out.print(screen._frame())
-    began = time.process_time()
-    for _ in range(30):
-        out.print(screen._frame())
-    refresh_s = (time.process_time() - began) / 30
-    from stream.terminal import REFRESH_HZ
-
-    assert REFRESH_HZ <= 10
-    assert refresh_s * REFRESH_HZ < 0.03
-
-
 PIPED = """
 import asyncio
 from brokers import estimate, status
