@@ -31,7 +31,7 @@ demo-bundle: install
 	$(BIN)/offline-train $(DEMO)/store --fold all --preset compact --trunk $(DEMO)/trunk.safetensors \
 		--run $(DEMO)/run --resume --workers 2 $(TRAINING)
 	$(BIN)/offline-bundle $(DEMO)/run -o models/assets/bundles/demo --name demo --overwrite \
-		--text-encoder $(DEMO)/performed-bert --note "$(NOTE)"
+		--text-encoder $(DEMO)/performed-bert --probe-from $(DEMO)/store --note "$(NOTE)"
 	$(BIN)/offline-predict demo $(DEMO)/store --partition test --context both --ablate all
 
 lint: install-test

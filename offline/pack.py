@@ -22,7 +22,8 @@ from models.parts import PARTS
 from models.spec import TARGETS, Modality, NetworkSpec, Target
 from models.staging import put_in_place
 from offline.cache import weights_hash
-from offline.store import bundle_recipe, recipe_differences
+from offline.probing import store_probe
+from offline.store import Store, bundle_recipe, recipe_differences
 from offline.trained import TrainedFold, TrainedRun
 
 AGREEMENT: Final = 1e-4
@@ -35,13 +36,15 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 class PackOptions:
     """How a bundle is made: its `name` (the folder's if empty), its `note` (500 characters at most).
 
-    `trunk` stands for the run's own; `text_encoder` is the folder of the encoder that the store was made with.
+    `trunk` stands for the run's own; `text_encoder` is the folder of the encoder that the store was made with;
+    `probe_from` is a store whose training people are the bundle's probe (else that is drawn noise).
     """
 
     name: str = ""
     note: str = ""
     trunk: Path | None = None
     text_encoder: Path | None = None
+    probe_from: Path | None = None
     allow_missing: bool = False
     overwrite: bool = False
 
@@ -89,6 +92,7 @@ def pack(runs: Sequence[TrainedRun], folder: Path, options: PackOptions) -> Pack
     ]
     encoder = _audio_encoder(runs, options.trunk)
     recipe = _recipe(runs[0], options.text_encoder)
+    probe = None if options.probe_from is None else _probe(runs[0], options.probe_from, encoder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
@@ -105,6 +109,7 @@ def pack(runs: Sequence[TrainedRun], folder: Path, options: PackOptions) -> Pack
                     provenance=_provenance(runs, numbers, by_number),
                     audio_encoder=encoder,
                     text_encoder_folder=options.text_encoder,
+                    probe=probe,
                 )
             except ValueError as e:
                 raise UserError(f"the folds do not go into one bundle: {e}") from e
@@ -115,6 +120,12 @@ def pack(runs: Sequence[TrainedRun], folder: Path, options: PackOptions) -> Pack
     except OSError as e:
         raise UserError(f"the bundle cannot be written to {folder}: {e.strerror or e}") from e
     return Packed(manifest, tuple(numbers), difference, size)
+
+
+def _probe(run: TrainedRun, folder: Path, encoder: Vggish | None) -> dict[str, Tensor]:
+    store = Store.open(folder)
+    store.check_recipe(run.recipe, f"the run {run.name}")
+    return store_probe(store, run.spec, encoder)
 
 
 def check_together(runs: Sequence[TrainedRun]) -> None:

@@ -53,6 +53,14 @@ def bundle(
     trunk: Annotated[
         Path | None, typer.Option(help="What the folds stand on, where the run's folder has it no more.")
     ] = None,
+    probe_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STORE",
+            help="Put a few pictures and sounds of this store's training people into the bundle, for lower "
+            "precisions to be calibrated and checked on. They leave with it: ask those people. Without it: noise.",
+        ),
+    ] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out folds that are missing or unfinished.")
     ] = False,
@@ -72,6 +80,7 @@ def bundle(
         note=note,
         trunk=trunk,
         text_encoder=None,
+        probe_from=probe_from,
         allow_missing=allow_missing,
         overwrite=overwrite,
     )

@@ -16,8 +16,10 @@ from models.bundle import load_bundle, load_networks
 from models.console import run as run_app
 from models.errors import UserError
 from models.hashing import file_hash
-from models.spec import Modality
+from models.packing import draw_probe
+from models.spec import COMPACT, CropSpec, Modality
 from models.untrained import make_text_encoder
+from models.visual.alignment import network_input
 from offline import pack as packing
 from offline.checkpointing import load_tensors, save_tensors
 from offline.commands.bundle import app
@@ -142,6 +144,31 @@ def test_a_text_encoder_is_bundled(made: Path, tmp_path: Path) -> None:
     assert packed.manifest.recipe.text_encoder.bundled
     bundle = load_bundle(tmp_path / "bundle")
     assert bundle.text_encoder_folder == tmp_path / "bundle" / "text"
+
+
+def test_the_probe_is_noise_unless_a_store_s_people_are_to_leave_with_the_bundle(
+    made: Path, tmp_path: Path
+) -> None:
+    run = made / "runs" / "compact"
+    pack_run(run, tmp_path / "noise")
+    pack_run(run, tmp_path / "people", probe_from=made / "store")
+    noise, people = (load_bundle(tmp_path / n, missing_parts="tolerate").probe for n in ("noise", "people"))
+    assert torch.equal(noise["crops"], draw_probe(COMPACT)["crops"])
+    trial = Store.open(made / "store").trials("train")[0]
+    shown = {network_input(crop[None], CropSpec()).tobytes() for crop in trial.crops}
+    assert people["crops"][0].numpy().tobytes() in shown
+    assert len(people["crops"]) == len(people["patches"]) == len(people["audio"]) == len(people["language"])
+
+
+def test_a_probe_of_other_features_is_refused(made: Path, tmp_path: Path) -> None:
+    other = tmp_path / "store"
+    shutil.copytree(made / "store", other)
+
+    def rename(manifest: dict[str, Any]) -> None:
+        manifest["recipe"]["detector"] = {"name": "yunet", "sha256": None}
+
+    edit(other / "store.json", rename)
+    assert "detector is yunet here" in refusal(made / "runs" / "compact", tmp_path / "b", probe_from=other)
 
 
 def test_another_text_encoder_than_the_stores_is_refused(run_folder: Path, tmp_path: Path) -> None:
