@@ -53,7 +53,7 @@ class Watched:
 def run(*, quick: bool, folder: Path) -> Table:
     """The table, on the compact preset."""
     rounds = 31 if quick else 151
-    cases = {(folds, 300): f"{folds} folds" for folds in (1, 2, 3, 6)}
+    cases = {(folds, 300): f"{folds} fold{'s' * (folds > 1)}" for folds in (1, 2, 3, 6)}
     cases |= {(6, window): f"window of {window}" for window in (100, 600)}
     watched = {}
     for (folds, window), name in cases.items():
