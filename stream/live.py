@@ -87,14 +87,13 @@ class LiveSource:
         own_sound: bool = False,
         asked: Asked = ANYTHING,
         tick_rate: float = 30.0,
-        max_long_side: int = MOST_LONG_SIDE,
         opener: Opener = open_address,
         backoff: Backoff = GENTLE,
         first_picture_s: float = FIRST_PICTURE_S,
     ) -> None:
         if not tick_rate > 0:
             raise ValueError(f"tick_rate must be above 0, not {tick_rate}")
-        self._tick_rate, self._max_long_side = tick_rate, max_long_side
+        self._tick_rate = tick_rate
         self._first_picture_s = first_picture_s
         self._closed = threading.Event()
         self._inbox = Inbox()
@@ -325,7 +324,7 @@ class LiveSource:
 
     def _rgb(self, capture: Capture) -> NDArray[np.uint8]:
         picture = capture.picture
-        width, height = fitted(picture.width, picture.height, self._max_long_side)
+        width, height = fitted(picture.width, picture.height, MOST_LONG_SIDE)
         rgb = picture.reformat(width=width, height=height, format="rgb24").to_ndarray()
         return np.ascontiguousarray(rgb, dtype=np.uint8)
 
@@ -341,7 +340,6 @@ def open_live(
     microphone: str | None = None,
     asked: Asked = ANYTHING,
     tick_rate: float = 30.0,
-    max_long_side: int = MOST_LONG_SIDE,
 ) -> LiveSource:
     """A live source: `camera:0`, `camera:NAME`, a URL, or `lavfi:GRAPH`.
 
@@ -359,5 +357,4 @@ def open_live(
         own_sound=microphone is None,
         asked=asked,
         tick_rate=tick_rate,
-        max_long_side=max_long_side,
     )

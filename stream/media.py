@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.messages import InputStatus
-from stream.pictures import MOST_LONG_SIDE
 
 SAMPLE_RATE: Final = 16_000
 
@@ -148,7 +147,6 @@ def open_source(
     size: tuple[int, int] | None = None,
     frame_rate: float | None = None,
     tick_rate: float = 30.0,
-    max_long_side: int = MOST_LONG_SIDE,
 ) -> Source:
     """The source named by `target`: a file's path, or, live, `camera:0`, `camera:NAME`, a URL or
     `lavfi:GRAPH`.
@@ -166,11 +164,10 @@ def open_source(
             microphone=microphone,
             asked=Asked(size, frame_rate),
             tick_rate=tick_rate,
-            max_long_side=max_long_side,
         )
     from stream.files import MediaFile
 
-    return MediaFile(target, max_long_side=max_long_side)
+    return MediaFile(target)
 
 
 @dataclass

@@ -31,7 +31,7 @@ def halvings(codec: str, width: int, height: int, most_long_side: int) -> int:
     return times
 
 
-def decode_small(stream: Any, most_long_side: int = MOST_LONG_SIDE) -> None:
+def decode_small(stream: Any, most_long_side: int) -> None:
     """Have a video stream of PyAV, not yet decoded from, give pictures no larger than need be."""
     context = stream.codec_context
     times = halvings(str(context.name), context.width, context.height, most_long_side)

@@ -22,7 +22,7 @@ from stream.clock import Backoff, ClockMap, map_stamp, start_clock
 from stream.devices import Address
 from stream.media import SAMPLE_RATE, InputChange, InputName
 from stream.messages import Health, InputStatus
-from stream.pictures import decode_small
+from stream.pictures import MOST_LONG_SIDE, decode_small
 
 Opener = Callable[[Address], Any]
 
@@ -215,7 +215,7 @@ class Reader:
         """Reads to the end or a failure, yielding after each thing captured."""
         streams = []
         if "camera" in self._inputs:
-            decode_small(container.streams.video[0])
+            decode_small(container.streams.video[0], MOST_LONG_SIDE)
             streams.append(container.streams.video[0])
         if "microphone" in self._inputs:
             streams.append(container.streams.audio[0])
