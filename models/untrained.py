@@ -6,31 +6,23 @@ shown wherever the bundle is. It brings its own audio and text encoder, so that 
 
 from __future__ import annotations
 
-import string
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
 import torch
 import typer
-from safetensors.torch import save
-from torch import Tensor, nn
 
 from models.audio.vggish import Vggish
 from models.bundle import FeatureRecipe, Manifest, PartUse, save_bundle
 from models.console import make_app, run
 from models.errors import UserError
+from models.language.small_bert import RECOGNISER, make_text_encoder
 from models.network import EmotionNetwork
-from models.parts import SHIPPED, require_part
+from models.parts import require_part
 from models.spec import PRESETS, preset
 
 NOTE: Final = "untrained: the numbers mean nothing yet"
-RECOGNISER: Final = "vosk-tiny"
-
-_SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_LAYERS: Final = 4
-_POSITIONS: Final = 128
 
 
 def make_untrained_bundle(
@@ -75,55 +67,6 @@ def make_untrained_bundle(
             audio_encoder=audio_encoder,
             text_encoder_folder=text_encoder,
         )
-
-
-def make_text_encoder(
-    folder: Path, width: int, seed: int, weights: Mapping[str, Tensor] | None = None
-) -> None:
-    """Write a small BERT, `width` wide, as a transformers folder; it can spell any word of printable ASCII.
-
-    Its vocabulary is the words that the shipped recogniser knows, single characters, and their continuations. It is
-    random unless `weights`, the state of one made here before, are given.
-    """
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    characters = sorted(set(string.ascii_lowercase + string.digits + string.punctuation))
-    vocabulary = list(
-        dict.fromkeys([*_SPECIAL, *characters, *(f"##{c}" for c in characters), *recogniser_words()])
-    )
-    tokenizer = BertTokenizerFast(
-        vocab={piece: i for i, piece in enumerate(vocabulary)},
-        do_lower_case=True,
-        model_max_length=_POSITIONS,
-    )
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=width,
-        num_hidden_layers=_LAYERS,
-        num_attention_heads=max(1, width // 12),
-        intermediate_size=2 * width,
-        max_position_embeddings=_POSITIONS,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = BertModel(config, add_pooling_layer=False)
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                nn.init.uniform_(parameter, -0.1, 0.1)
-    if weights is not None:
-        model.load_state_dict(weights)
-    tokenizer.save_pretrained(folder)
-    config.architectures = ["BertModel"]
-    config.save_pretrained(folder)
-    (folder / "model.safetensors").write_bytes(save(model.state_dict(), metadata={"format": "pt"}))
-    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-
-
-def recogniser_words() -> list[str]:
-    """The words that the shipped recogniser can say."""
-    lines = (SHIPPED / RECOGNISER / "graph" / "words.txt").read_text(encoding="utf-8").splitlines()
-    words = [line.split()[0] for line in lines]
-    return sorted(word for word in words if word.strip("'").isalpha())
 
 
 def _share_trunk(first: EmotionNetwork, other: EmotionNetwork) -> None:

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from models.audio.vggish import Vggish
 from models.errors import UserError
+from models.language.small_bert import make_text_encoder
 from models.spec import TARGETS, LanguageSpec, Target
 from models.staging import put_in_place
-from models.untrained import make_text_encoder
 from models.visual.backbone import Backbone
 from offline import evaluate
 from offline.checkpointing import (

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from models.errors import UserError
 from models.language.embedder import SUMMED_LAYERS
 from models.language.pieces import PieceTokenizer, open_text_model, pad, pool_words
+from models.language.small_bert import make_text_encoder
 from models.language.words import UNKNOWN
 from models.spec import TARGETS, LanguageSpec
-from models.untrained import make_text_encoder
 from offline.learners.base import Learner
 from offline.options import PretrainOptions
 from offline.store import TrialRecord
@@ -49,16 +49,17 @@ class LanguageLearner(Learner):
         self.encoder = encoder.requires_grad_(True)
         self.head = nn.Linear(spec.embedding, len(TARGETS))
         self.options = options
+        self._read: dict[Path, list[LabelledUtterance]] = {}
 
     def steps(self, trials: Sequence[TrialRecord]) -> int:
         """Utterances, a batch at a time."""
-        return max(1, len(_utterances(trials)) // self.options.utterances)
+        return max(1, len(self._utterances(trials)) // self.options.utterances)
 
     def epoch(
         self, trials: Sequence[TrialRecord], random: np.random.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Utterances in any order, some cut short, with words misheard here and there."""
-        utterances, size = _utterances(trials), self.options.utterances
+        utterances, size = self._utterances(trials), self.options.utterances
         order = random.permutation(len(utterances))
         for begin in range(0, max(len(order) - size // 2, 1), size):
             some = [_disturbed(utterances[i], random) for i in order[begin : begin + size]]
@@ -67,11 +68,27 @@ class LanguageLearner(Learner):
 
     def predict(self, trial: TrialRecord) -> tuple[Tensor, Tensor]:
         """Every word of whole utterances."""
-        utterances = [u for u in read_utterances(trial) if not np.isnan(u.labels).all()]
+        utterances = self._labelled(trial)
         if not utterances:
             return torch.zeros(0, len(TARGETS)), torch.zeros(0, len(TARGETS))
         labels = torch.from_numpy(np.concatenate([u.labels for u in utterances]))
         return self._estimate([u.texts for u in utterances]), labels
+
+    def _utterances(self, trials: Sequence[TrialRecord]) -> list[LabelledUtterance]:
+        """Those with a label. Raises UserError where there are none."""
+        found = [utterance for trial in trials for utterance in self._labelled(trial)]
+        if not found:
+            raise UserError(
+                "no labelled word was recognised in the store: nothing to learn from. Preprocess it with a "
+                "recogniser, or leave the language part out with --parts"
+            )
+        return found
+
+    def _labelled(self, trial: TrialRecord) -> list[LabelledUtterance]:
+        """A trial's, read once: every epoch asks for them, and they are small."""
+        if trial.folder not in self._read:
+            self._read[trial.folder] = [u for u in read_utterances(trial) if not np.isnan(u.labels).all()]
+        return self._read[trial.folder]
 
     def _estimate(self, texts: Sequence[tuple[str, ...]]) -> Tensor:
         """Word by word, (all words, K)."""
@@ -114,17 +131,6 @@ def _mean(labels: NDArray[np.float32]) -> NDArray[np.float32]:
     known = labels[~np.isnan(labels).any(axis=1)]
     mean: NDArray[Any] = known.mean(axis=0) if len(known) else np.full(len(TARGETS), np.nan)
     return mean.astype(np.float32)
-
-
-def _utterances(trials: Sequence[TrialRecord]) -> list[LabelledUtterance]:
-    """Those with a label. Raises UserError where there are none."""
-    found = [u for trial in trials for u in read_utterances(trial) if not np.isnan(u.labels).all()]
-    if not found:
-        raise UserError(
-            "no labelled word was recognised in the store: nothing to learn from. Preprocess it with a recogniser, "
-            "or leave the language part out with --parts"
-        )
-    return found
 
 
 def _disturbed(utterance: LabelledUtterance, random: np.random.Generator) -> LabelledUtterance:

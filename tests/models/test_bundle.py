@@ -17,6 +17,7 @@ from models.audio.vggish import Vggish
 from models.bundle import FeatureRecipe, PartUse, load_bundle, load_networks, resolve_bundle, save_bundle
 from models.errors import UserError
 from models.hashing import file_hash
+from models.language.small_bert import make_text_encoder
 from models.manifest import read_manifest
 from models.network import EmotionNetwork
 from models.parts import pull
@@ -31,7 +32,6 @@ from models.spec import (
     VggishSpec,
     VisualSpec,
 )
-from models.untrained import make_text_encoder
 
 SPEC = NetworkSpec(
     visual=VisualSpec(

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from models.bundle import load_bundle, load_networks, resolve_bundle
 from models.errors import UserError
 from models.language.embedder import TextEmbedder
-from models.untrained import NOTE, make_untrained_bundle, recogniser_words
+from models.language.small_bert import recogniser_words
+from models.untrained import NOTE, make_untrained_bundle
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from models.bundle import load_bundle, load_networks
 from models.console import run as run_app
 from models.errors import UserError
 from models.hashing import file_hash
+from models.language.small_bert import make_text_encoder
 from models.packing import draw_probe
 from models.spec import COMPACT, CropSpec, Modality
-from models.untrained import make_text_encoder
 from models.visual.alignment import network_input
 from offline import pack as packing
 from offline.checkpointing import load_tensors, save_tensors

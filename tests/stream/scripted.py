@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from models.audio.vggish import Vggish
 from models.bundle import Bundle, FeatureRecipe, PartUse, load_bundle, save_bundle
+from models.language.small_bert import make_text_encoder
 from models.network import EmotionNetwork
 from models.parts import require_part
 from models.spec import (
@@ -29,7 +30,6 @@ from models.spec import (
     VggishSpec,
     VisualSpec,
 )
-from models.untrained import make_text_encoder
 from models.visual.detectors import Face
 from models.visual.face import FaceTracker
 from stream.assembly import bundle_status
