@@ -41,20 +41,22 @@ START_S = 90.0
 
 @dataclass(frozen=True)
 class Run:
-    """One run's receipts: latencies in milliseconds, what the publisher measured itself, and its drops.
+    """One run's receipts: latencies in milliseconds, and the last status, which has what the publisher measured.
 
-    `rate` is estimates received a second, `first_s` how long after the process began the first one came, `status`
-    the last status.
+    `rate` is estimates received a second, `first_s` how long after the process began the first one came.
     """
 
     latencies_ms: list[float]
-    said: dict[str, float | None]
-    drops: dict[str, int]
+    status: dict[str, Any]
     degraded: int
     busy_cores: float
     rate: float
     first_s: float
-    status: dict[str, Any]
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """What the publisher dropped, by cause."""
+        return dict(self.status.get("drops", {}))
 
     def percentile(self, q: float) -> float:
         """A latency that a frame really had."""
@@ -114,8 +116,6 @@ async def measure(port: int, source: str, seconds: float, options: list[str], *,
     status: dict[str, Any] = {}
     first_s = float("nan")
     latencies: list[float] = []
-    said: dict[str, float | None] = {}
-    drops: dict[str, int] = {}
     degraded = 0
     cpu_s = started_cpu_s = float("nan")
     began_s: float | None = None
@@ -137,7 +137,7 @@ async def measure(port: int, source: str, seconds: float, options: list[str], *,
                                 latencies.append((at_s - payload["captured_at"]) * 1e3)
                                 degraded += payload["degraded"] is not None
                         elif topic == "status":
-                            said, drops, status = payload["latency_ms"], payload["drops"], payload
+                            status = payload
                         if began_s is not None and at_s - began_s > seconds + WARM_UP_S:
                             break
                         if topic == "available" and message.payload == b"stopped" and not message.retain:
@@ -147,7 +147,7 @@ async def measure(port: int, source: str, seconds: float, options: list[str], *,
     if not latencies:
         raise SystemExit(f"{source} gave no estimates: run stream-run on it to see why")
     rate = len(latencies) / (elapsed_s - WARM_UP_S)
-    return Run(latencies, said, drops, degraded, cpu_s / elapsed_s, rate, first_s, status)
+    return Run(latencies, status, degraded, cpu_s / elapsed_s, rate, first_s)
 
 
 def _cpu_s(pid: int) -> float:
@@ -201,7 +201,7 @@ def main(
             p50, p95, p99 = (run.percentile(q) for q in (50, 95, 99))
             typer.echo(
                 f"run {number}: {len(run.latencies_ms)} estimates, p50 {p50:.1f} p95 {p95:.1f} p99 {p99:.1f} ms; "
-                f"status says {run.said}; drops {run.drops or 'none'}; degraded {run.degraded}; "
+                f"status says {run.status.get('latency_ms')}; drops {run.drops or 'none'}; degraded {run.degraded}; "
                 f"{run.busy_cores:.2f} cores; {before}"
             )
     for q in (50, 95, 99):
