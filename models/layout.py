@@ -46,10 +46,14 @@ class Layout:
             tuple((f, k) for k in range(targets)) for f in range(self.folds)
         )
 
+    def trunks(self, networks: int) -> list[int]:
+        """The trunks on which the first `networks` networks stand."""
+        return sorted({t for t in self.trunk_of[:networks] if t is not None})
+
     def leading(self, folds: int) -> Layout:
         """That of the first `folds` folds alone, for an ensemble of one stack; trunks are numbered anew."""
         networks = self.networks // self.folds * folds
-        used = sorted({t for t in self.trunk_of[:networks] if t is not None})
+        used = self.trunks(networks)
         trunk_of = tuple(None if t is None else used.index(t) for t in self.trunk_of[:networks])
         return Layout((tuple(range(networks)),), trunk_of, self.sources[:folds])
 

@@ -29,7 +29,8 @@ def leading_folds(ensemble: Ensemble, folds: int) -> Ensemble:
         return ensemble
     if not (can_rest(ensemble) and 0 < folds < ensemble.folds):
         raise ValueError(f"an ensemble of {ensemble.folds} folds cannot serve with {folds} of them")
-    networks = leading_networks(ensemble, folds)
+    layout = ensemble.layout.leading(folds)
+    networks = layout.networks
     (stack,) = ensemble.stacks
     # A deep copy whose tensors are all there already: the first networks' rows of the original's.
     tensors: dict[int, Any] = {id(t): t[:networks] for t in (*stack.parameters(), *stack.buffers())}
@@ -37,9 +38,8 @@ def leading_folds(ensemble: Ensemble, folds: int) -> Ensemble:
     for module in stacks.modules():
         if isinstance(module, StackedTemporal):
             module.networks = networks
-    used = sorted({t for t in ensemble.layout.trunk_of[:networks] if t is not None})
-    trunks = nn.ModuleList(ensemble.trunks[t] for t in used)
-    return Ensemble.of_parts(ensemble, stacks, trunks, ensemble.layout.leading(folds))
+    trunks = nn.ModuleList(ensemble.trunks[t] for t in ensemble.layout.trunks(networks))
+    return Ensemble.of_parts(ensemble, stacks, trunks, layout)
 
 
 def leading_networks(ensemble: Ensemble, folds: int) -> int:

@@ -6,7 +6,7 @@ faces and voices show. They leave with the bundle, so they are taken only where 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -40,9 +40,9 @@ def store_probe(store: Store, spec: NetworkSpec, encoder: Vggish | None) -> dict
         if encoder is not None:
             probe["audio"] = encoder(probe["patches"])
         elif store.recipe.audio_encoder is not None:
-            probe["audio"] = _rows([t.audio for t, _ in picked], [k for _, k in picked])
+            probe["audio"] = _rows([(t.audio, k) for t, k in picked])
     if spec.language is not None:
-        probe["language"] = _rows([t.language for t, _ in picked], [k for _, k in picked])
+        probe["language"] = _rows([(t.language, k) for t, k in picked])
     return probe
 
 
@@ -60,5 +60,5 @@ def _pick(store: Store) -> list[tuple[TrialRecord, int]]:
     return picked
 
 
-def _rows(arrays: list[np.ndarray | None], places: list[int]) -> Tensor:
-    return torch.from_numpy(np.stack([a[k] for a, k in zip(arrays, places, strict=True) if a is not None]))
+def _rows(picked: list[tuple[Any, int]]) -> Tensor:
+    return torch.from_numpy(np.stack([array[place] for array, place in picked]))

@@ -42,7 +42,8 @@ async def stream(choices: Choices, outputs: Outputs) -> Summary:
             engine.command(command)
 
     async with AsyncExitStack() as stack:
-        parts = await asyncio.to_thread(load, choices, _say_nothing if outputs.view == "none" else tell)
+        told = () if outputs.view == "none" else (tell,)
+        parts = await asyncio.to_thread(load, choices, *told)
         stack.callback(parts.source.close)
         address = await _broker(outputs, stack)
         sinks: list[Sink] = []
@@ -71,10 +72,6 @@ async def stream(choices: Choices, outputs: Outputs) -> Summary:
         await asyncio.to_thread(_settle_memory)
         with _terminable():
             return await engine.run()
-
-
-def _say_nothing(message: str) -> None:
-    pass
 
 
 def _settle_memory() -> None:

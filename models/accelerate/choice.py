@@ -171,8 +171,6 @@ def _choose(preference: Preference, trials: Sequence[Trial], judge: Judge, budge
 
 def _levels(preference: Preference) -> list[list[Route]]:
     """The routes to try, the most exact precision first; one after another until the parts are quick enough."""
-    if preference.backend == "eager":
-        return [[]]
     if preference.backend != "auto":
         own = OFFERED[preference.backend] if preference.precision == "auto" else (preference.precision,)
         return [[Route(preference.backend, precision)] for precision in own]

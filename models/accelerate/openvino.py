@@ -151,12 +151,13 @@ def _convert(module: nn.Module, example: tuple[Tensor, ...], precision: Precisio
 @contextlib.contextmanager
 def _no_logging() -> Iterator[None]:
     """Tracing looks at every attribute there is; `transformers` warns of some."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logging.disable(before)
+        logger.setLevel(before)
 
 
 def _quantise(model: Any, workshop: Workshop) -> Any:
