@@ -5,15 +5,14 @@ Pure: the clock is given. One thread at a time.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Final
 
 import numpy as np
+import psutil
 
 from stream.messages import Latency, Status
 
@@ -125,12 +124,9 @@ class Telemetry:
 
 
 def resident_mib() -> float:
-    """The memory that this process holds, in MiB; 0 where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0.0
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
+    """The memory that this process holds, in MiB."""
+    resident_bytes: int = psutil.Process().memory_info().rss
+    return round(resident_bytes / 2**20, 1)
 
 
 def render_prometheus(status: Status) -> str:
