@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from models.console import make_app, run
 from models.errors import UserError
+
+if TYPE_CHECKING:
+    from offline.performer.corpus import CorpusPlan
 
 PERFORM_HELP: Final = """
 Make a performed corpus: generated people whose valence and arousal are known, as videos with sound, in the layout of
@@ -37,6 +40,9 @@ def _perform(
     minutes: Annotated[float, typer.Option(help="Length of all their performances together.")] = 20.0,
     test_people: Annotated[int, typer.Option(help="Further people, for testing, as long each.")] = 0,
     seed: Annotated[int, typer.Option(help="Which people and performances.")] = 7,
+    time_constant: Annotated[
+        float, typer.Option(help="Seconds that a feeling lasts, about; the shorter, the more of them.")
+    ] = 7.0,
     workers: Annotated[
         int | None,
         typer.Option(help="Parallel processes; one for each core if not given.", show_default=False),
@@ -50,7 +56,10 @@ def _perform(
     if demo is not None:
         _perform_demo(demo)
     elif folder is not None:
-        _perform_corpus(folder, people, minutes, test_people, seed, workers)
+        from offline.performer.corpus import CorpusPlan
+
+        plan = CorpusPlan(people, minutes, seed, test_people, time_constant)
+        _perform_corpus(folder, plan, workers)
 
 
 def _perform_demo(path: Path) -> None:
@@ -65,15 +74,12 @@ def _perform_demo(path: Path) -> None:
     )
 
 
-def _perform_corpus(
-    folder: Path, people: int, minutes: float, test_people: int, seed: int, workers: int | None
-) -> None:
+def _perform_corpus(folder: Path, plan: CorpusPlan, workers: int | None) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from offline.performer.corpus import CorpusPlan, Trial, perform_corpus, prepare_corpus
+    from offline.performer.corpus import Trial, perform_corpus, prepare_corpus
 
-    plan = CorpusPlan(people=people, minutes=minutes, seed=seed, test_people=test_people)
     left = prepare_corpus(plan, folder)
     console = Console(stderr=True)
     if len(left) < len(plan.trials):

@@ -77,8 +77,8 @@ class PretrainOptions(BaseModel):
     """Options of pretraining. Rates rise over the first tenth of all steps and fall to nothing as a cosine.
 
     `every` takes every so many frames, begun anew at another frame each epoch. `pictures` make a batch of the
-    backbone, `windows` of `window` taken frames one of the audio encoder, `utterances` one of the text encoder. The
-    last two have far fewer steps in an epoch, and more epochs for that (`audio_epochs`, `language_epochs`).
+    backbone, `patches` one of the audio encoder, `utterances` one of the text encoder. Each part has epochs of its
+    own (`epochs`, `audio_epochs`, `language_epochs`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,8 +91,7 @@ class PretrainOptions(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     every: Annotated[int, Field(gt=0)] = 3
     pictures: Annotated[int, Field(gt=1)] = 64
-    windows: Annotated[int, Field(gt=0)] = 2
-    window: Annotated[int, Field(gt=1)] = 100
+    patches: Annotated[int, Field(gt=1)] = 64
     utterances: Annotated[int, Field(gt=0)] = 16
     max_steps: Annotated[int | None, Field(gt=0)] = None
     seed: Annotated[int, Field(ge=0)] = 0

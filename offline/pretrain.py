@@ -2,8 +2,8 @@
 
 What MS-Celeb-1M and FER+ are to the report's IR-50, AudioSet to its VGGish, and a library to its BERT, a store of
 other performed people is to ours: the backbone learns to tell valence and arousal from single pictures, the audio
-encoder from its patches under a small TCN, the text encoder from recognised words. Heads and TCN are thrown away;
-backbone and audio encoder become the foundation on which all folds stand, the text encoder a folder for
+encoder from single patches of sound, the text encoder from recognised words. Their heads are thrown away; backbone
+and audio encoder become the foundation on which all folds stand, the text encoder a folder for
 `offline-preprocess`.
 """
 

@@ -1,10 +1,9 @@
-"""The audio encoder learns from windows of sound."""
+"""The audio encoder learns from single patches of sound."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -12,17 +11,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.audio.vggish import Vggish
-from models.spec import TARGETS, AudioSpec
-from models.tcn import TemporalBranch
-from offline.learners.base import Learner
+from models.spec import TARGETS, AudioSpec, LogMelSpec
+from offline.learners.base import Learner, pick_frames
 from offline.options import PretrainOptions
-from offline.store import TrialRecord
+from offline.store import TrialRecord, gather_patches
 
 _AT_ONCE: Final = 100
+_SHIFT: Final = 3
+_MIXING: Final = 0.4
 
 
 class AudioLearner(Learner):
-    """The audio encoder under a TCN of the branch's own form and one linear layer: windows of sound."""
+    """The audio encoder under one linear layer: patches of many people and moments in one batch.
+
+    Voices differ more from each other than a feeling changes one of them. In a batch of few people the easiest way
+    to a good estimate is to know who speaks, and that says nothing of others.
+    """
 
     part = "audio"
 
@@ -35,61 +39,71 @@ class AudioLearner(Learner):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         self.norm = nn.BatchNorm1d(spec.embedding)
-        self.temporal = TemporalBranch(spec.temporal, spec.embedding)
-        self.head = nn.Linear(spec.temporal.encoding, len(TARGETS))
+        self.head = nn.Linear(spec.embedding, len(TARGETS))
         self.options = options
+        self._patch_frames = LogMelSpec().patch_frames
 
     def steps(self, trials: Sequence[TrialRecord]) -> int:
-        """Windows, a batch at a time."""
-        span = self.options.window * self.options.every
-        return math.ceil(sum(max(1, t.frames // span) for t in trials) / self.options.windows)
+        """Every so many patches, a batch at a time."""
+        return max(1, sum(t.frames // self.options.every for t in trials) // self.options.patches)
 
     def epoch(
         self, trials: Sequence[TrialRecord], random: np.random.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Windows that begin anywhere."""
-        every, span = self.options.every, self.options.window * self.options.every
-        windows = [
-            (trial, int(random.integers(max(1, trial.frames - span + 1))))
-            for trial in trials
-            for _ in range(max(1, trial.frames // span))
-        ]
-        order = random.permutation(len(windows))
-        for begin in range(0, len(order), self.options.windows):
-            some = [windows[i] for i in order[begin : begin + self.options.windows]]
-            frames = [np.arange(start, min(start + span, t.frames), every) for t, start in some]
-            labels = np.full((len(some), self.options.window, len(TARGETS)), np.nan, np.float32)
-            for row, (t, _), at in zip(labels, some, frames, strict=True):
-                row[: len(at)] = t.labels[at]
-            yield (
-                self._estimate([_patches(t, at) for (t, _), at in zip(some, frames, strict=True)]),
-                torch.from_numpy(labels).to(self.options.device),
+        """Patches in any order, of voices a little higher or lower, each with some of another in it."""
+        size = self.options.patches
+        index = pick_frames(trials, self.options.every, random)
+        random.shuffle(index)
+        labels = [t.labels for t in trials]
+        sounds = [(t.log_mel, t.patch_ends) for t in trials]
+        for begin in range(0, max(len(index) - size // 2, 1), size):
+            some = index[begin : begin + size]
+            shifts = random.integers(-_SHIFT, _SHIFT + 1, len(some))
+            patches = np.concatenate(
+                [
+                    shifted(self._patches(*sounds[i], k, k + 1), int(by))
+                    for (i, k), by in zip(some, shifts, strict=True)
+                ]
             )
+            wanted = np.stack([labels[i][k] for i, k in some])
+            patches, wanted = mixed_up(patches, wanted, random)
+            yield self._estimate(patches)[None], torch.from_numpy(wanted).to(self.options.device)[None]
 
     def predict(self, trial: TrialRecord) -> tuple[Tensor, Tensor]:
-        """The whole trial in one causal pass."""
-        at = np.arange(0, trial.frames, self.options.every)
-        embeddings = torch.cat(
-            [self._embed(_patches(trial, at[a : a + _AT_ONCE])) for a in range(0, len(at), _AT_ONCE)]
-        )
-        estimates: Tensor = self.head(self.temporal(self.norm(embeddings)[None]))[0]
-        return estimates, torch.from_numpy(np.array(trial.labels[at]))
+        """Every so many patches, silent ones too."""
+        every = self.options.every
+        ends, labels = trial.patch_ends[::every], torch.from_numpy(np.array(trial.labels[::every]))
+        parts = [
+            self._estimate(self._patches(trial.log_mel, ends, a, a + _AT_ONCE))
+            for a in range(0, len(ends), _AT_ONCE)
+        ]
+        return torch.cat(parts), labels
 
-    def _embed(self, patches: Tensor) -> Tensor:
-        embeddings: Tensor = self.encoder(patches.to(self.options.device))
-        return embeddings
+    def _patches(
+        self, log_mel: NDArray[np.float32], ends: NDArray[np.int32], start: int, stop: int
+    ) -> NDArray[np.float32]:
+        return gather_patches(log_mel, ends[start:stop], self._patch_frames)
 
-    def _estimate(self, windows: list[Tensor]) -> Tensor:
-        embeddings = self.norm(self._embed(torch.cat(windows)))
-        padded = embeddings.new_zeros(len(windows), self.options.window, embeddings.shape[1])
-        begin = 0
-        for i, window in enumerate(windows):
-            padded[i, : len(window)] = embeddings[begin : begin + len(window)]
-            begin += len(window)
-        estimates: Tensor = self.head(self.temporal(padded))
+    def _estimate(self, patches: NDArray[np.float32]) -> Tensor:
+        embeddings = self.encoder(torch.from_numpy(patches).to(self.options.device))
+        estimates: Tensor = self.head(self.norm(embeddings))
         return estimates
 
 
-def _patches(trial: TrialRecord, at: NDArray[Any]) -> Tensor:
-    patches = trial.patches(int(at[0]), int(at[-1]) + 1)[at - at[0]]
-    return torch.from_numpy(np.ascontiguousarray(patches))
+def shifted(patches: NDArray[np.float32], bands: int) -> NDArray[np.float32]:
+    """(n, frames, bands) some bands higher or lower, as of a shorter or longer vocal tract."""
+    padded = np.pad(patches, ((0, 0), (0, 0), (_SHIFT, _SHIFT)), mode="edge")
+    return padded[..., _SHIFT - bands : _SHIFT - bands + patches.shape[-1]]
+
+
+def mixed_up(
+    patches: NDArray[np.float32], labels: NDArray[np.float32], random: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Each with a share of another one, labels too (mixup: Zhang et al. 2018)."""
+    share = random.beta(_MIXING, _MIXING, len(labels)).astype(np.float32)
+    other = random.permutation(len(labels))
+    by_patch, by_label = share[:, None, None], share[:, None]
+    return (
+        by_patch * patches + (1 - by_patch) * patches[other],
+        by_label * labels + (1 - by_label) * labels[other],
+    )

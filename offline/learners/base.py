@@ -9,6 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from torch import Tensor, nn
 
+from models.errors import UserError
 from offline.store import TrialRecord
 
 Part = Literal["visual", "audio", "language"]
@@ -34,3 +35,15 @@ class Learner(ABC, nn.Module):
     @abstractmethod
     def predict(self, trial: TrialRecord) -> tuple[Tensor, Tensor]:
         """(estimates (n, K), labels (n, K)) of a trial's examples, in eval mode; n may be 0."""
+
+
+def pick_frames(
+    trials: Sequence[TrialRecord], every: int, random: np.random.Generator
+) -> list[tuple[int, int]]:
+    """(trial, frame) of every so many labelled frames, begun anywhere."""
+    begin = int(random.integers(every))
+    known = [np.logical_not(np.isnan(t.labels).all(axis=1)) for t in trials]
+    picked = [(i, k) for i, mask in enumerate(known) for k in range(begin, len(mask), every) if mask[k]]
+    if not picked:
+        raise UserError("no frame of the training people has a label: nothing to learn from")
+    return picked

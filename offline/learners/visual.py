@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.errors import UserError
 from models.spec import TARGETS, CropSpec, VisualSpec
 from models.visual.backbone import Backbone
-from offline.learners.base import Learner
+from offline.learners.base import Learner, pick_frames
 from offline.options import PretrainOptions
 from offline.store import TrialRecord
 from offline.windows import centre_draw, random_draw, take_pixels
@@ -44,7 +43,7 @@ class VisualLearner(Learner):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Pictures in any order, each under its own crop, mirror, brightness and contrast."""
         size = self.options.pictures
-        index = _pick(trials, self.options.every, random)
+        index = pick_frames(trials, self.options.every, random)
         crops, labels = [t.crops for t in trials], [t.labels for t in trials]
         random.shuffle(index)
         for begin in range(0, max(len(index) - size // 2, 1), size):
@@ -75,13 +74,3 @@ class VisualLearner(Learner):
     def _estimate(self, pixels: Tensor) -> Tensor:
         estimates: Tensor = self.head(self.encoder(pixels.to(self.options.device)))
         return estimates
-
-
-def _pick(trials: Sequence[TrialRecord], every: int, random: np.random.Generator) -> list[tuple[int, int]]:
-    """(trial, frame) of every so many labelled frames, begun anywhere."""
-    begin = int(random.integers(every))
-    known = [np.logical_not(np.isnan(t.labels).all(axis=1)) for t in trials]
-    picked = [(i, k) for i, mask in enumerate(known) for k in range(begin, len(mask), every) if mask[k]]
-    if not picked:
-        raise UserError("no frame of the training people has a label: nothing to learn from")
-    return picked

@@ -49,7 +49,7 @@ class Candour:
     """
 
     face: Channel = Channel(valence_noise=0.13, arousal_noise=0.32, mute=0.08)
-    voice: Channel = Channel(valence_noise=0.28, arousal_noise=0.09, mute=0.04)
+    voice: Channel = Channel(valence_noise=0.2, arousal_noise=0.09, mute=0.04)
     words: Channel = Channel(valence_noise=0.05, arousal_noise=0.18, mute=0.05)
     guarded: float = 0.13
     guarded_spell_s: float = 5.0

@@ -64,7 +64,7 @@ def delivery_of(valence: float, arousal: float) -> Delivery:
         tempo=1.0 + 0.20 * arousal,
         level_db=9.0 * arousal + 1.0 * valence,
         timbre=1.0 + 0.03 * valence,
-        tilt_db=6.0 * valence,
+        tilt_db=12.0 * valence,
     )
 
 

@@ -135,12 +135,28 @@ def test_a_damaged_provenance_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "numbers",
-    [{"people": 1}, {"minutes": 0.0}, {"minutes": float("nan")}, {"test_people": -1}, {"seed": -1}],
+    [
+        {"people": 1},
+        {"minutes": 0.0},
+        {"minutes": float("nan")},
+        {"test_people": -1},
+        {"seed": -1},
+        {"time_constant_s": 0.0},
+    ],
     ids=str,
 )
 def test_numbers_that_make_no_corpus_are_refused(numbers: dict[str, float]) -> None:
     with pytest.raises(UserError):
         CorpusPlan(**numbers)  # type: ignore[arg-type]
+
+
+def test_the_shorter_a_feeling_lasts_the_more_of_them_there_are() -> None:
+    def crossings(time_constant_s: float) -> int:
+        plan = CorpusPlan(people=2, minutes=4, time_constant_s=time_constant_s)
+        valence = plan.labels(plan.trials[0])[:, 0]
+        return int(np.count_nonzero(np.diff(np.sign(valence))))
+
+    assert crossings(2.0) > 1.5 * crossings(8.0)
 
 
 def test_face_voice_and_words_carry_noise_of_their_own() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from stores import write_trial
 
@@ -19,13 +21,14 @@ from models.visual.backbone import Backbone
 from offline.checkpointing import load_tensors
 from offline.foundation import load_foundation
 from offline.learners import PARTS, Part
+from offline.learners.audio import mixed_up, shifted
 from offline.learners.language import read_utterances
 from offline.options import PretrainOptions
 from offline.pretrain import PretrainEpoch, join_parts, pretrain_part, split_people
 from offline.store import Store
 
 OPTIONS = PretrainOptions(
-    epochs=2, audio_epochs=2, language_epochs=2, every=2, pictures=16, window=15, windows=4, utterances=4
+    epochs=2, audio_epochs=2, language_epochs=2, every=2, pictures=16, patches=16, utterances=4
 )
 
 
@@ -145,7 +148,7 @@ def test_the_command_writes_what_folds_stand_on_and_a_text_encoder_and_nothing_e
         "1",
         "--every",
         "4",
-        "--window",
+        "--patches",
         "8",
         "--max-steps",
         "2",
@@ -181,6 +184,28 @@ def test_words_get_the_mean_label_of_the_time_in_which_they_are_said(tiny_store:
     # Frames 5 to 7 have no label, and the second word begins with frame 6.
     assert np.allclose(first.labels[0], trial.labels[0:5].mean(axis=0), atol=1e-6)
     assert np.allclose(first.labels[1], trial.labels[8:12].mean(axis=0), atol=1e-6)
+
+
+def test_a_voice_is_shifted_along_the_bands_and_by_nothing_where_by_zero() -> None:
+    patches = np.random.default_rng(3).normal(size=(2, 96, 64)).astype(np.float32)
+    assert np.array_equal(shifted(patches, 0), patches)
+    for by in (-3, -1, 2):
+        moved = shifted(patches, by)
+        assert moved.shape == patches.shape
+        assert np.array_equal(moved[..., 3:-3], np.roll(patches, by, axis=2)[..., 3:-3])
+        assert np.array_equal(moved[..., 0 if by > 0 else -1], patches[..., 0 if by > 0 else -1])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_what_is_mixed_lies_between_two_and_its_label_as_far_between_theirs(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    labels = random.uniform(-1, 1, (8, 2)).astype(np.float32)
+    # Patches that say what their label is.
+    patches = np.broadcast_to(labels[:, :1, None], (8, 96, 64)).astype(np.float32)
+    mixed, wanted = mixed_up(patches, labels, random)
+    assert np.allclose(mixed[:, 0, 0], wanted[:, 0], atol=1e-6)
+    assert labels.min() - 1e-6 <= wanted.min()
+    assert wanted.max() <= labels.max() + 1e-6
 
 
 def test_a_store_without_words_teaches_no_language(make_store: Callable[..., Path], tmp_path: Path) -> None:
