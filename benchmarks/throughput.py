@@ -1,4 +1,4 @@
-"""Frames a second through sight, sound and every fold's step: by preset, and how cost grows with folds and chunk.
+"""Frames a second through sight, sound and every fold: by preset, and how cost grows with folds and chunk.
 
 The feature path from crops to folds' estimates, without decoding, face detection or the recogniser:
 `benchmarks/latency.py` measures those end to end.
@@ -27,20 +27,19 @@ class FramePath:
         self._ensemble, self._served = bundle.ensemble, served
         self._crops = bundle.probe["crops"].repeat(chunk, 1, 1, 1)[:chunk].contiguous()
         self._patches = bundle.probe["patches"].repeat(chunk, 1, 1)[:chunk].contiguous()
-        self._words = bundle.probe["language"][:1]
+        self._words = bundle.probe["language"][:1].expand(1, 1, chunk, -1)
         self._state: EnsembleState = self._ensemble.initial_states(1)
 
     @torch.inference_mode()
     def run(self) -> None:
-        """One chunk: embedded together, then a step for each frame."""
+        """One chunk, embedded together and run together, as the engine does."""
         visual, audio = self._served.embed(self._crops, self._patches)
-        for t in range(len(self._crops)):
-            frame = {
-                Modality.VISUAL: visual[:, t : t + 1],
-                Modality.AUDIO: audio[None, t : t + 1],
-                Modality.LANGUAGE: self._words[None],
-            }
-            self._state, _ = self._ensemble.step(self._state, frame)
+        chunk = {
+            Modality.VISUAL: visual.unsqueeze(1),
+            Modality.AUDIO: audio[None, None],
+            Modality.LANGUAGE: self._words,
+        }
+        self._state, _ = self._ensemble.run(chunk, self._state)
 
 
 def measure(
@@ -76,7 +75,7 @@ def run(*, quick: bool, threads: int, folder: Path, cache: ArtifactCache) -> Tab
             name = f"{preset}-{folds}"
             make_untrained_bundle(folder / name, preset, folds)
             bundle = load_bundle(folder / name)
-            for preference in (Preference("eager"), Preference()):
+            for preference in (Preference("eager"), Preference(), Preference("openvino", "int8")):
                 rows += measure(bundle, preference, (1, 3, 8), threads, cache, rounds)
     return Table(
         "Frames a second from crops and patches to every fold's estimates",

@@ -84,6 +84,14 @@ def as_rgb(picture: NDArray[np.uint8]) -> Image:
     return np.ascontiguousarray(picture[:, :, :3])
 
 
+@dataclass(frozen=True)
+class _Reach:
+    """How far from a box a face is sought: a part of the box's side beyond it, and how much smaller or larger."""
+
+    margin: float
+    factor: float
+
+
 class HaarDetector:
     """OpenCV's frontal-face cascades (Viola and Jones 2001; Lienhart and Maydt 2002), inside its 4.x wheel.
 
@@ -108,6 +116,8 @@ class HaarDetector:
     _SMALLEST: Final = 32
     _FOLLOWED_SIDE: Final = 96
     _AGREEMENT: Final = 0.4
+    _UNSURE: Final = _Reach(margin=0.5, factor=4 / 3)
+    _FOLLOWED: Final = _Reach(margin=0.3, factor=1.2)
 
     def __init__(self) -> None:
         self._proposes = _cascade("haarcascade_frontalface_default.xml")
@@ -115,35 +125,39 @@ class HaarDetector:
 
     def detect(self, rgb: Image) -> list[Face]:
         """All faces in `rgb` (H, W, 3) uint8, the most certain first. ValueError for what is no picture."""
-        rgb = as_rgb(rgb)
-        shrink = min(1.0, self._SEARCHED_SIDE / max(rgb.shape[:2]))
-        proposed = _search(self._proposes, _resized(rgb, shrink), self._SMALLEST, None, neighbors=4)
+        grey = cv2.cvtColor(as_rgb(rgb), cv2.COLOR_RGB2GRAY)
+        shrink = min(1.0, self._SEARCHED_SIDE / max(grey.shape))
+        proposed = _search(self._proposes, _resized(grey, shrink), self._SMALLEST, None, neighbors=4)
         faces: list[Face] = []
         for inner, _ in proposed:
             box = _times(inner, 1 / shrink)
-            agreeing = [face for face in self._near(rgb, box) if overlap(face.box, box) >= self._AGREEMENT]
+            near = self._near(grey, box, self._UNSURE)
+            agreeing = [face for face in near if overlap(face.box, box) >= self._AGREEMENT]
             best = max(agreeing, key=lambda face: overlap(face.box, box), default=None)
             if best is not None and all(overlap(best.box, other.box) < self._AGREEMENT for other in faces):
                 faces.append(best)
         return sorted(faces, key=_by_score)
 
     def detect_near(self, rgb: Image, box: Box) -> list[Face]:
-        """Faces of 3/4 to 4/3 of the size of `box` around it, the most certain first."""
-        return sorted(self._near(as_rgb(rgb), box), key=_by_score)
+        """Faces of about the size of `box` around it, as far as one moves in a frame, the most certain first."""
+        rgb = as_rgb(rgb)
+        return sorted(self._near(rgb, box, self._FOLLOWED), key=_by_score)
 
-    def _near(self, rgb: Image, box: Box) -> list[Face]:
+    def _near(self, picture: Image, box: Box, reach: _Reach) -> list[Face]:
+        """In a picture in colours or in grey."""
         x, y, width, height = box
-        margin = 0.5 * width
+        margin = reach.margin * width
         left, top = max(0, int(x - margin)), max(0, int(y - margin))
         right, bottom = max(0, int(x + width + margin)), max(0, int(y + height + margin))
-        region = rgb[top:bottom, left:right]
+        region = picture[top:bottom, left:right]
         if region.size == 0:
             return []
+        if region.ndim == 3:
+            region = cv2.cvtColor(region, cv2.COLOR_RGB2GRAY)
         shrink = min(1.0, self._FOLLOWED_SIDE / width)
         side = width * shrink
-        found = _search(
-            self._confirms, _resized(region, shrink), int(side * 3 / 4), int(side * 4 / 3) + 1, neighbors=3
-        )
+        smallest, largest = int(side / reach.factor), int(side * reach.factor) + 1
+        found = _search(self._confirms, _resized(region, shrink), smallest, largest, neighbors=3)
         faces = []
         for inner, hits in found:
             x, y, width, height = _times(inner, 1 / shrink)
@@ -229,10 +243,10 @@ def _cascade(file_name: str) -> cv2.CascadeClassifier:
 
 
 def _search(
-    cascade: cv2.CascadeClassifier, rgb: Image, smallest: int, largest: int | None, neighbors: int
+    cascade: cv2.CascadeClassifier, grey: Image, smallest: int, largest: int | None, neighbors: int
 ) -> list[tuple[Box, int]]:
     """Square boxes with sides from `smallest` to `largest`, and how many raw hits each unites."""
-    grey = cv2.equalizeHist(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
+    grey = cv2.equalizeHist(grey)
     limit = (0, 0) if largest is None else (largest, largest)
     boxes, counts = cascade.detectMultiScale2(
         grey, 1.1, neighbors, minSize=(smallest, smallest), maxSize=limit

@@ -415,7 +415,7 @@ def test_the_command_trains_all_folds_side_by_side_and_skips_the_finished(
 
 @pytest.mark.slow
 def test_the_paper_preset_runs_in_full_size(tmp_path: Path, make_store: Callable[..., Path]) -> None:
-    store = make_store(people=1, trials=1, validation=1, frames=24, language_width=768, audio_width=128)
+    store = make_store(people=1, trials=1, validation=1, frames=8, language_width=768, audio_width=128)
     done = command(
         store, "--run", tmp_path / "run", "--fold", 0, "--preset", "paper", "--max-steps", 3, "--threads", 1
     )
