@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.latency import Run, in_real_time, measure, mosquitto
-from benchmarks.measuring import Table, describe_machine
+from benchmarks.measuring import CAMERA_RATE, Table, describe_machine, four_cameras
 from models.centering import ccc
 from models.spec import TARGETS
 from models.untrained import make_untrained_bundle
@@ -32,7 +32,6 @@ from stream.session import stream, use_threads
 
 LEAST_CCC = 0.99
 MOST_P99_MS = 150.0
-CAMERA_RATE = 30.0
 
 
 def long_recording(clip: Path, seconds: float, folder: Path) -> Path:
@@ -166,11 +165,12 @@ def run_to_end(recording: Path, bundle: str, options: list[str], record: Path) -
 def replay(folder: Path, clip: Path, *, quick: bool) -> Table:
     """Frames a second of a long recording as fast as it goes, in one process after another."""
     recording = long_recording(DEMO_RECORDING, 32.0 if quick else 192.0, folder)
-    rows = []
+    rows, fastest = [], 0.0
     cases = [(a, t) for a in ("eager", "auto", "openvino:int8") for t in (0.0, 70.0, 500.0)]
     for accelerator, target in cases:
         rates = [_rate(recording, accelerator, target) for _ in range(1 if quick else 3)]
         rate = statistics.median(rates)
+        fastest = max(fastest, rate)
         rows.append(
             [
                 accelerator,
@@ -183,7 +183,10 @@ def replay(folder: Path, clip: Path, *, quick: bool) -> Table:
         "Replay at `--pace fast`: the whole engine, demo bundle, decoding to settled estimates",
         ("--accelerator", "--latency-target", "frames/s: median (range)", "real time"),
         rows,
-        (f"A recording of {'32' if quick else '192'} s, loading left out.",),
+        (
+            f"A recording of {'32' if quick else '192'} s, loading left out.",
+            four_cameras("From file to settled estimates", fastest),
+        ),
     )
 
 

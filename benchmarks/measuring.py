@@ -16,6 +16,8 @@ import torch
 
 from models.accelerate.machine import device_name, processor_name, usable_processors, versions
 
+CAMERA_RATE = 30.0
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -93,3 +95,10 @@ def describe_machine() -> str:
         + ", ".join(f"{name} {version}" for name, version in found.items() if version != "none")
         + f"; {torch.get_num_threads()} threads; load average {load:.1f} at the start.{busy}"
     )
+
+
+def four_cameras(what: str, rate: float) -> str:
+    """Whether so many frames a second keep the promise that `compact` serves four cameras' worth."""
+    promised = 4 * CAMERA_RATE
+    kept = "kept" if rate >= promised else "**missed**"
+    return f"Promise: at least {promised:g} frames/s. {what}: {rate:.0f}, {kept}."

@@ -20,6 +20,7 @@ from models.accelerate import openvino
 from models.accelerate.machine import has_package
 from stream.assembly import assemble, load
 from stream.choices import DEMO_RECORDING, LATENCY_TARGET_MS, Choices
+from stream.cli import run_command
 from stream.sinks.record import RecordSink
 
 Record = list[dict[str, object]]
@@ -212,7 +213,9 @@ async def test_ended_early_it_says_stopped_and_keeps_every_line(
     assert len(lines) >= len(published), "every settled estimate that was published is on disk"
 
 
-def test_what_a_user_gets_wrong_ends_in_one_line(fixtures: Path, tmp_path: Path) -> None:
+def test_what_a_user_gets_wrong_ends_in_one_line(
+    fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "noise.mp4").write_bytes(os.urandom(4096))
     (tmp_path / "taken.jsonl").write_text("{}\n")
     (tmp_path / "bundle").mkdir()
@@ -234,9 +237,15 @@ def test_what_a_user_gets_wrong_ends_in_one_line(fixtures: Path, tmp_path: Path)
         ([clip, "--id", "a/b"], "a/b"),
     ]
     for arguments, named in mistakes:
-        running = stream_run(*arguments, "--view", "none")
-        _, errors = running.communicate(timeout=60)
-        assert running.returncode == 2, (arguments, errors)
+        monkeypatch.setattr(sys, "argv", ["stream-run", *map(str, arguments), "--view", "none"])
+        with pytest.raises(SystemExit) as ended:
+            run_command()
+        errors = capfd.readouterr().err
+        assert ended.value.code == 2, (arguments, errors)
         assert errors.count("\n") == 1, (arguments, errors)
-        assert "Traceback" not in errors, (arguments, errors)
         assert named in errors, (arguments, errors)
+    running = stream_run(tmp_path / "missing.mp4")
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 2
+    assert errors.count("\n") == 1
+    assert "missing.mp4" in errors
