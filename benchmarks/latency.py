@@ -30,6 +30,7 @@ from typing import Annotated, Any, Literal
 
 import aiomqtt
 import numpy as np
+import psutil
 import typer
 
 from stream.choices import DEMO_RECORDING
@@ -151,12 +152,12 @@ async def measure(port: int, source: str, seconds: float, options: list[str], *,
 
 
 def _cpu_s(pid: int) -> float:
-    """User and system time of a process so far; NaN where the system does not tell."""
+    """User and system time of a process so far; NaN where it is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
         return float("nan")
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return float(times.user + times.system)
 
 
 def in_real_time(recording: Path) -> str:

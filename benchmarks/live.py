@@ -165,12 +165,14 @@ def run_to_end(recording: Path, bundle: str, options: list[str], record: Path) -
 def replay(folder: Path, clip: Path, *, quick: bool) -> Table:
     """Frames a second of a long recording as fast as it goes, in one process after another."""
     recording = long_recording(DEMO_RECORDING, 32.0 if quick else 192.0, folder)
-    rows, fastest = [], 0.0
+    rows, fastest = [], (0.0, "")
     cases = [(a, t) for a in ("eager", "auto", "openvino:int8") for t in (0.0, 70.0, 500.0)]
     for accelerator, target in cases:
         rates = [_rate(recording, accelerator, target) for _ in range(1 if quick else 3)]
         rate = statistics.median(rates)
-        fastest = max(fastest, rate)
+        fastest = max(
+            fastest, (rate, f"From a file to settled estimates, by {accelerator}, target {target:g} ms")
+        )
         rows.append(
             [
                 accelerator,
@@ -185,7 +187,7 @@ def replay(folder: Path, clip: Path, *, quick: bool) -> Table:
         rows,
         (
             f"A recording of {'32' if quick else '192'} s, loading left out.",
-            four_cameras("From file to settled estimates", fastest),
+            four_cameras(fastest[1], fastest[0]),
         ),
     )
 
