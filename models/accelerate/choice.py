@@ -208,6 +208,7 @@ def _choice_facts(
         "budget_ms": round(budget_ms, 3),
         "device": device_name(),
         "versions": versions("torch", "openvino", "nncf", "torch-tensorrt", "tensorrt"),
+        "int8": openvino.INT8_METHOD,
     }
 
 

@@ -37,6 +37,9 @@ from models.accelerate.route import (
 MODEL: Final = "model.xml"
 _NOT_IN_INT8: Final = ("NormalizeL2", "ReduceL2", "ReduceSum", "Power", "Sqrt", "Divide")
 
+# Counts up whenever int8 is calibrated in another way: what was built and chosen before is not taken again.
+INT8_METHOD: Final = 2
+
 MISSING: Final = "openvino is not installed (pip install 'affectstream[openvino]')"
 
 
@@ -90,8 +93,9 @@ def has_bfloat16() -> bool:
 
 
 def has_vnni() -> bool:
-    """Whether the processor sums products of eight bits in thirty-two, as PyTorch sees it."""
-    return bool(torch.cpu._is_vnni_supported())
+    """Whether the processor sums products of eight bits in thirty-two; False where PyTorch cannot tell."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_vnni", "avx_vnni"))
 
 
 @cache
@@ -120,8 +124,7 @@ def _facts(module: nn.Module, example: tuple[Tensor, ...], precision: Precision,
         "calibration": tensors_hash(calibration),
         "device": processor_name(),
         "versions": versions("openvino", "nncf", "torch"),
-        "vnni": has_vnni(),
-    }
+    } | ({"int8": INT8_METHOD, "vnni": has_vnni()} if precision == "int8" else {})
 
 
 def _options(precision: Precision, threads: int) -> dict[str, Any]:
@@ -171,7 +174,7 @@ def _quantise(model: Any, workshop: Workshop) -> Any:
     samples = [[x.numpy() for x in inputs] for inputs in workshop.calibration]
     if not samples:
         raise Unavailable("int8 needs calibration inputs, and there are none")
-    nncf = _import("nncf")
+    nncf, ranges = _import("nncf"), _import("nncf.quantization.range_estimator")
     nncf.set_log_level(40)
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         return nncf.quantize(
@@ -184,9 +187,8 @@ def _quantise(model: Any, workshop: Workshop) -> Any:
             ignored_scope=nncf.IgnoredScope(types=list(_NOT_IN_INT8), validate=False),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 overflow_fix=_overflow_fix(nncf),
-                # The ranges of all inputs; nncf's own default, their average, cuts off what is rare: on the demo's
-                # faces embeddings then differ by up to 0.7 of their length, with these by 0.06.
-                activations_range_estimator_params=_range_estimators().RangeEstimatorParametersSet.MINMAX,
+                # The widest range of all inputs: nncf's own default, their average, cuts off what is rare.
+                activations_range_estimator_params=ranges.RangeEstimatorParametersSet.MINMAX,
             ),
         )
 
@@ -194,10 +196,6 @@ def _quantise(model: Any, workshop: Workshop) -> Any:
 def _overflow_fix(nncf: Any) -> Any:
     """Seven bits to every weight where the processor has no VNNI: there it adds two products in sixteen bits."""
     return nncf.OverflowFix.FIRST_LAYER if has_vnni() else nncf.OverflowFix.ENABLE
-
-
-def _range_estimators() -> Any:
-    return _import("nncf.quantization.range_estimator")
 
 
 def _save(model: Any, folder: Path, precision: Precision) -> None:

@@ -139,7 +139,9 @@ class HaarDetector:
         return sorted(faces, key=_by_score)
 
     def detect_near(self, rgb: Image, box: Box) -> list[Face]:
-        """Faces of about the size of `box` around it, as far as one moves in a frame, the most certain first."""
+        """Faces of about the size of `box`, no further from it than a face moves in a frame or two, the most certain
+        first.
+        """
         rgb = as_rgb(rgb)
         return sorted(self._near(rgb, box, self._FOLLOWED), key=_by_score)
 

@@ -92,6 +92,34 @@ class TestOpenvino:
         # The embedding's length is not left to eight bits.
         torch.testing.assert_close(found.norm(dim=1), torch.ones(2), atol=0.01, rtol=0)
 
+    def test_int8_does_not_cut_off_what_is_rare_among_its_calibration_inputs(
+        self, module: Small, x: Tensor
+    ) -> None:
+        pytest.importorskip("nncf", reason="nncf is not installed")
+        workshop = Workshop(calibration=[*[(0.1 * x,)] * 30, (x,)])
+        (found,) = accelerate(module, (x,), Route("openvino", "int8"), workshop)(x)
+        torch.testing.assert_close(found, expected(module, x), atol=0.1, rtol=0)
+
+    @pytest.mark.parametrize("change", ["method", "processor"])
+    def test_int8_of_another_method_or_processor_is_built_anew(
+        self, change: str, module: Small, x: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("nncf", reason="nncf is not installed")
+        said: list[str] = []
+        workshop = Workshop(cache=ArtifactCache(tmp_path), progress=said.append, calibration=[(x,), (-x,)])
+        accelerate(module, (x,), Route("openvino", "int8"), workshop)
+        assert "calibrating int8" in said
+        said.clear()
+        accelerate(module, (x,), Route("openvino", "int8"), workshop)
+        assert not said
+        if change == "method":
+            monkeypatch.setattr(openvino_room, "INT8_METHOD", openvino_room.INT8_METHOD + 1)
+        else:
+            here = openvino_room.has_vnni()
+            monkeypatch.setattr(openvino_room, "has_vnni", lambda: not here)
+        accelerate(module, (x,), Route("openvino", "int8"), workshop)
+        assert "calibrating int8" in said
+
     def test_int8_without_calibration_inputs_is_unavailable(self, module: Small, x: Tensor) -> None:
         pytest.importorskip("nncf", reason="nncf is not installed")
         with pytest.raises(Unavailable, match="calibration inputs"):

@@ -224,7 +224,7 @@ class TestRunning:
 
     @pytest.mark.parametrize("frames", [10_000, pytest.param(60_000, marks=pytest.mark.slow)])
     def test_errors_do_not_add_up(self, frames: int) -> None:
-        """Half an hour. Offsets of a thousand, with a jump to a million and back early on.
+        """Offsets of a thousand, with a jump to a million and back early on.
 
         Windows that hold the jump are left out: there 1e-9 is below float64's resolution.
         """
