@@ -58,7 +58,13 @@ def _perform(
     elif folder is not None:
         from offline.performer.corpus import CorpusPlan
 
-        plan = CorpusPlan(people, minutes, seed, test_people, time_constant)
+        plan = CorpusPlan(
+            people=people,
+            minutes=minutes,
+            seed=seed,
+            test_people=test_people,
+            time_constant_s=time_constant,
+        )
         _perform_corpus(folder, plan, workers)
 
 

@@ -108,9 +108,9 @@ def pretrain_part(
         for estimates, labels in learner.epoch(training, random):
             for group in optimizer.param_groups:
                 group["lr"] = options.learning_rate * _share(steps, total)
-            # Windows of a batch are judged together: people differ, and so must the estimates.
-            together = estimates.flatten(0, 1)[None], labels.flatten(0, 1)[None]
-            loss = ccc_loss(*together) + squared_error(*together)
+            # A batch is judged as one series: people differ, and so must the estimates.
+            series = estimates[None], labels[None]
+            loss = ccc_loss(*series) + squared_error(*series)
             if not math.isfinite(loss.item()):
                 raise UserError(
                     f"pretraining the {part} part has diverged in epoch {epoch + 1}: lower --learning-rate"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.audio.vggish import Vggish
-from models.spec import TARGETS, AudioSpec, LogMelSpec
-from offline.learners.base import Learner, pick_frames
+from models.spec import TARGETS, AudioSpec
+from offline.learners.base import Learner, batches_of, pick_batches
 from offline.options import PretrainOptions
 from offline.store import TrialRecord, gather_patches
 
@@ -41,48 +41,40 @@ class AudioLearner(Learner):
         self.norm = nn.BatchNorm1d(spec.embedding)
         self.head = nn.Linear(spec.embedding, len(TARGETS))
         self.options = options
-        self._patch_frames = LogMelSpec().patch_frames
 
     def steps(self, trials: Sequence[TrialRecord]) -> int:
         """Every so many patches, a batch at a time."""
-        return max(1, sum(t.frames // self.options.every for t in trials) // self.options.patches)
+        return batches_of(trials, self.options.every, self.options.patches)
 
     def epoch(
         self, trials: Sequence[TrialRecord], random: np.random.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Patches in any order, of voices a little higher or lower, each with some of another in it."""
-        size = self.options.patches
-        index = pick_frames(trials, self.options.every, random)
-        random.shuffle(index)
         labels = [t.labels for t in trials]
-        sounds = [(t.log_mel, t.patch_ends) for t in trials]
-        for begin in range(0, max(len(index) - size // 2, 1), size):
-            some = index[begin : begin + size]
+        sounds = [(t.log_mel, t.patch_ends, t.recipe.logmel.patch_frames) for t in trials]
+        for some in pick_batches(trials, self.options.every, self.options.patches, random):
             shifts = random.integers(-_SHIFT, _SHIFT + 1, len(some))
             patches = np.concatenate(
                 [
-                    shifted(self._patches(*sounds[i], k, k + 1), int(by))
-                    for (i, k), by in zip(some, shifts, strict=True)
+                    shifted(gather_patches(log_mel, ends[k : k + 1], frames), int(by))
+                    for (log_mel, ends, frames), k, by in zip(
+                        (sounds[i] for i, _ in some), (k for _, k in some), shifts, strict=True
+                    )
                 ]
             )
             wanted = np.stack([labels[i][k] for i, k in some])
             patches, wanted = mixed_up(patches, wanted, random)
-            yield self._estimate(patches)[None], torch.from_numpy(wanted).to(self.options.device)[None]
+            yield self._estimate(patches), torch.from_numpy(wanted).to(self.options.device)
 
     def predict(self, trial: TrialRecord) -> tuple[Tensor, Tensor]:
         """Every so many patches, silent ones too."""
-        every = self.options.every
+        every, log_mel, frames = self.options.every, trial.log_mel, trial.recipe.logmel.patch_frames
         ends, labels = trial.patch_ends[::every], torch.from_numpy(np.array(trial.labels[::every]))
         parts = [
-            self._estimate(self._patches(trial.log_mel, ends, a, a + _AT_ONCE))
+            self._estimate(gather_patches(log_mel, ends[a : a + _AT_ONCE], frames))
             for a in range(0, len(ends), _AT_ONCE)
         ]
         return torch.cat(parts), labels
-
-    def _patches(
-        self, log_mel: NDArray[np.float32], ends: NDArray[np.int32], start: int, stop: int
-    ) -> NDArray[np.float32]:
-        return gather_patches(log_mel, ends[start:stop], self._patch_frames)
 
     def _estimate(self, patches: NDArray[np.float32]) -> Tensor:
         embeddings = self.encoder(torch.from_numpy(patches).to(self.options.device))

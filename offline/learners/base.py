@@ -17,7 +17,7 @@ PARTS: Final[tuple[Part, ...]] = ("visual", "audio", "language")
 
 
 class Learner(ABC, nn.Module):
-    """A part and what it learns with: batches to (estimates (B, T, K), labels (B, T, K))."""
+    """A part and what it learns with: batches of n examples to (estimates (n, K), labels (n, K))."""
 
     part: Part
     encoder: nn.Module
@@ -37,13 +37,28 @@ class Learner(ABC, nn.Module):
         """(estimates (n, K), labels (n, K)) of a trial's examples, in eval mode; n may be 0."""
 
 
-def pick_frames(
-    trials: Sequence[TrialRecord], every: int, random: np.random.Generator
-) -> list[tuple[int, int]]:
-    """(trial, frame) of every so many labelled frames, begun anywhere."""
-    begin = int(random.integers(every))
+def batches_of(trials: Sequence[TrialRecord], every: int, size: int) -> int:
+    """How many batches `pick_batches` gives, about."""
+    return max(1, sum(t.facts.annotated for t in trials) // every // size)
+
+
+def pick_batches(
+    trials: Sequence[TrialRecord], every: int, size: int, random: np.random.Generator
+) -> list[list[tuple[int, int]]]:
+    """(trial, frame) of every so many labelled frames, begun anywhere, in any order, `size` together.
+
+    A rest of less than half a batch is left out. Raises UserError where fewer than two frames are picked.
+    """
+    begin = int(random.integers(min(every, max(t.frames for t in trials))))
     known = [np.logical_not(np.isnan(t.labels).all(axis=1)) for t in trials]
     picked = [(i, k) for i, mask in enumerate(known) for k in range(begin, len(mask), every) if mask[k]]
-    if not picked:
+    if not any(mask.any() for mask in known):
         raise UserError("no frame of the training people has a label: nothing to learn from")
-    return picked
+    if len(picked) < 2:
+        raise UserError(
+            f"every {every}th frame of the training people leaves {len(picked)} with a label, too few for a "
+            "batch: see --every"
+        )
+    random.shuffle(picked)
+    batches = [picked[begin : begin + size] for begin in range(0, max(len(picked) - size // 2, 1), size)]
+    return [batch for batch in batches if len(batch) > 1]

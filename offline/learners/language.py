@@ -64,7 +64,7 @@ class LanguageLearner(Learner):
         for begin in range(0, max(len(order) - size // 2, 1), size):
             some = [_disturbed(utterances[i], random) for i in order[begin : begin + size]]
             labels = torch.from_numpy(np.concatenate([u.labels for u in some])).to(self.options.device)
-            yield self._estimate([u.texts for u in some])[None], labels[None]
+            yield self._estimate([u.texts for u in some]), labels
 
     def predict(self, trial: TrialRecord) -> tuple[Tensor, Tensor]:
         """Every word of whole utterances."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.spec import TARGETS, CropSpec, VisualSpec
 from models.visual.backbone import Backbone
-from offline.learners.base import Learner, pick_frames
+from offline.learners.base import Learner, batches_of, pick_batches
 from offline.options import PretrainOptions
 from offline.store import TrialRecord
 from offline.windows import centre_draw, random_draw, take_pixels
@@ -36,18 +36,14 @@ class VisualLearner(Learner):
 
     def steps(self, trials: Sequence[TrialRecord]) -> int:
         """Every so many pictures, a batch at a time."""
-        return max(1, sum(t.frames // self.options.every for t in trials) // self.options.pictures)
+        return batches_of(trials, self.options.every, self.options.pictures)
 
     def epoch(
         self, trials: Sequence[TrialRecord], random: np.random.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Pictures in any order, each under its own crop, mirror, brightness and contrast."""
-        size = self.options.pictures
-        index = pick_frames(trials, self.options.every, random)
         crops, labels = [t.crops for t in trials], [t.labels for t in trials]
-        random.shuffle(index)
-        for begin in range(0, max(len(index) - size // 2, 1), size):
-            some = index[begin : begin + size]
+        for some in pick_batches(trials, self.options.every, self.options.pictures, random):
             pixels = np.concatenate(
                 [take_pixels(crops[i][k : k + 1], random_draw(random, self.crop), self.crop) for i, k in some]
             )
@@ -57,7 +53,7 @@ class VisualLearner(Learner):
             seen = pixels.max(axis=(1, 2, 3), keepdims=True) > -1
             pixels = np.where(seen, np.clip(pixels * gain + shift, -1, 1), pixels).astype(np.float32)
             wanted = torch.from_numpy(np.stack([labels[i][k] for i, k in some]))
-            yield self._estimate(torch.from_numpy(pixels))[None], wanted.to(self.options.device)[None]
+            yield self._estimate(torch.from_numpy(pixels)), wanted.to(self.options.device)
 
     def predict(self, trial: TrialRecord) -> tuple[Tensor, Tensor]:
         """Under the centre crop."""

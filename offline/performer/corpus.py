@@ -249,6 +249,10 @@ def _refuse_other(made: dict[str, Any], path: Path) -> None:
     if found == made:
         return
     before, after = _flat(found), _flat(made)
+    if before.get("recipe") != after["recipe"]:
+        raise UserError(
+            f"{path.parent} holds a corpus of another version of offline-perform: choose a new folder for the corpus"
+        )
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             raise UserError(

@@ -119,6 +119,14 @@ def test_a_folder_with_another_corpus_is_refused(corpus: Path) -> None:
         prepare_corpus(CorpusPlan(people=3, minutes=0.15, seed=6, test_people=1), corpus)
 
 
+def test_a_corpus_of_another_version_is_refused_as_that(tmp_path: Path) -> None:
+    prepare_corpus(PLAN, tmp_path)
+    path = tmp_path / "performance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": 1}))
+    with pytest.raises(UserError, match="another version of offline-perform"):
+        prepare_corpus(PLAN, tmp_path)
+
+
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"")
     with pytest.raises(UserError, match="not empty"):

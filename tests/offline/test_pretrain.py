@@ -102,6 +102,27 @@ def test_people_without_labels_teach_nothing(make_store: Callable[..., Path], tm
         pretrain_part(Store.open(folder), "visual", OPTIONS, tmp_path / "c", nothing)
 
 
+@pytest.mark.parametrize("part", ["visual", "audio"])
+def test_of_frames_further_apart_than_a_trial_is_long_each_gives_one_at_most(
+    part: Part, make_store: Callable[..., Path], tmp_path: Path
+) -> None:
+    sparse = OPTIONS.model_copy(update={"every": 500})
+    pretrain_part(
+        Store.open(make_store(people=4, trials=1, validation=1, frames=20)),
+        part,
+        sparse,
+        tmp_path / "c",
+        nothing,
+    )
+
+
+@pytest.mark.parametrize("part", ["visual", "audio"])
+def test_one_frame_is_too_few(part: Part, make_store: Callable[..., Path], tmp_path: Path) -> None:
+    one = Store.open(make_store(people=1, trials=1, validation=1, frames=20))
+    with pytest.raises(UserError, match="see --every"):
+        pretrain_part(one, part, OPTIONS.model_copy(update={"every": 500}), tmp_path / "c", nothing)
+
+
 def test_a_face_checkpoint_fills_the_paper_s_backbone(tmp_path: Path) -> None:
     assert PAPER.visual is not None
     torch.manual_seed(3)
