@@ -8,7 +8,6 @@ and the sink's everything is real but the pictures (tiny) and the recogniser (wh
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
 import tracemalloc
@@ -18,6 +17,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+import psutil
 import pytest
 from scripted import (
     SMALL,
@@ -79,7 +79,7 @@ class Vectors:
 
 def resident_bytes() -> int:
     """What of this process is in memory, tensors and all."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(psutil.Process().memory_info().rss)
 
 
 def robust_slope(x: np.ndarray, y: np.ndarray) -> float:
