@@ -19,6 +19,7 @@ from offline.performer.demo import perform_demo
 from offline.performer.performance import script_text
 from offline.performer.recording import draw_performance
 from offline.performer.trajectory import read_trajectory, to_text
+from offline.performer.voice import SAMPLE_RATE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ASSETS = REPOSITORY / "stream" / "assets"
@@ -90,6 +91,17 @@ def test_vosk_tiny_hears_the_words() -> None:
     assert word_errors(said, heard) <= 0.05 * len(said)
 
 
+def sound() -> np.ndarray:
+    with av.open(str(VIDEO)) as container:
+        return np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+
+
+def brightness_db(samples: np.ndarray) -> np.ndarray:
+    """The level from 2 to 8 kHz against that below, of each whole second of 30."""
+    spectra = np.abs(np.fft.rfft(samples[: 30 * SAMPLE_RATE].reshape(30, SAMPLE_RATE))) ** 2
+    return 10 * np.log10(spectra[:, 2_000:8_000].sum(axis=1) / spectra[:, 80:2_000].sum(axis=1))
+
+
 @pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 def test_it_is_what_the_command_makes() -> None:
     performance = perform_demo()
@@ -101,3 +113,5 @@ def test_it_is_what_the_command_makes() -> None:
         zip(draw_performance(performance, (640, 480)), frames(), strict=True), 0, 200, 20
     ):
         assert np.abs(drawn.astype(int) - seen).mean() < 4
+    made, shipped = (brightness_db(samples) for samples in (performance.samples, sound()))
+    assert np.median(np.abs(made - shipped)) < 0.5
