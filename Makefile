@@ -10,12 +10,13 @@ TESTS ?= not gpu
 demo: install
 	$(BIN)/stream-run --demo
 
+# The longest tests come first (tests/faults): no file is left to one worker alone in the end.
 test: install-test lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "$(TESTS)"
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$(TESTS)" --durations 20
 
 # Counting lines takes half as long again.
 coverage: install-test
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "$(TESTS)" --cov=models --cov=stream --cov=offline --cov-report=term:skip-covered
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$(TESTS)" --cov=models --cov=stream --cov=offline --cov-report=term:skip-covered
 
 # The shipped demo bundle from nothing: performed people, features, pretrained encoders, six folds, one bundle, and
 # its scores on people that no fold trained on. Needs espeak-ng; goes on where an interrupted run stopped.
