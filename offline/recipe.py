@@ -19,7 +19,7 @@ from models.manifest import FeatureRecipe, PartUse
 from models.packing import text_encoder_files
 from models.parts import PARTS, InstalledPart, find_part, require_part
 from models.spec import PRESETS
-from models.visual.detectors import make_detector
+from models.visual.detectors import HaarDetector, make_detector
 from stream.choices import DetectorChoice
 
 PERFORMED: Final = "performance.json"
@@ -89,7 +89,7 @@ def choose_parts(choices: PartChoices, dataset: Path) -> FeatureParts:
 
 def _detector(choice: DetectorChoice) -> tuple[DetectorChoice, PartUse]:
     if make_detector(choice).name == "haar":
-        return "haar", PartUse(name="haar")
+        return "haar", PartUse(name="haar", sha256=HaarDetector.sha256())
     return "yunet", PartUse(name="yunet", sha256=require_part("yunet").sha256)
 
 

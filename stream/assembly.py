@@ -15,7 +15,7 @@ from models.language.embedder import TextEmbedder
 from models.language.recogniser import RecogniserChoice, RecogniserFactory, find_recogniser, open_recogniser
 from models.parts import PARTS, InstalledPart, find_part
 from models.spec import WindowSpec
-from models.visual.detectors import FaceDetector, make_detector
+from models.visual.detectors import FaceDetector, HaarDetector, make_detector
 from models.visual.face import FaceTracker
 from stream.batching import batch_sizes, frames_at_once
 from stream.choices import LATENCY_TARGET_MS, Choices, DetectorChoice, Pace
@@ -163,21 +163,30 @@ def input_status(parts: Parts) -> dict[str, InputStatus]:
     else:
         reason = parts.recogniser.reason or "there is no sound to recognise"
         inputs["recogniser"] = InputStatus("off", reason, parts.recogniser.way_out)
-    if recipe.detector is not None and recipe.detector.name != parts.detector.name:
+    if recipe.detector is not None and not is_detector(parts.detector, recipe.detector):
         camera = inputs["camera"]
-        detail = f"{camera.detail}; faces by {_beside(parts.detector.name, recipe.detector)}"
+        detail = f"{camera.detail}; faces by {_beside(parts.detector.name, recipe.detector, same=False)}"
         inputs["camera"] = replace(camera, detail=detail)
     for part in parts.bundle.missing:
         inputs[part] = InputStatus("off", "the bundle's branch is off: not installed", f"models-pull {part}")
     return inputs
 
 
-def _beside(name: str, trained: PartUse | None) -> str:
-    return (
-        name
-        if trained is None or trained.name == name
-        else f"{name} (the bundle was trained with {trained.name})"
-    )
+def is_detector(detector: FaceDetector, use: PartUse) -> bool:
+    """Whether it is the one that a recipe names, and finds faces as that one did. (A YuNet that is not the recipe's
+    is refused with the bundle.)
+    """
+    if detector.name != use.name:
+        return False
+    return not isinstance(detector, HaarDetector) or use.sha256 in (None, detector.sha256())
+
+
+def _beside(name: str, trained: PartUse | None, *, same: bool | None = None) -> str:
+    """`same`: whether it is the part trained with, where its name alone does not tell."""
+    if trained is None or (trained.name == name if same is None else same):
+        return name
+    other = "another version of it" if trained.name == name else trained.name
+    return f"{name} (the bundle was trained with {other})"
 
 
 def _find(name: str) -> InstalledPart | None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import UserError
+from models.hashing import file_hash, tree_hash
 
 Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -112,6 +113,10 @@ class HaarDetector:
     PROPORTIONS: Final = np.array(
         [[0.318, 0.386], [0.682, 0.386], [0.5, 0.606], [0.337, 0.771], [0.663, 0.771]], np.float32
     )
+    # Counts up whenever the same picture no longer gives the same boxes or landmarks.
+    _REVISION: Final = 2
+    _PROPOSES: Final = "haarcascade_frontalface_default.xml"
+    _CONFIRMS: Final = "haarcascade_frontalface_alt2.xml"
     _SEARCHED_SIDE: Final = 320
     _SMALLEST: Final = 32
     _FOLLOWED_SIDE: Final = 96
@@ -120,8 +125,14 @@ class HaarDetector:
     _FOLLOWED: Final = _Reach(margin=0.3, factor=1.2)
 
     def __init__(self) -> None:
-        self._proposes = _cascade("haarcascade_frontalface_default.xml")
-        self._confirms = _cascade("haarcascade_frontalface_alt2.xml")
+        self._proposes = _cascade(self._PROPOSES)
+        self._confirms = _cascade(self._CONFIRMS)
+
+    @classmethod
+    def sha256(cls) -> str:
+        """What a feature recipe pins: a hash over the cascades and how they are used."""
+        cascades = {name: file_hash(_cascade_path(name)) for name in (cls._PROPOSES, cls._CONFIRMS)}
+        return tree_hash(cascades | {"revision": str(cls._REVISION)})
 
     def detect(self, rgb: Image) -> list[Face]:
         """All faces in `rgb` (H, W, 3) uint8, the most certain first. ValueError for what is no picture."""
@@ -237,8 +248,12 @@ def make_detector(
     return YunetDetector(model_path)
 
 
+def _cascade_path(file_name: str) -> Path:
+    return Path(cv2.data.haarcascades) / file_name
+
+
 def _cascade(file_name: str) -> cv2.CascadeClassifier:
-    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + file_name)
+    cascade = cv2.CascadeClassifier(str(_cascade_path(file_name)))
     if cascade.empty():
         raise UserError(f"this OpenCV lacks {file_name}: install opencv-python-headless>=4.10,<5")
     return cascade

@@ -297,16 +297,25 @@ def _predict_recording(request: Request) -> None:
 
 def mismatches(parts: Parts) -> list[str]:
     """Where a recording's features are made by other parts than those that the bundle was trained on."""
+    from stream.assembly import is_detector
+
     recipe = parts.bundle.manifest.recipe
     used = {"detector": parts.detector.name}
     if parts.new_recogniser is not None:
         used["recogniser"] = parts.recogniser.name
     wanted = {role: recipe.parts[role].name for role in used if role in recipe.parts}
-    return [
+    notes = [
         f"the {role} is {used[role]}, but the bundle was trained on features of {name}: give --{role} {name}"
         for role, name in wanted.items()
         if name != used[role]
     ]
+    if wanted.get("detector") == used["detector"] and not is_detector(
+        parts.detector, recipe.parts["detector"]
+    ):
+        notes.append(
+            f"the bundle was trained with another version of the detector {used['detector']}, whose crops differ"
+        )
+    return notes
 
 
 def _predict_extracted(request: Request, parts: Parts) -> Outcome:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import cv2
+import cv2.data
 import numpy as np
 import pytest
 from face_clips import ONE_FACE, YUNET_FILE, pictures
@@ -203,6 +206,20 @@ class TestHaar:
             (near,) = haar.detect_near(frame, found.box)
             miss = np.linalg.norm(found.landmarks - near.landmarks, axis=1)
             assert miss.mean() < 0.1 * np.linalg.norm(found.landmarks[1] - found.landmarks[0])
+
+    def test_its_hash_changes_with_a_cascade_and_with_how_they_are_used(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        ours = HaarDetector.sha256()
+        assert re.fullmatch("[0-9a-f]{64}", ours)
+        assert HaarDetector.sha256() == ours
+        with monkeypatch.context() as patch:
+            patch.setattr(HaarDetector, "_REVISION", HaarDetector._REVISION + 1)
+            assert HaarDetector.sha256() != ours
+        for path in Path(cv2.data.haarcascades).glob("haarcascade_frontalface_*.xml"):
+            (tmp_path / path.name).write_bytes(path.read_bytes() + b"\n")
+        monkeypatch.setattr(cv2.data, "haarcascades", f"{tmp_path}/")
+        assert HaarDetector.sha256() != ours
 
     def test_it_follows_and_yunet_does_not(self, haar: HaarDetector, yunet: YunetDetector) -> None:
         assert isinstance(haar, FollowingDetector)

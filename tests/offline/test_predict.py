@@ -22,6 +22,7 @@ from models.manifest import FeatureRecipe, PartUse
 from models.spec import TARGETS, Modality, WindowSpec
 from models.untrained import make_untrained_bundle
 from models.visual.alignment import network_input
+from models.visual.detectors import HaarDetector
 from offline import predict
 from offline.commands.predict import app, mismatches
 from offline.folds import FoldSplit, write_folds
@@ -227,6 +228,22 @@ def test_other_parts_than_the_bundles_are_named(bundle: Bundle) -> None:
     assert mismatches(parts("haar", "vosk-tiny")) == []
     found = mismatches(parts("yunet", "vosk-model-small-en-us-0.15"))
     assert [note.rpartition("give ")[2] for note in found] == ["--detector haar", "--recogniser vosk-tiny"]
+
+
+def test_another_version_of_the_bundles_detector_is_named(bundle: Bundle) -> None:
+    recipe = bundle.manifest.recipe
+
+    def parts(sha256: str | None) -> Parts:
+        use = PartUse(name="haar", sha256=sha256)
+        manifest = bundle.manifest.model_copy(update={"recipe": recipe.model_copy(update={"detector": use})})
+        return SimpleNamespace(  # type: ignore[return-value]
+            bundle=replace(bundle, manifest=manifest), detector=HaarDetector(), new_recogniser=None
+        )
+
+    assert mismatches(parts(None)) == []
+    assert mismatches(parts(HaarDetector.sha256())) == []
+    (note,) = mismatches(parts("0" * 64))
+    assert "another version of the detector haar" in note
 
 
 class TestRecipes:
