@@ -25,11 +25,11 @@ from typing import Final, Literal, TypeVar
 
 from models.language.words import Event as SpeechEvent
 from models.language.words import Settled, WordsRevised
-from stream.batching import Moment, ends_batch, frames_at_once, keep_words
+from stream.batching import Moment, ends_batch, frames_at_once, keep_words, runs
 from stream.choices import LATENCY_TARGET_MS, Pace
 from stream.estimator import Estimator, EstimatorState
 from stream.features import Availability, Perception, PerceptionState
-from stream.ladder import AUTO, REVIEW_S
+from stream.ladder import AUTO, REVIEW_S, Rung
 from stream.mailbox import Closed, Mailbox
 from stream.media import AudioChunk, Event, InputChange, NoPicture, Source, VideoFrame, pump
 from stream.messages import BundleStatus, Estimate, InputStatus, Phase, Status
@@ -216,43 +216,67 @@ class Engine:
     async def _perceive(self) -> None:
         """Frames to features and sound to the recogniser; both go on to the estimator as moments."""
         state = self._perception.initial_state()
-        while (event := await _next(self._captured)) is not None:
-            match event:
-                case InputChange():
-                    self._inputs[event.name] = event.status
+        while events := await self._next_events():
+            for run in runs(events, key=lambda event: isinstance(event, InputChange)):
+                if changes := [event for event in run if isinstance(event, InputChange)]:
+                    self._inputs.update((change.name, change.status) for change in changes)
                     self._outlet.offer_status(self.status())
-                case AudioChunk() if self._watching():
+                elif self._watching():
                     with self._scheduler.busy("perceive"):
-                        state = await self._in(self._sight, self._hear, state, event)
-                case VideoFrame() | NoPicture() if self._watching():
-                    look = self._perception.see if isinstance(event, VideoFrame) else self._perception.miss
-                    with self._scheduler.busy("perceive"):
-                        state, features = await self._in(
-                            self._sight, look, state, event, self._available(), self._scheduler.rung
+                        state, moments = await self._in(
+                            self._sight, self._take_in, state, run, self._available(), self._scheduler.rung
                         )
-                        moment = Moment(features, tuple(await self._heard_by(event.time_s)))
-                    await self._pass_on(moment)
-                case VideoFrame() | NoPicture():
-                    # Paused: frames pass unseen, but those seen before go on to settle.
-                    self._passed_paused += 1
-                    if events := self._speech.keep_up(event.time_s):
-                        await self._perceived.put(Moment(None, tuple(events)))
+                    for moment in moments:
+                        await self._pass_on(moment)
+                else:
+                    await self._let_pass(run)
         ending = await self._in(self._sight, self._speech.finish)
         await self._perceived.put(Moment(None, tuple(ending)))
         await self._perceived.close()
+
+    async def _next_events(self) -> list[Event]:
+        """What the source has given: up to a frame, which is not to wait for later ones; more where nobody waits.
+
+        Nothing when there is no more.
+        """
+        hurried = self._source.live or self._settings.pace == "live"
+        last = (lambda event: isinstance(event, VideoFrame | NoPicture)) if hurried else None
+        with suppress(Closed):
+            return await self._captured.take_some(EVENTS_AHEAD, last)
+        return []
 
     def _watching(self) -> bool:
         """Whether what comes is taken in. A recording stands still while paused: what comes still counts."""
         return self._running.is_set() or not self._source.live
 
-    def _hear(self, state: PerceptionState, chunk: AudioChunk) -> PerceptionState:
-        self._speech.hear(chunk, wait=not self._source.live)
-        return self._perception.hear(state, chunk)
+    def _take_in(
+        self, state: PerceptionState, events: Sequence[Event], available: Availability, rung: Rung
+    ) -> tuple[PerceptionState, list[Moment]]:
+        """Frames and sound, in the thread for sight and sound: a moment for each frame."""
+        moments: list[Moment] = []
+        for event in events:
+            match event:
+                case AudioChunk():
+                    self._speech.hear(event, wait=not self._source.live)
+                    state = self._perception.hear(state, event)
+                case VideoFrame():
+                    state, features = self._perception.see(state, event, available, rung)
+                    moments.append(Moment(features, tuple(self._heard_by(event.time_s))))
+                case NoPicture():
+                    state, features = self._perception.miss(state, event, available, rung)
+                    moments.append(Moment(features, tuple(self._heard_by(event.time_s))))
+        return state, moments
 
-    async def _heard_by(self, time_s: float) -> list[SpeechEvent]:
-        if self._source.live:
-            return self._speech.keep_up(time_s)
-        return await self._in(self._sight, self._speech.catch_up, time_s)
+    def _heard_by(self, time_s: float) -> list[SpeechEvent]:
+        return self._speech.keep_up(time_s) if self._source.live else self._speech.catch_up(time_s)
+
+    async def _let_pass(self, events: Sequence[Event]) -> None:
+        """Paused: frames pass unseen, but those seen before go on to settle."""
+        for event in events:
+            if isinstance(event, VideoFrame | NoPicture):
+                self._passed_paused += 1
+                if words := await self._in(self._sight, self._speech.keep_up, event.time_s):
+                    await self._perceived.put(Moment(None, tuple(words)))
 
     async def _pass_on(self, moment: Moment) -> None:
         if self._source.live:
@@ -283,7 +307,7 @@ class Engine:
             if self._source.live:
                 return await self._perceived.take_some(self._at_once)
             while not moments or not self._is_whole(moments[-1]):
-                moments.append(await self._perceived.take())
+                moments += await self._perceived.take_some(self._at_once, self._is_whole)
         return moments
 
     def _is_whole(self, last: Moment) -> bool:
@@ -378,10 +402,3 @@ class Engine:
         self._sight.shutdown(wait=True, cancel_futures=True)
         self._thought.shutdown(wait=True, cancel_futures=True)
         self._speech.close()
-
-
-async def _next(mailbox: Mailbox[T]) -> T | None:
-    try:
-        return await mailbox.take()
-    except Closed:
-        return None

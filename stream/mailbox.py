@@ -63,11 +63,14 @@ class Mailbox(Generic[T]):
             self._changed.notify_all()
             return item
 
-    async def take_some(self, most: int) -> list[T]:
-        """The oldest items, as many as there are up to so many, waiting for one. Raises Closed as `take` does."""
+    async def take_some(self, most: int, last: Callable[[T], bool] | None = None) -> list[T]:
+        """The oldest items, as many as there are up to so many, none after the first that is `last`; waits for one.
+
+        Raises Closed as `take` does.
+        """
         taken = [await self.take()]
         async with self._changed:
-            while self._items and len(taken) < most:
+            while self._items and len(taken) < most and not (last is not None and last(taken[-1])):
                 taken.append(self._items.popleft())
             self._changed.notify_all()
         return taken

@@ -102,3 +102,24 @@ def test_some_are_taken_in_order_without_waiting_for_more(puts: list[int], capac
             await mailbox.take_some(3)
 
     asyncio.run(scenario())
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 8))
+def test_some_are_taken_up_to_the_last_of_a_batch(items: list[int], most: int) -> None:
+    """Whatever is taken at a time, nothing is lost or moved, and a last one is the last that is taken."""
+
+    async def scenario() -> None:
+        mailbox: Mailbox[int] = Mailbox(len(items))
+        for item in items:
+            await mailbox.put(item)
+        await mailbox.close()
+        taken: list[int] = []
+        while len(mailbox):
+            some = await mailbox.take_some(most, lambda item: item % 3 == 0)
+            assert 1 <= len(some) <= most
+            assert all(item % 3 for item in some[:-1])
+            assert len(some) == most or some[-1] % 3 == 0 or not len(mailbox)
+            taken += some
+        assert taken == items
+
+    asyncio.run(scenario())
