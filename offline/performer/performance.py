@@ -1,9 +1,10 @@
 """A performance: one person, one trajectory, and what of it reaches face, voice and words.
 
 Each channel tells its own part. The face shows valence well and arousal less so; the voice the other way round;
-words name what is felt, but only while they are said. Each has noise of its own that no other channel shares, and
-spells in which it tells nothing: a poker face, a flat voice, small talk, silence. And there are guarded spells, in
-which face and voice go flat together and only what is said tells anything. So none can replace another.
+words name what is felt when they are begun, while the voice's level and brightness go on with it as they are said.
+Each has noise of its own that no other channel shares, and spells in which it tells nothing: a poker face, a flat
+voice, small talk, silence. And there are guarded spells, in which face and voice go flat together and only what is
+said tells anything. So none can replace another.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from offline.performer.features import Pose
 from offline.performer.person import Person
 from offline.performer.script import LINES, SMALL_TALK, Line, choose_line
 from offline.performer.trajectory import Series, wander
-from offline.performer.voice import SAMPLE_RATE, Delivery, Samples, delivery_of, speak
+from offline.performer.voice import SAMPLE_RATE, Delivery, Samples, delivery_of, inflect, speak
 
 _ROOM_TONE: Final = 4e-4
 _REMEMBERED_LINES: Final = 12
@@ -48,10 +49,10 @@ class Candour:
     `silences` is the part of pauses that are long.
     """
 
-    face: Channel = Channel(valence_noise=0.13, arousal_noise=0.32, mute=0.08)
-    voice: Channel = Channel(valence_noise=0.2, arousal_noise=0.09, mute=0.04)
-    words: Channel = Channel(valence_noise=0.05, arousal_noise=0.18, mute=0.05)
-    guarded: float = 0.13
+    face: Channel = Channel(valence_noise=0.13, arousal_noise=0.32, mute=0.12)
+    voice: Channel = Channel(valence_noise=0.1, arousal_noise=0.09, mute=0.04)
+    words: Channel = Channel(valence_noise=0.07, arousal_noise=0.2, mute=0.2)
+    guarded: float = 0.07
     guarded_spell_s: float = 5.0
     vagueness: float = 0.12
     silences: float = 0.06
@@ -161,6 +162,8 @@ def _talk(
         said = speak(line.text, person.voice, _delivery(person, voice[frame]))
         if at + len(said) > len(samples):
             break
+        first, last = (round(sample / SAMPLE_RATE * frame_rate) for sample in (at, at + len(said)))
+        said = _follow(person, said, voice[frame], voice[first : last + 1])
         samples[at : at + len(said)] += said
         utterances.append(Utterance(at / SAMPLE_RATE, (at + len(said)) / SAMPLE_RATE, line))
         pause_s = rng.uniform(2.5, 4.5) if rng.random() < candour.silences else rng.uniform(0.5, 1.2)
@@ -172,6 +175,19 @@ def _delivery(person: Person, told: NDArray[np.float64]) -> Delivery:
     """The prosody of what the voice tells, in this person's way."""
     valence, arousal = person.habits.voice_gain * told + (0, person.habits.voice_bias)
     return delivery_of(float(valence), float(arousal))
+
+
+def _follow(person: Person, said: Samples, meant: NDArray[np.float64], told: Series) -> Samples:
+    """A sentence begun as `meant` whose level and brightness go on with what the voice tells, (frames, 2), meanwhile:
+    words, pitch and tempo are chosen once, the breath is not.
+    """
+    at_first = _delivery(person, meant)
+    now = [_delivery(person, moment) for moment in told]
+    return inflect(
+        said,
+        np.array([delivery.level_db - at_first.level_db for delivery in now]),
+        np.array([delivery.tilt_db - at_first.tilt_db for delivery in now]),
+    )
 
 
 def _room_tone(rng: np.random.Generator, count: int) -> Samples:

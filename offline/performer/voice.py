@@ -1,4 +1,4 @@
-"""A generated voice: espeak-ng speech whose pitch, tempo and loudness follow how the speaker feels."""
+"""A generated voice: espeak-ng speech whose pitch, tempo, loudness and brightness follow how the speaker feels."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ Samples = NDArray[np.float32]
 SAMPLE_RATE: Final = 44_100
 _ESPEAK_RATE: Final = 22_050
 _COMMAND: Final = "espeak-ng"
+_TILT_STEP_DB: Final = 3.0
 
 # Ranges in which the recogniser that ships (vosk-tiny) was trained, with some room left at the ends.
 SLOWEST_WPM, FASTEST_WPM = 125, 210
@@ -93,8 +94,38 @@ def speak(text: str, voice: Voice, delivery: Delivery) -> Samples:
     level = 0.08 * 10 ** (delivery.level_db / 20)
     sound = sound * (level / float(np.sqrt(np.mean(np.square(sound)))))
     # Loud speech meets a soft limit rather than a hard edge.
+    return _limited(sound)
+
+
+def inflect(said: Samples, level_db: NDArray[np.float64], tilt_db: NDArray[np.float64]) -> Samples:
+    """The same sentence growing louder and brighter, or fainter and duller, while it is said.
+
+    `level_db` and `tilt_db`, (n,) each and spread evenly over the sentence, come on top of what it was said with.
+    """
+    at = np.linspace(0, len(level_db) - 1, len(said))
+    gain = 10 ** (np.interp(at, np.arange(len(level_db)), level_db) / 20)
+    tilt = np.interp(at, np.arange(len(tilt_db)), tilt_db)
+    spectrum = np.fft.rfft(said)
+    octaves = _octaves(np.arange(len(spectrum)) * (SAMPLE_RATE / len(said)))
+    # A tilt between two steps is a mixture of both.
+    steps = tilt / _TILT_STEP_DB
+    sound = np.zeros(len(said))
+    for step in range(int(np.floor(steps.min())), int(np.ceil(steps.max())) + 1):
+        share = np.clip(1 - np.abs(steps - step), 0, 1)
+        tilted = np.fft.irfft(spectrum * 10 ** (step * _TILT_STEP_DB / 20 * octaves), len(said))
+        sound += share * tilted
+    return _limited(gain * sound)
+
+
+def _limited(sound: NDArray[np.float64]) -> Samples:
     limited = np.tanh(sound / 0.9) * 0.9
     return limited.astype(np.float32)
+
+
+def _octaves(hertz: NDArray[np.floating]) -> NDArray[np.float64]:
+    """How much of a tilt there is at these frequencies: none up to 250 Hz, all of it at 4 kHz."""
+    octaves: NDArray[np.float64] = np.clip(np.log2(np.maximum(hertz, 250) / 250) / 4, 0, 1.2)
+    return octaves
 
 
 def _run(arguments: list[str], text: str) -> bytes:
@@ -129,7 +160,7 @@ def _colour(raw: NDArray[np.float64], voice: Voice) -> NDArray[np.float64]:
     count = round(len(raw) / voice.timbre)
     spectrum = np.fft.rfft(raw)
     hertz = np.arange(len(spectrum)) * (_ESPEAK_RATE / len(raw)) * voice.timbre
-    spectrum *= 10 ** (voice.tilt_db / 20 * np.clip(np.log2(np.maximum(hertz, 250) / 250) / 4, 0, 1.2))
+    spectrum *= 10 ** (voice.tilt_db / 20 * _octaves(hertz))
     length = 2 * count
     wanted = np.zeros(length // 2 + 1, complex)
     kept = min(len(spectrum), len(wanted))

@@ -8,11 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.errors import UserError
 from offline.performer.person import make_person
 from offline.performer.script import LINES
-from offline.performer.voice import SAMPLE_RATE, Delivery, Samples, Voice, delivery_of, espeak_version, speak
+from offline.performer.voice import (
+    SAMPLE_RATE,
+    Delivery,
+    Samples,
+    Voice,
+    delivery_of,
+    espeak_version,
+    inflect,
+    speak,
+)
 
 VOSK_TINY = Path(__file__).resolve().parents[2] / "models" / "assets" / "vosk-tiny"
 
@@ -70,6 +80,39 @@ def test_a_shorter_vocal_tract_is_higher_but_no_faster() -> None:
 @spoken
 def test_text_cannot_be_taken_for_an_option() -> None:
     assert len(speak("--version", Voice(), Delivery())) > SAMPLE_RATE // 4
+
+
+def level_db(samples: NDArray[np.floating]) -> float:
+    return float(10 * np.log10(np.mean(np.square(samples, dtype=np.float64))))
+
+
+def above_2_khz_db(samples: Samples) -> float:
+    """Level of what is above 2 kHz, against the whole."""
+    spectrum = np.fft.rfft(samples)
+    spectrum[np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE) < 2000] = 0
+    return level_db(np.fft.irfft(spectrum, len(samples))) - level_db(samples)
+
+
+@spoken
+def test_a_voice_grows_louder_and_brighter_while_it_speaks() -> None:
+    said = speak("this is a very good day and i feel great about it", Voice(), Delivery(level_db=-6))
+    louder = inflect(said, np.linspace(0, 9, 60), np.zeros(60))
+    brighter = inflect(said, np.zeros(60), np.linspace(0, 12, 60))
+    half = len(said) // 2
+    rise = [level_db(louder[part]) - level_db(said[part]) for part in (slice(half), slice(half, None))]
+    assert 1 < rise[0] < 4
+    assert 5 < rise[1] < 9
+    brightened = [
+        above_2_khz_db(brighter[part]) - above_2_khz_db(said[part])
+        for part in (slice(half), slice(half, None))
+    ]
+    assert 0.5 < brightened[0] < brightened[1] - 1
+
+
+@spoken
+def test_a_steady_feeling_changes_nothing_while_it_speaks() -> None:
+    said = speak("how are you today", Voice(), Delivery(level_db=-12))
+    assert np.allclose(inflect(said, np.zeros(40), np.zeros(40)), said, atol=2e-3)
 
 
 @spoken
