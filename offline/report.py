@@ -1,6 +1,6 @@
 """A report on training: curves, predicted against labelled, tables. One HTML file that needs no other, and its PNGs.
 
-Needs matplotlib (the extra `report`).
+Needs matplotlib (the extra `train`).
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def report(
 ) -> None:
     """Read, draw, write."""
     if find_spec("matplotlib") is None:
-        raise UserError("figures need matplotlib, which is not installed: pip install 'affectstream[report]'")
+        raise UserError("figures need matplotlib, which is not installed: pip install 'affectstream[train]'")
     from offline.report import REPORT, make_report, write_report
     from offline.store import Store
     from offline.trained import find_runs, open_run

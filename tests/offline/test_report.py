@@ -26,7 +26,7 @@ from offline.submission import write_trials
 from offline.train import train_fold
 from offline.trained import open_run
 
-pytest.importorskip("matplotlib", reason="reports need matplotlib: pip install 'affectstream[report]'")
+pytest.importorskip("matplotlib", reason="reports need matplotlib: pip install 'affectstream[train]'")
 
 from offline.commands.report import app
 from offline.figures import draw_trial
@@ -266,7 +266,7 @@ def test_matplotlib_is_asked_for_in_one_line(
     made: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("offline.commands.report.find_spec", lambda name: None)
-    assert "pip install 'affectstream[report]'" in command(made / "runs", status=2)
+    assert "pip install 'affectstream[train]'" in command(made / "runs", status=2)
 
 
 def test_help_has_examples(command: Command) -> None:
