@@ -13,6 +13,7 @@ from models.console import make_app, run
 from models.errors import UserError
 from models.spec import Modality
 from offline.commands.bars import frame_progress
+from offline.commands.devices import choose_device
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -111,7 +112,7 @@ def predict(
     recogniser: Annotated[
         str, typer.Option(help="Recordings: speech recogniser, as in stream-run.")
     ] = "auto",
-    device: Annotated[str, typer.Option(help="For stores: cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help="For stores: auto, cpu, cuda or cuda:N.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads for the networks.")] = None,
 ) -> None:
     """Predict, score and write what was asked for."""
@@ -134,6 +135,7 @@ def predict(
     _check_outputs(request, overwrite)
     if not source.exists():
         raise UserError(f"there is no store or recording {source}: give a store's folder or a media file")
+    request = dataclasses.replace(request, device=choose_device(device))
     if source.is_dir():
         _predict_store(request)
     else:
@@ -250,10 +252,9 @@ def _predict_trials(request: Request, bundle: Bundle, trials: Sequence[TrialReco
 
     if request.submission is not None:
         check_targets(bundle.ensemble.targets)
-    device = _device(request.device)
     with frame_progress("predicting", sum(t.frames for t in trials)) as advance:
         return predict_trials(
-            bundle, trials, request.contexts, request.without, device=device, progress=advance
+            bundle, trials, request.contexts, request.without, device=request.device, progress=advance
         )
 
 
@@ -393,17 +394,6 @@ def _notes(request: Request, bundle: Bundle, outcome: Outcome) -> list[str]:
 
 def _tell(text: str) -> None:
     typer.echo(text, err=True)
-
-
-def _device(choice: str) -> str:
-    import torch
-
-    kind, _, number = choice.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise UserError(f"--device is cpu, cuda or cuda:N, not '{choice}'")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise UserError(f"there is no CUDA device {number or 0} here: give --device cpu")
-    return choice
 
 
 def _use_threads(threads: int | None) -> None:

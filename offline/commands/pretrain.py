@@ -17,6 +17,7 @@ import typer
 
 from models import console
 from models.errors import UserError
+from offline.commands.devices import choose_device
 
 if TYPE_CHECKING:
     from offline.learners import Part
@@ -57,14 +58,14 @@ def pretrain(
     utterances: Annotated[int, typer.Option(help="Utterances in a batch.")] = 16,
     max_steps: Annotated[int | None, typer.Option(help="Stop each part after so many steps.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each part.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="So many parts side by side.")] = 1,
 ) -> None:
     """Train the encoders, print what each reaches by itself, write a file and a text encoder's folder."""
     from pydantic import ValidationError
 
-    from offline.commands.train import choose_device, first_problem
+    from offline.commands.train import first_problem
     from offline.options import PretrainOptions
     from offline.pretrain import join_parts
     from offline.store import Store

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from models import console
 from models.errors import UserError
+from offline.commands.devices import choose_device
 
 app = console.make_app(
     "Train fold models from a store: the report's way by default. A run that was cut short goes on with --resume."
@@ -67,7 +68,7 @@ def train(
     ] = 0,
     max_steps: Annotated[int | None, typer.Option(help="Stop after so many optimiser steps.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of a fold (the cores shared among workers).")
     ] = None,
@@ -191,20 +192,6 @@ def _fold_index(text: str) -> int:
         return int(text)
     except ValueError:
         raise UserError(f"--fold is a number or all, not '{text}'") from None
-
-
-def choose_device(choice: str) -> str:
-    """`auto` as what there is. Raises UserError for a device that is not there."""
-    import torch
-
-    if choice == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = choice.partition(":")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError("there is no CUDA device here: give --device cpu")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise UserError(f"--device is auto, cpu, cuda or cuda:N, not '{choice}'")
-    return choice
 
 
 def _recorded_threads(folder: Path, resume: bool) -> int | None:

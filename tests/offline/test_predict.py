@@ -388,7 +388,7 @@ class TestStoreCommand:
             (["--labels", "x.txt"], "--labels is for a recording"),
             (["--own-fold", "absent.json"], "absent.json does not exist"),
             (["--own-fold", "absent.json", "--ablate", "all"], "leave --ablate and --submission out"),
-            (["--device", "abacus"], "--device is cpu, cuda or cuda:N"),
+            (["--device", "abacus"], "--device is auto, cpu, cuda or cuda:N"),
             (["--device", "cuda:99"], "there is no CUDA device 99"),
             (["--context", "sideways"], "sideways"),
         ],
