@@ -20,7 +20,7 @@ class TrainOptions(BaseModel):
     `context` is how validation sees a trial: in windows whose overlaps are averaged, or in one causal pass.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     preset: str = "paper"
     modalities: tuple[Modality, ...] = tuple(Modality)
@@ -81,7 +81,7 @@ class PretrainOptions(BaseModel):
     own (`epochs`, `audio_epochs`, `language_epochs`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     preset: str = "compact"
     epochs: Annotated[int, Field(gt=0)] = 10

@@ -27,7 +27,7 @@ Stop = Literal["plateau", "early stopping", "epochs"]
 class ScheduleOptions(BaseModel):
     """The schedule's figures; the defaults are the report's. `release` names groups in their order of release."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     least_learning_rate: Annotated[float, Field(gt=0)] = 1e-7

@@ -12,6 +12,7 @@ Aff-Wild2 keeps its test labels to itself; a performed test set has them.
 from __future__ import annotations
 
 import json
+import math
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -46,6 +47,7 @@ PROVENANCE: Final = "performance.json"
 # Counts up whenever the same seed no longer gives the same people and performances.
 RECIPE: Final = 4
 _SHORTEST_TRIAL_S: Final = 2.0
+_LONGEST_TRIAL_H: Final = 24
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,17 @@ class CorpusPlan:
             raise UserError("--test-people and --seed cannot be negative")
         if not 0.5 <= self.time_constant_s <= 600:
             raise UserError(f"--time-constant must be 0.5 to 600 seconds, not {self.time_constant_s:g}")
-        if not self.minutes * 60 >= _SHORTEST_TRIAL_S * self.people:
+        if not math.isfinite(self.minutes):
+            raise UserError(f"--minutes must be a finite number, not {self.minutes}")
+        if self.minutes * 60 < _SHORTEST_TRIAL_S * self.people:
             raise UserError(
                 f"{self.minutes:g} minutes are too few for {self.people} people: at least {_SHORTEST_TRIAL_S:g} "
                 f"seconds each, --minutes {self.people * _SHORTEST_TRIAL_S / 60:.2g}"
+            )
+        if self.minutes > _LONGEST_TRIAL_H * 60 * self.people:
+            raise UserError(
+                f"{self.minutes:g} minutes are too many for {self.people} people: at most {_LONGEST_TRIAL_H} hours "
+                f"each, --minutes {_LONGEST_TRIAL_H * 60 * self.people}"
             )
 
     @cached_property

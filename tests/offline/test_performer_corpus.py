@@ -147,15 +147,31 @@ def test_a_damaged_provenance_is_named(tmp_path: Path) -> None:
         {"people": 1},
         {"minutes": 0.0},
         {"minutes": float("nan")},
+        {"minutes": float("inf")},
+        {"minutes": 1e300},
         {"test_people": -1},
         {"seed": -1},
         {"time_constant_s": 0.0},
+        {"time_constant_s": float("nan")},
+        {"time_constant_s": float("inf")},
     ],
     ids=str,
 )
 def test_numbers_that_make_no_corpus_are_refused(numbers: dict[str, float]) -> None:
     with pytest.raises(UserError):
         CorpusPlan(**numbers)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["--minutes", "--time-constant"])
+@pytest.mark.parametrize("number", ["inf", "nan"])
+def test_the_command_refuses_what_is_no_finite_number_before_it_writes(
+    option: str, number: str, tmp_path: Path
+) -> None:
+    done = run(str(tmp_path / "c"), option, number)
+    assert done.returncode == 2
+    assert option in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_shorter_a_feeling_lasts_the_more_of_them_there_are() -> None:

@@ -198,6 +198,25 @@ def test_the_command_writes_what_folds_stand_on_and_a_text_encoder_and_nothing_e
     assert "there is no part 'smell': choose from visual, audio, language" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--learning-rate", "--weight-decay"])
+def test_a_number_that_is_not_finite_is_refused_by_its_option(
+    option: str,
+    tmp_path: Path,
+    tiny_store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from offline.commands.pretrain import command
+
+    out = tmp_path / "trunk.safetensors"
+    monkeypatch.setattr(sys, "argv", ["offline-pretrain", str(tiny_store), "-o", str(out), option, "inf"])
+    with pytest.raises(SystemExit) as ended:
+        command()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"offline-pretrain: {option}: Input should be a finite number\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_words_get_the_mean_label_of_the_time_in_which_they_are_said(tiny_store: Path) -> None:
     trial = Store.open(tiny_store).trials("train")[0]
     first = read_utterances(trial)[0]
