@@ -29,6 +29,7 @@ from models.visual.detectors import FaceDetector, make_detector
 from models.visual.face import FaceTracker
 from offline.arrays import DiskProblem, RowWriter, write_rows
 from offline.extraction import Blindfold, OneSide, PatchRows, SettledWords, perceive
+from offline.rates import same_rate
 from offline.recipe import FeatureParts
 from offline.store import (
     STORE,
@@ -39,7 +40,7 @@ from offline.store import (
     read_trial,
     recipe_differences,
 )
-from offline.trials import DistributedCrops, SourceTrial, read_labels
+from offline.trials import DistributedCrops, SourceTrial, count_images, read_labels
 from stream.features import FrameFeatures, Perception
 from stream.files import MediaFile
 from stream.pictures import MOST_LONG_SIDE
@@ -138,7 +139,7 @@ def is_done(trial: SourceTrial, store: Path) -> bool:
 
 
 def fingerprint(trial: SourceTrial) -> str:
-    """What a trial is made from: its labels' content, its video's name and size, whether crops came with it.
+    """What a trial is made from: its labels' content, its video's name and size, how many crops came with it.
 
     Raises UserError where that cannot be read.
     """
@@ -148,7 +149,8 @@ def fingerprint(trial: SourceTrial) -> str:
         labels = b"" if trial.labels is None else trial.labels.read_bytes()
     except OSError as e:
         raise UserError(f"{e.filename} cannot be read: {e.strerror}") from e
-    facts = json.dumps([trial.video.name, size, trial.side, trial.crops is not None])
+    images = False if trial.crops is None else count_images(trial.crops)
+    facts = json.dumps([trial.video.name, size, trial.side, images])
     return hashlib.sha256(facts.encode() + b"\n" + labels).hexdigest()
 
 
@@ -168,7 +170,9 @@ def preprocess_trial(
     if trial.video is None:
         raise UserError(trial.problem)
     labels = None if trial.labels is None else read_labels(trial.labels)
-    crops = None if trial.crops is None else DistributedCrops(trial.crops, extractors.parts.recipe.crop)
+    crops = None
+    if extractors.parts.takes_crops and trial.crops is not None:
+        crops = DistributedCrops(trial.crops, extractors.parts.recipe.crop)
     source = MediaFile(trial.video, max_long_side=MOST_LONG_SIDE if crops is None else _UNSEEN_SIDE)
     folder = trial_folder(trial, store)
     try:
@@ -185,7 +189,7 @@ def preprocess_trial(
                         on_frame()
                 _check_length(trial, writer.decoded, labels, tolerance)
                 writer.finish(1 / source.info.frame_rate)
-            facts = _facts(trial, source, crops, writer)
+            facts = _facts(trial, source, crops, writer, extractors.parts)
             _write_facts(staged, facts)
             folder.parent.mkdir(exist_ok=True)
             put_in_place(staged, folder, Path(temporary) / "before")
@@ -330,7 +334,11 @@ def _check_length(trial: SourceTrial, decoded: int, labels: Floats | None, toler
 
 
 def _facts(
-    trial: SourceTrial, source: MediaFile, crops: DistributedCrops | None, writer: _TrialWriter
+    trial: SourceTrial,
+    source: MediaFile,
+    crops: DistributedCrops | None,
+    writer: _TrialWriter,
+    parts: FeatureParts,
 ) -> TrialFacts:
     assert trial.video is not None
     return TrialFacts(
@@ -346,12 +354,18 @@ def _facts(
         has_sound=source.info.has_audio,
         padded=max(0, writer.frames - writer.decoded),
         trimmed=max(0, writer.decoded - writer.frames),
-        warnings=tuple(_warnings(source, crops, writer)),
+        warnings=tuple(_warnings(source, crops, writer, parts)),
         fingerprint=fingerprint(trial),
     )
 
 
-def _warnings(source: MediaFile, crops: DistributedCrops | None, writer: _TrialWriter) -> Iterator[str]:
+def _warnings(
+    source: MediaFile, crops: DistributedCrops | None, writer: _TrialWriter, parts: FeatureParts
+) -> Iterator[str]:
+    if not same_rate(source.info.frame_rate, parts.recipe.frame_rate):
+        yield f"{source.info.frame_rate:.5g} frames a second, not the store's {parts.recipe.frame_rate:.5g}"
+    if crops is None and parts.takes_crops:
+        yield f"no crops came with it: faces by {parts.detector}"
     if not any(writer.faces):
         yield "no face in any frame"
     if not source.info.has_audio:

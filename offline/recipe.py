@@ -20,7 +20,11 @@ from models.packing import text_encoder_files
 from models.parts import PARTS, InstalledPart, find_part, require_part
 from models.spec import PRESETS
 from models.visual.detectors import HaarDetector, make_detector
+from offline.trials import CROPS, has_crops
 from stream.choices import DetectorChoice
+
+DISTRIBUTED: Final = "distributed-crops"
+"""In a recipe, in a detector's place: the crops came with the data set."""
 
 PERFORMED: Final = "performance.json"
 """Marks a performed corpus: synthetic voices, which only the shipped recogniser understands."""
@@ -33,11 +37,14 @@ class PartChoices:
     """What the user asked for; `auto` follows the preset, the data set and what is installed.
 
     `text_encoder`: `auto`, `none`, `bundle:NAME`, an installed part or a folder. `audio_encoder`: `auto`, `none` or
-    `vggish`. `recogniser`: `auto`, `none`, a model's name or a folder.
+    `vggish`. `recogniser`: `auto`, `none`, a model's name or a folder. `detector`: `auto` takes the crops that came
+    with the data set where it has any; a detector's name takes our own face stage all the same. `frame_rate` is the
+    recordings', in frames per second.
     """
 
     preset: str = "compact"
     detector: DetectorChoice = "auto"
+    frame_rate: float = 30.0
     recogniser: str = "auto"
     text_encoder: str = "auto"
     audio_encoder: str = "auto"
@@ -48,6 +55,7 @@ class FeatureParts:
     """The parts that make the features, as files, and the recipe that names them.
 
     A part is None where it was not asked for; `text_width` is then 0. `notes` are lines that the user should see.
+    `detector` finds the faces of trials without crops where the recipe is the data set's own crops.
     """
 
     recipe: FeatureRecipe
@@ -58,6 +66,11 @@ class FeatureParts:
     audio_encoder: Path | None
     notes: tuple[str, ...] = ()
 
+    @property
+    def takes_crops(self) -> bool:
+        """Whether crops that came with the data set are taken."""
+        return self.recipe.detector is not None and self.recipe.detector.name == DISTRIBUTED
+
 
 def choose_parts(choices: PartChoices, dataset: Path) -> FeatureParts:
     """Finds everything that is asked for; loads no network.
@@ -67,12 +80,13 @@ def choose_parts(choices: PartChoices, dataset: Path) -> FeatureParts:
     if choices.preset not in PRESETS:
         raise UserError(f"there is no preset '{choices.preset}': choose from {', '.join(PRESETS)}")
     notes: list[str] = []
-    detector, detector_use = _detector(choices.detector)
+    detector, detector_use = _detector(choices.detector, dataset, notes)
     recogniser, recogniser_use = _recogniser(choices.recogniser, dataset, notes)
     text_encoder, text_use = _text_encoder(choices.text_encoder, choices.preset)
     audio_encoder, audio_use = _audio_encoder(choices.audio_encoder, choices.preset)
     return FeatureParts(
         recipe=FeatureRecipe(
+            frame_rate=choices.frame_rate,
             detector=detector_use,
             recogniser=recogniser_use,
             text_encoder=text_use,
@@ -87,10 +101,19 @@ def choose_parts(choices: PartChoices, dataset: Path) -> FeatureParts:
     )
 
 
-def _detector(choice: DetectorChoice) -> tuple[DetectorChoice, PartUse]:
-    if make_detector(choice).name == "haar":
-        return "haar", PartUse(name="haar", sha256=HaarDetector.sha256())
-    return "yunet", PartUse(name="yunet", sha256=require_part("yunet").sha256)
+def _detector(choice: DetectorChoice, dataset: Path, notes: list[str]) -> tuple[DetectorChoice, PartUse]:
+    detector = make_detector(choice)
+    found: DetectorChoice = "haar" if isinstance(detector, HaarDetector) else "yunet"
+    if choice == "auto" and has_crops(dataset):
+        notes.append(
+            f"crops are the data set's own ({CROPS}/); live, {found} finds the faces: to train on what it finds, "
+            f"give --detector {found} and another store"
+        )
+        return found, PartUse(name=DISTRIBUTED)
+    if choice == "auto" and not (dataset / PERFORMED).is_file():
+        notes.append(f"no {CROPS}/ came with the data set: {found} finds the faces")
+    sha256 = HaarDetector.sha256() if found == "haar" else require_part("yunet").sha256
+    return found, PartUse(name=found, sha256=sha256)
 
 
 def _recogniser(choice: str, dataset: Path, notes: list[str]) -> tuple[Path | None, PartUse | None]:

@@ -64,7 +64,7 @@ class TrialFacts(_Facts):
 
     `frames` is N: the number of label rows, or of decoded frames where there are no labels. `padded` and
     `trimmed` count the frames by which the video was shorter or longer. `fingerprint` tells whether a trial must
-    be made again: its labels, video or crops have changed.
+    be made again: its labels' content, or its video's name and size, or the number of its crops has changed.
     """
 
     name: str

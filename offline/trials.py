@@ -114,6 +114,11 @@ def find_trials(dataset: Path, partition: Partition | None = None) -> tuple[Sour
     )
 
 
+def has_crops(dataset: Path) -> bool:
+    """Whether crops came with the data set."""
+    return any(top.is_dir() for top in dataset.glob(f"{CROPS}*"))
+
+
 def split_side(name: str, names: Iterable[str]) -> tuple[str, Side | None]:
     """The video's name of a trial, and whom of two people the trial is about, given all trials' names."""
     names = frozenset(names)
@@ -186,6 +191,15 @@ def read_subjects(path: Path) -> dict[str, str]:
         if subjects.setdefault(row[at], row[of]) != row[of]:
             raise UserError(f"{path} line {number} gives '{row[at]}' a second subject")
     return subjects
+
+
+def count_images(folder: Path) -> int:
+    """How many crops there are in a trial's folder. Raises UserError where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sum(os.path.splitext(entry.name)[1].lower() in _IMAGES for entry in entries)
+    except OSError as e:
+        raise UserError(f"{folder} cannot be read: {e.strerror or e}") from e
 
 
 class DistributedCrops:

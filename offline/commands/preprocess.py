@@ -26,7 +26,7 @@ are those of the live engine. Finished trials are skipped, so an interrupted run
 that cannot be used is listed at the end.
 
 DATASET holds VA_Estimation_Challenge/{Train_Set,Validation_Set}/*.txt and videos/ (any format, any depth). Optional
-are cropped_aligned/<trial>/00001.jpg, a test set's list of names (*test*.txt), and subjects.csv (trial,subject).
+are cropped_aligned*/<trial>/00001.jpg, a test set's list of names (*test*.txt), and subjects.csv (trial,subject).
 
 Examples:
 
@@ -76,7 +76,21 @@ def _preprocess(
             "best full model installed."
         ),
     ] = "auto",
-    detector: Annotated[str, typer.Option(help="haar, yunet, or auto: yunet where installed.")] = "auto",
+    detector: Annotated[
+        str,
+        typer.Option(
+            help="haar or yunet; auto is the crops that came with the data set, else yunet where installed."
+        ),
+    ] = "auto",
+    frame_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Of the recordings; the one most of them have if not given.",
+            min=1,
+            max=240,
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(help="Parallel processes; one for each core if not given.", min=1, show_default=False),
@@ -95,7 +109,14 @@ def _preprocess(
 
     check_store_folder(store)
     trials = find_trials(dataset, _partition(partition))[:limit]
-    choices = PartChoices(preset, _detector(detector), recogniser, text_encoder, audio_encoder)
+    choices = PartChoices(
+        preset=preset,
+        detector=_detector(detector),
+        frame_rate=frame_rate or _frame_rate(store, trials),
+        recogniser=recogniser,
+        text_encoder=text_encoder,
+        audio_encoder=audio_encoder,
+    )
     parts = choose_parts(choices, dataset)
     try:
         store.mkdir(parents=True, exist_ok=True)
@@ -224,6 +245,16 @@ def _summarise(
         typer.echo(f"{len(failed)} not made:", err=True)
         for name in sorted(failed):
             typer.echo(f"  {name}: {failed[name]}", err=True)
+
+
+def _frame_rate(store: Path, trials: Sequence[SourceTrial]) -> float:
+    """A begun store's; else what most recordings have."""
+    from offline.rates import usual_rate
+    from offline.store import STORE, read_store_manifest
+
+    if (store / STORE).is_file():
+        return read_store_manifest(store).recipe.frame_rate
+    return usual_rate([trial.video for trial in trials if trial.video is not None])
 
 
 def _partition(name: str | None) -> Partition | None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.errors import UserError
+from models.manifest import PartUse
 from models.spec import LogMelSpec
 from models.visual.alignment import to_crop
 from models.visual.detectors import Box, Face, Image
@@ -24,11 +25,11 @@ from offline.arrays import DiskProblem
 from offline.commands.preprocess import describe
 from offline.extraction import OneSide, PatchRows
 from offline.preprocess import Extractors, is_done, prepare_store, preprocess_trial
-from offline.recipe import FeatureParts, PartChoices, choose_parts
+from offline.recipe import DISTRIBUTED, FeatureParts, PartChoices, choose_parts
 from offline.store import Store, TrialRecord, gather_patches
 from offline.trials import SourceTrial, find_trials
 from stream.assembly import assemble, load
-from stream.choices import Choices
+from stream.choices import Choices, DetectorChoice
 from stream.estimator import Estimator, PendingFrame
 
 CLIP = "swiz3n.mpg"
@@ -44,6 +45,13 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> FeatureParts:
 @pytest.fixture(scope="module")
 def extractors(parts: FeatureParts) -> Extractors:
     return Extractors.load(parts)
+
+
+@pytest.fixture(scope="module")
+def taking_crops(extractors: Extractors) -> Extractors:
+    """As for a data set that brings its own crops."""
+    recipe = extractors.parts.recipe.model_copy(update={"detector": PartUse(name=DISTRIBUTED)})
+    return replace(extractors, parts=replace(extractors.parts, recipe=recipe))
 
 
 @pytest.fixture
@@ -152,7 +160,7 @@ class TestLengths:
 
 class TestDistributedCrops:
     def test_images_are_taken_and_missing_ones_are_zero(
-        self, tmp_path: Path, store: Path, extractors: Extractors, trial: SourceTrial
+        self, tmp_path: Path, store: Path, taking_crops: Extractors, trial: SourceTrial
     ) -> None:
         folder = tmp_path / "cropped_aligned" / "x"
         folder.mkdir(parents=True)
@@ -162,7 +170,7 @@ class TestDistributedCrops:
             cv2.imwrite(str(folder / f"{k + 1:05d}.jpg"), pictures[k])
         (folder / "00011.jpg").write_bytes(b"damaged")
         labels = labels_file(tmp_path / "x.txt", CLIP_FRAMES + 1)
-        facts = preprocess_trial(replace(trial, crops=folder, labels=labels), store, extractors)
+        facts = preprocess_trial(replace(trial, crops=folder, labels=labels), store, taking_crops)
         record = made(store)
         absent = sorted(missing | {10})
         assert np.flatnonzero(~record.faces).tolist() == absent
@@ -175,17 +183,54 @@ class TestDistributedCrops:
         assert "1 images cannot be read" in line
 
     def test_sound_and_words_are_those_of_the_video(
-        self, tmp_path: Path, store: Path, extractors: Extractors, trial: SourceTrial
+        self,
+        tmp_path: Path,
+        store: Path,
+        extractors: Extractors,
+        taking_crops: Extractors,
+        trial: SourceTrial,
     ) -> None:
         (tmp_path / "empty").mkdir()
         preprocess_trial(trial, store, extractors)
-        preprocess_trial(replace(trial, name="y", crops=tmp_path / "empty"), store, extractors)
+        preprocess_trial(replace(trial, name="y", crops=tmp_path / "empty"), store, taking_crops)
         seen, unseen = made(store, "x"), made(store, "y")
         assert seen.crops.any()
         assert not unseen.crops.any()
         assert np.array_equal(seen.log_mel, unseen.log_mel)
         assert np.array_equal(seen.times, unseen.times)
         assert np.array_equal(seen.language, unseen.language)
+
+    def test_a_detector_that_is_asked_for_looks_itself(
+        self, tmp_path: Path, store: Path, extractors: Extractors, trial: SourceTrial
+    ) -> None:
+        """What the live engine sees is what this trains on, crops or no crops."""
+        (tmp_path / "empty").mkdir()
+        facts = preprocess_trial(replace(trial, crops=tmp_path / "empty"), store, extractors)
+        assert facts.crop_source == "detected"
+        assert facts.with_face > CLIP_FRAMES // 2
+
+    def test_a_trial_without_crops_beside_others_with_them_is_said_to_be_one(
+        self, store: Path, taking_crops: Extractors, trial: SourceTrial
+    ) -> None:
+        facts = preprocess_trial(trial, store, taking_crops)
+        assert facts.crop_source == "detected"
+        assert "no crops came with it: faces by haar" in describe(facts)
+
+    @pytest.mark.parametrize(
+        ("choice", "crops", "named"),
+        [("auto", True, DISTRIBUTED), ("auto", False, "haar"), ("haar", True, "haar")],
+    )
+    def test_the_recipe_names_whose_crops_they_are(
+        self, tmp_path: Path, choice: DetectorChoice, crops: bool, named: str
+    ) -> None:
+        if crops:
+            (tmp_path / "cropped_aligned_new").mkdir()
+        chosen = choose_parts(PartChoices(recogniser="none", text_encoder="none", detector=choice), tmp_path)
+        assert chosen.recipe.detector is not None
+        assert chosen.recipe.detector.name == named
+        said = " ".join(chosen.notes)
+        assert ("data set's own" in said) == (named == DISTRIBUTED)
+        assert ("haar finds the faces" in said) == (choice == "auto")
 
 
 def two_people(path: Path, clips: list[Path], frames: int) -> list[NDArray[np.uint8]]:
@@ -291,6 +336,17 @@ class TestPatches:
             assert len(np.concatenate(kept)) <= 96 + sum(min(96, 101 * step + 1) for step in steps[1:])
 
 
+def test_recordings_of_another_rate_than_the_stores_are_named(
+    store: Path, extractors: Extractors, trial: SourceTrial
+) -> None:
+    """A window is so many frames: at another rate it is another time."""
+    facts = preprocess_trial(trial, store, extractors)
+    assert "25 frames a second, not the store's 30" in describe(facts)
+    recipe = extractors.parts.recipe.model_copy(update={"frame_rate": 25.0})
+    of_that_rate = replace(extractors, parts=replace(extractors.parts, recipe=recipe))
+    assert "frames a second" not in describe(preprocess_trial(trial, store, of_that_rate))
+
+
 class TestResuming:
     def test_a_finished_trial_is_done_until_what_it_is_made_from_changes(
         self, tmp_path: Path, store: Path, extractors: Extractors, trial: SourceTrial
@@ -301,7 +357,14 @@ class TestResuming:
         assert is_done(labelled, store)
         assert is_done(replace(labelled, subject="anna"), store)
         assert made(store).subject == "anna"
-        assert not is_done(replace(labelled, crops=tmp_path), store)
+        (tmp_path / "crops").mkdir()
+        cropped = replace(labelled, crops=tmp_path / "crops")
+        assert not is_done(cropped, store)
+        preprocess_trial(cropped, store, extractors)
+        assert is_done(cropped, store)
+        (tmp_path / "crops" / "00001.jpg").write_bytes(b"unpacked since")
+        assert not is_done(cropped, store)
+        preprocess_trial(labelled, store, extractors)
         labels_file(tmp_path / "x.txt", CLIP_FRAMES - 1)
         assert not is_done(labelled, store)
         preprocess_trial(labelled, store, extractors)

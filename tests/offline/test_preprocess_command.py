@@ -173,3 +173,18 @@ class TestCommand:
         assert all(np.array_equal(t.crops, trials[0].crops) for t in trials)
         assert not list(store.glob(".*unfinished"))
         assert json.loads((store / "store.json").read_text())["recipe"]["detector"]["name"] == "haar"
+
+
+def test_the_recordings_rate_is_the_stores(tmp_path: Path, fixtures: Path, console: Console) -> None:
+    dataset = write_dataset(tmp_path / "data", {"a": fixtures / "clips" / CLIP})
+    store = tmp_path / "store"
+
+    def rate() -> float:
+        return float(json.loads((store / "store.json").read_text())["recipe"]["frame_rate"])
+
+    assert console(dataset, store, *OPTIONS)[0] == 0
+    assert rate() == 25
+    status, _, said = console(dataset, store, *OPTIONS, "--frame-rate", "30")
+    assert status == 2
+    assert "frame_rate is 25.0 here, 30.0 there" in said
+    assert console(dataset, store, *OPTIONS)[0] == 0
