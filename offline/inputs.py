@@ -180,8 +180,13 @@ class Inputs:
         return TrialEmbeddings(found, self._available(trial, trial.frames)[None])
 
     def _available(self, trial: TrialRecord, frames: int) -> Tensor:
-        there = [m is Modality.VISUAL or trial.facts.has_sound for m in self.spec.modalities]
-        return torch.tensor(there, device=self._device).expand(frames, -1)
+        # As in prediction and live: without a recogniser there are no words, which is not the same as silence.
+        there = {
+            Modality.VISUAL: True,
+            Modality.AUDIO: trial.facts.has_sound,
+            Modality.LANGUAGE: trial.facts.has_sound and trial.recipe.recogniser is not None,
+        }
+        return torch.tensor([there[m] for m in self.spec.modalities], device=self._device).expand(frames, -1)
 
     def _pixels(self, w: TrialWindow, draw: Draw) -> Tensor:
         crops = np.asarray(cut(w.trial.crops, w.window), np.uint8)

@@ -159,13 +159,13 @@ def prepare_run(
     notes: list[str] = []
     with FileLock(folder.path / ".lock", timeout=_PREPARING_TIMEOUT_S):
         begun = folder.record.is_file()
-        if not folder.split.is_file():
-            fresh = read_folds(split) if split is not None else split_folds(store.trials(), parts)
-            write_folds(folder.split, fresh)
-        elif split is not None and read_folds(split) != read_folds(folder.split):
-            raise UserError(f"{folder.split} is another split than {split}: give another --run folder")
-        found = read_folds(folder.split)
-        check_split(found, store.trials(), folder.split)
+        found, note = _split(folder, store, split, parts, begun=begun)
+        notes += note
+        if spec.language is not None and store.recipe.recogniser is None:
+            notes.append(
+                f"{store.folder} has no words (no recogniser made it): the language branch will be masked; "
+                "better leave it out with --modalities visual,audio"
+            )
         recipe = store.recipe.model_dump(mode="json")
         if not folder.foundation.is_file() or not begun:
             foundation, note = _begin_foundation(options, trunk)
@@ -180,6 +180,7 @@ def prepare_run(
             "format_version": FORMAT_VERSION,
             "options": options.model_dump(mode="json"),
             "spec": spec.model_dump(mode="json"),
+            "parts": parts,
             "split_sha256": file_hash(folder.split),
             "foundation_sha256": file_hash(folder.foundation),
             "foundation": foundation.provenance,
@@ -212,13 +213,14 @@ def check_same(before: Mapping[str, Any], after: Mapping[str, Any], path: Path) 
             )
     changed = {
         "spec": "the preset has changed",
+        "parts": "--parts has changed",
         "split_sha256": "its folds.json has changed",
         "foundation_sha256": "its trunk.safetensors has changed",
         "recipe": "the store was made by another recipe",
         "store_hash": "the store has changed",
     }
     for name, what in changed.items():
-        if before.get(name) != after.get(name):
+        if name in before and before[name] != after.get(name):
             raise UserError(
                 f"{path.parent} cannot go on, {what} since it was begun: give another --run folder"
             )
@@ -250,6 +252,29 @@ def append_history(path: Path, line: Mapping[str, Any], epoch: int) -> None:
     write_text(path, "\n".join([*lines, json.dumps(line, allow_nan=False)]) + "\n")
 
 
+def _split(
+    folder: RunFolder, store: Store, given: Path | None, parts: int, *, begun: bool
+) -> tuple[FoldSplit, list[str]]:
+    """The run's split, written where the run has not begun: what a start that failed left there says nothing."""
+    if not begun:
+        fresh = read_folds(given) if given is not None else split_folds(store.trials(), parts)
+        check_split(fresh, store.trials(), given or folder.split)
+        write_folds(folder.split, fresh)
+    elif given is not None and read_folds(given) != read_folds(folder.split):
+        raise UserError(f"{folder.split} is another split than {given}: give another --run folder")
+    found = read_folds(folder.split)
+    check_split(found, store.trials(), folder.split)
+    left_out = sorted(
+        t.name for t in store.trials() if t.partition != "test" and t.name not in set(found.trials)
+    )
+    if not left_out:
+        return found, []
+    return found, [
+        f"{len(left_out)} trials are in no fold of {given or folder.split} and are left out: {left_out[0]}"
+        + (", ..." if len(left_out) > 1 else "")
+    ]
+
+
 def _begin_foundation(options: TrainOptions, trunk: Path | None) -> tuple[Foundation, list[str]]:
     spec = options.network
     if trunk is not None:
@@ -260,6 +285,11 @@ def _begin_foundation(options: TrainOptions, trunk: Path | None) -> tuple[Founda
         note = (
             [f"{trunk} lacks {len(missing)} of the backbone's tensors, which start random"] if missing else []
         )
+        if options.preset != "paper" and spec.audio is not None and foundation.audio_encoder is None:
+            raise UserError(
+                f"{trunk} has no audio encoder, and the {options.preset} preset has no other: make it with "
+                "offline-pretrain (--parts visual,audio), or leave the branch out with --modalities visual,language"
+            )
         return foundation, note
     if options.preset != "paper" and (spec.visual is not None or spec.audio is not None):
         raise UserError(

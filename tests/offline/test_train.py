@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from models.network import EmotionNetwork
 from models.spec import Modality
 from offline import tensorboard, train
 from offline.display import Event, LineDisplay, StepDone
+from offline.folds import FoldSplit, split_folds, write_folds
+from offline.foundation import load_foundation, save_foundation
 from offline.inputs import Inputs
 from offline.options import TrainOptions
 from offline.runs import Run, RunFolder, prepare_run
@@ -308,6 +312,94 @@ def test_a_trunk_of_other_crops_is_refused_by_name(
         (manifest.parent / partition).symlink_to(tiny_store / partition)
     with pytest.raises(UserError, match=r"detector is yunet here, haar there"):
         begin(tmp_path / "run", manifest.parent, tiny_trunk)
+
+
+class TestSplits:
+    def test_a_start_that_failed_leaves_no_split_behind(
+        self, tmp_path: Path, make_store: Callable[..., Path], tiny_trunk: Path
+    ) -> None:
+        """Trials that came to the store meanwhile belong to the folds."""
+        store = make_store(people=3, trials=1)
+        with pytest.raises(UserError, match="offline-pretrain"):
+            begin(tmp_path / "run", store, None)
+        shutil.copytree(store / "train" / "p0-0", store / "train" / "new")
+        facts = json.loads((store / "train" / "new" / "trial.json").read_text())
+        (store / "train" / "new" / "trial.json").write_text(
+            json.dumps(facts | {"name": "new", "subject": "new"})
+        )
+        assert "new" in begin(tmp_path / "run", store, tiny_trunk).split.trials
+
+    def test_trials_that_a_given_split_does_not_know_are_named(
+        self, tmp_path: Path, tiny_store: Path, tiny_trunk: Path
+    ) -> None:
+        whole = split_folds(Store.open(tiny_store).trials())
+        (left_out, *rest), *others = whole.parts
+        assert rest or others
+        parts = tuple(part for part in (tuple(rest), *others) if part)
+        write_folds(tmp_path / "folds.json", FoldSplit(parts=parts, validation=whole.validation))
+        _, notes = prepare_run(
+            RunFolder(tmp_path / "run"),
+            Store.open(tiny_store),
+            options(),
+            trunk=tiny_trunk,
+            split=tmp_path / "folds.json",
+            parts=5,
+            resume=False,
+        )
+        assert any("1 trials are in no fold" in note and left_out in note for note in notes)
+
+    def test_other_parts_than_a_run_was_begun_with_are_refused(
+        self, tmp_path: Path, tiny_store: Path, tiny_trunk: Path
+    ) -> None:
+        begin(tmp_path / "run", tiny_store, tiny_trunk)
+        with pytest.raises(UserError, match="--parts has changed"):
+            prepare_run(
+                RunFolder(tmp_path / "run"),
+                Store.open(tiny_store),
+                options(),
+                trunk=tiny_trunk,
+                split=None,
+                parts=2,
+                resume=True,
+            )
+
+
+def test_without_a_recogniser_the_language_branch_is_masked_as_in_prediction(
+    tmp_path: Path, tiny_store: Path, tiny_trunk: Path
+) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    manifest = json.loads((tiny_store / "store.json").read_text())
+    manifest["recipe"]["recogniser"] = None
+    (store / "store.json").write_text(json.dumps(manifest))
+    for partition in ("train", "validation"):
+        (store / partition).symlink_to(tiny_store / partition)
+    run, notes = prepare_run(
+        RunFolder(tmp_path / "run"),
+        Store.open(store),
+        options(),
+        trunk=tiny_trunk,
+        split=None,
+        parts=5,
+        resume=False,
+    )
+    assert any("no words" in note and "--modalities visual,audio" in note for note in notes)
+    trial = run.store.trials("train")[0]
+    inputs = Inputs(run.store, [trial], run.foundation, run.options, tmp_path / "cache", run.store_hash)
+    given = inputs.embeddings(EmotionNetwork(run.options.network).eval(), trial, cached=False).available
+    masked = dict(zip(run.options.network.modalities, given[0, 0].tolist(), strict=True))
+    assert masked == {Modality.VISUAL: True, Modality.AUDIO: True, Modality.LANGUAGE: False}
+
+
+def test_a_trunk_without_an_audio_encoder_is_refused_by_name(
+    tmp_path: Path, tiny_store: Path, tiny_trunk: Path
+) -> None:
+    foundation = load_foundation(tiny_trunk, options().network, 0)
+    deaf = tmp_path / "deaf.safetensors"
+    save_foundation(deaf, replace(foundation, audio_encoder=None))
+    with pytest.raises(UserError, match=r"has no audio encoder.*--parts visual,audio"):
+        begin(tmp_path / "run", tiny_store, deaf)
+    begin(tmp_path / "run", tiny_store, deaf, options(modalities=(Modality.VISUAL, Modality.LANGUAGE)))
 
 
 @pytest.mark.parametrize(
