@@ -66,13 +66,14 @@ class CorpusPlan:
 
     `minutes` are shared evenly by the `people` of training and validation, one trial each; a sixth of them (at
     least one) is the validation partition, as one fold in six is. `test_people` come on top, with trials as long.
+    People and feelings go by `seed` and number: the demo bundle knows those of seeds 7 and 101.
     A feeling is forgotten in about `time_constant_s`.
     Raises UserError for numbers that make no corpus.
     """
 
     people: int = 24
     minutes: float = 20.0
-    seed: int = 7
+    seed: int = 1
     test_people: int = 0
     time_constant_s: float = 7.0
     frame_rate: float = 30.0
