@@ -62,13 +62,23 @@ class FoldDone:
 
 
 @dataclass(frozen=True)
+class FoldFailed:
+    """A fold ended before it was finished: why, in one line. A `fault` of ours has all that is known in `trace`."""
+
+    fold: int
+    reason: str
+    fault: bool = False
+    trace: str = ""
+
+
+@dataclass(frozen=True)
 class Note:
     """A line that the user should read."""
 
     text: str
 
 
-Event = FoldStarted | CacheFilled | StepDone | EpochDone | FoldDone | Note
+Event = FoldStarted | CacheFilled | StepDone | EpochDone | FoldDone | FoldFailed | Note
 
 
 class Display(Protocol):
@@ -98,6 +108,11 @@ def result_text(result: Json) -> str:
     )
 
 
+def failure_text(event: FoldFailed) -> str:
+    """Why a fold failed, in one line; of a fault of ours all that is known."""
+    return f"fold {event.fold}: {event.trace.rstrip()}" if event.trace else event.reason
+
+
 class LineDisplay:
     """Plain lines: one for each epoch."""
 
@@ -113,6 +128,8 @@ class LineDisplay:
             self._print(epoch_text(event, self._epochs.get(event.fold, 0)))
         elif isinstance(event, FoldDone):
             self._print(result_text(event.result))
+        elif isinstance(event, FoldFailed):
+            self._print(failure_text(event))
         elif isinstance(event, Note):
             self._print(event.text)
 
@@ -141,6 +158,12 @@ class TerminalDisplay:
                 f"fold {event.fold}", total=total, detail="frozen encoders"
             )
             self._epochs[event.fold] = event.epochs
+            return
+        if isinstance(event, FoldFailed):
+            # It may have failed before it began.
+            if event.fold in self._tasks:
+                show.remove_task(self._tasks.pop(event.fold))
+            show.console.print(failure_text(event), highlight=False, markup=False)
             return
         task = self._tasks[event.fold]
         if isinstance(event, CacheFilled):

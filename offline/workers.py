@@ -1,4 +1,4 @@
-"""Several folds side by side, each in a process of its own."""
+"""Several folds, in turn or side by side: where one fails the others go on, and the end says which."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from multiprocessing.context import SpawnProcess
 
 from models.errors import UserError
-from offline.display import Event, Note, StepDone
+from offline.display import Event, FoldFailed, StepDone
 from offline.orphans import end_with_parent
 from offline.runs import Run
 
@@ -23,11 +23,18 @@ Job = Callable[[Run, int, Callable[[Event], None]], object]
 """Trains one fold; a module-level function, because it goes to another process."""
 
 
-@dataclass(frozen=True)
-class _Failed:
-    fold: int
-    text: str
-    fault: bool
+def run_in_turn(run: Run, folds: Sequence[int], job: Job, report: Callable[[Event], None]) -> None:
+    """Run `job` for each of `folds` in this process; the others go on where one fails.
+
+    Raises UserError that names those that failed, and the first one's reason, when all have ended.
+    """
+    failures = list[FoldFailed]()
+    for fold in folds:
+        failed = _attempt(partial(job, run, fold, report), fold)
+        if failed is not None:
+            failures.append(failed)
+            report(failed)
+    _check(failures, folds)
 
 
 def run_folds(
@@ -35,12 +42,12 @@ def run_folds(
 ) -> None:
     """Run `job` for each of `folds`, up to `workers` at a time; the others go on where one fails.
 
-    `load` opens the run and is called in each process, so it must be picklable. Raises UserError with the first
-    failure when all have ended. An interrupt, or the death of this process, ends the workers too.
+    `load` opens the run and is called in each process, so it must be picklable. Raises UserError as `run_in_turn`.
+    An interrupt, or the death of this process, ends the workers too.
     """
     context = multiprocessing.get_context("spawn")
     events = context.Queue(maxsize=10_000)
-    waiting, running, failures = list(folds), dict[int, SpawnProcess](), list[_Failed]()
+    waiting, running, failures = list(folds), dict[int, SpawnProcess](), list[FoldFailed]()
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -55,10 +62,9 @@ def run_folds(
                     del running[fold]
                     _pass_on(events, report, failures)
                     if process.exitcode and not any(f.fold == fold for f in failures):
-                        failures.append(
-                            _Failed(fold, f"fold {fold}: its process died ({process.exitcode})", True)
-                        )
-                        report(Note(failures[-1].text))
+                        reason = f"fold {fold}: its process died ({process.exitcode})"
+                        failures.append(FoldFailed(fold, reason, fault=True))
+                        report(failures[-1])
     finally:
         for process in running.values():
             process.terminate()
@@ -66,17 +72,36 @@ def run_folds(
             process.join()
         events.close()
         events.cancel_join_thread()
+    _check(failures, folds)
+
+
+def _check(failures: Sequence[FoldFailed], folds: Sequence[int]) -> None:
     if failures:
+        names = ", ".join(str(fold) for fold in sorted(f.fold for f in failures))
         raise UserError(
-            f"{len(failures)} of {len(folds)} folds failed, the first: {failures[0].text}"
+            f"{len(failures)} of {len(folds)} folds failed ({names}), the first: {failures[0].reason}"
             + ("; continue with --resume" if failures[0].fault else "")
         )
 
 
+def _attempt(job: Callable[[], object], fold: int) -> FoldFailed | None:
+    """Why the job failed, if it did."""
+    begins = f"fold {fold}"
+    try:
+        job()
+    except UserError as e:
+        text = str(e)
+        return FoldFailed(fold, text if text.startswith(begins) else f"{begins}: {text}")
+    except Exception as e:
+        summary = " ".join(f"{begins}: {type(e).__name__}: {e}".split())
+        return FoldFailed(fold, summary, fault=True, trace=traceback.format_exc())
+    return None
+
+
 def _pass_on(
-    events: multiprocessing.queues.Queue[Event | _Failed],
+    events: multiprocessing.queues.Queue[Event],
     report: Callable[[Event], None],
-    failures: list[_Failed],
+    failures: list[FoldFailed],
 ) -> None:
     """Hand on what has come in; waits a moment for the first."""
     timeout = _POLL_S
@@ -86,18 +111,16 @@ def _pass_on(
         except queue.Empty:
             return
         timeout = 0.01
-        if isinstance(event, _Failed):
+        if isinstance(event, FoldFailed):
             failures.append(event)
-            report(Note(event.text))
-        else:
-            report(event)
+        report(event)
 
 
 def _work(
     load: Callable[[], Run],
     fold: int,
     job: Job,
-    events: multiprocessing.queues.Queue[Event | _Failed],
+    events: multiprocessing.queues.Queue[Event],
 ) -> None:
     # Ctrl-C reaches the whole group: the parent decides, and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -113,9 +136,6 @@ def _work(
             last_step = time.monotonic()
         events.put(event)
 
-    try:
-        job(load(), fold, report)
-    except UserError as e:
-        events.put(_Failed(fold, str(e), False))
-    except Exception:
-        events.put(_Failed(fold, f"fold {fold}: {traceback.format_exc()}", True))
+    failed = _attempt(lambda: job(load(), fold, report), fold)
+    if failed is not None:
+        events.put(failed)

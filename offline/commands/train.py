@@ -113,7 +113,7 @@ def _train(load: Callable[..., Any], fold: str, resume: bool, workers: int, tens
     from offline import tensorboard as log
     from offline.checkpointing import read_json
     from offline.display import Note, open_display, result_text
-    from offline.workers import run_folds
+    from offline.workers import run_folds, run_in_turn
 
     ready, notes = load(resume=resume)
     indexes = list(range(ready.split.folds)) if fold == "all" else [_fold_index(fold)]
@@ -131,6 +131,8 @@ def _train(load: Callable[..., Any], fold: str, resume: bool, workers: int, tens
             display(Note(result_text(read_json(ready.folder.fold(k).result))))
         if len(todo) > 1 and workers > 1:
             run_folds(partial(_load_again, load), todo, job, display, workers)
+        elif len(todo) > 1:
+            run_in_turn(ready, todo, job, display)
         else:
             for k in todo:
                 job(ready, k, display)

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from models.console import run as run_app
+from models.errors import UserError
+from offline import train
 from offline.commands.train import app
+from offline.runs import Run
 
 Command = Callable[..., str]
 
@@ -49,3 +52,25 @@ def test_a_number_that_is_not_finite_is_refused_by_its_option(
     said = command(f"{option}={number}")
     assert said == f"offline-train: {option}: Input should be a finite number\n"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_fold_that_fails_does_not_keep_the_later_ones_from_being_trained(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def train_fold(run: Run, index: int, report: object, *, tensorboard: bool) -> None:
+        tried.append(index)
+        if index in (0, 2):
+            raise UserError(f"fold {index}: the loss is nan in epoch 1: training has diverged")
+
+    monkeypatch.setattr(train, "train_fold", train_fold)
+    said = command("--fold", "all", "--workers", 1, "--parts", 3)
+    assert tried == [0, 1, 2, 3]
+    assert said == (
+        "offline-train: 2 of 4 folds failed (0, 2), the first: fold 0: the loss is nan in epoch 1: training has "
+        "diverged\n"
+    )
+    assert command("--fold", "2", "--parts", 3, "--resume").startswith(
+        "offline-train: fold 2: the loss is nan"
+    )
