@@ -33,9 +33,10 @@ class CacheFilled:
 
 @dataclass(frozen=True)
 class StepDone:
-    """Step `step` of the epoch's `steps`, and its loss."""
+    """Step `step` of the `steps` of epoch `epoch`, both counted from 1, and its loss."""
 
     fold: int
+    epoch: int
     step: int
     steps: int
     loss: float
@@ -144,7 +145,7 @@ class TerminalDisplay:
         self._progress = progress
         self._tasks: dict[int, TaskID] = {}
         self._epochs: dict[int, int] = {}
-        self._done: dict[int, int] = {}
+        self._steps: dict[int, int] = {}
 
     def __call__(self, event: Event) -> None:
         """Move the bars, print what is worth a line above them."""
@@ -169,13 +170,14 @@ class TerminalDisplay:
         if isinstance(event, CacheFilled):
             show.advance(task)
         elif isinstance(event, StepDone):
-            epochs, done = self._epochs[event.fold], self._done.get(event.fold, 0)
-            detail = f"epoch {done + 1}/{epochs}, lr {event.rate:.1e}, loss {event.loss:.3f}"
-            if show.tasks[show.task_ids.index(task)].total != epochs * event.steps:
-                show.reset(task, total=epochs * event.steps, completed=done * event.steps, detail=detail)
-            show.update(task, completed=done * event.steps + event.step, detail=detail)
+            epochs, done = self._epochs[event.fold], (event.epoch - 1) * event.steps
+            detail = f"epoch {event.epoch}/{epochs}, lr {event.rate:.1e}, loss {event.loss:.3f}"
+            if self._steps.get(event.fold) != event.steps:
+                # What was done before this process began says nothing about how fast it is.
+                self._steps[event.fold] = event.steps
+                show.reset(task, total=epochs * event.steps, completed=done, detail=detail)
+            show.update(task, completed=done + event.step, detail=detail)
         elif isinstance(event, EpochDone):
-            self._done[event.fold] = int(event.line["epoch"])
             text = epoch_text(event, self._epochs[event.fold])
             show.console.print(text, highlight=False, markup=False)
         else:

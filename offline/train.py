@@ -218,7 +218,8 @@ class _Training:
             self.optimizer.step()
             steps += 1
             total = math.ceil(len(batches) / options.accumulate)
-            self.report(StepDone(self.index, steps, int(min(total, most)), losses[-1], rate))
+            epoch = self.progress.schedule.epoch + 1
+            self.report(StepDone(self.index, epoch, steps, int(min(total, most)), losses[-1], rate))
         return float(np.mean(losses)), steps
 
     def _learn(self, windows: list[TrialWindow], share: int) -> float:

@@ -145,11 +145,15 @@ def test_killed_within_an_epoch_it_resumes_to_the_same_weights(
     tmp_path: Path, uninterrupted: Path, tiny_store: Path, tiny_trunk: Path
 ) -> None:
     lives = iter([3, 17, 14, 20, 10_000])
+    history = tmp_path / "run" / "fold-0" / "history.jsonl"
 
     def live(steps: int) -> Callable[[Event], None]:
         def report(event: Event) -> None:
             nonlocal steps
-            steps -= isinstance(event, StepDone)
+            if isinstance(event, StepDone):
+                steps -= 1
+                done = history.read_text().count("\n") if history.exists() else 0
+                assert event.epoch == done + 1, "it says which epoch this is, whatever process began the run"
             if steps < 0:
                 raise Killed
 
