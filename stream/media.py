@@ -208,7 +208,9 @@ async def pump(source: Source, *, queue_events: int = 8) -> AsyncGenerator[Event
                     if box.stopping.is_set():
                         break
                     box.events.append(event)
-                    loop.call_soon_threadsafe(box.arrived.set)
+                    # The consumer clears it before it looks: while it is set, it will look again.
+                    if not box.arrived.is_set():
+                        loop.call_soon_threadsafe(box.arrived.set)
             finally:
                 close = getattr(events, "close", None)
                 if close is not None:
