@@ -10,11 +10,13 @@ import contextlib
 import json
 import os
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import numpy as np
+import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -27,6 +29,7 @@ Json = dict[str, Any]
 """What JSON can say."""
 
 _STATE = "state"
+_UNFINISHED: Final = re.compile(r"\..+\.(\d{1,9})\.part")
 
 
 @contextlib.contextmanager
@@ -49,6 +52,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink()
+
+
+def clear_unfinished(folder: Path, *, deep: bool = False) -> None:
+    """Remove what processes that were killed while they wrote left in a folder, and in all below it where `deep`.
+
+    Files of this machine's living processes stay, this one's too; so does what cannot be removed.
+    """
+    # Nothing needs these files gone: a folder that cannot be read says so where it is used.
+    with contextlib.suppress(OSError):
+        for path in folder.rglob("*") if deep else folder.iterdir():
+            written = _UNFINISHED.fullmatch(path.name)
+            if written is not None and not psutil.pid_exists(int(written[1])):
+                path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -22,6 +22,7 @@ from models.network import EmotionNetwork
 from models.spec import Modality, Target
 from offline.checkpointing import (
     Json,
+    clear_unfinished,
     load_tensors,
     optimizer_tensors,
     random_tensors,
@@ -65,6 +66,9 @@ def train_fold(run: Run, index: int, report: Report, *, tensorboard: bool = True
     """
     folder = run.folder.fold(index)
     with folder.lock():
+        clear_unfinished(folder.path)
+        clear_unfinished(run.folder.path)
+        clear_unfinished(run.folder.cache, deep=True)
         training = _Training(run, index, folder, report)
         return training.run_to_end(tensorboard)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -338,6 +339,41 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
         write_json(path, {"epoch": 2})
     assert json.loads(path.read_text()) == {"epoch": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+
+KILLED_WHILE_IT_WRITES = """
+import os, pathlib, signal, sys
+from offline.checkpointing import replacing
+with replacing(pathlib.Path(sys.argv[1])) as file:
+    file.write(b"half of it")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_was_writing_is_cleared_when_training_goes_on(
+    tmp_path: Path, tiny_store: Path, tiny_trunk: Path
+) -> None:
+    brief = OPTIONS.model_copy(update={"max_steps": 1})
+    run = begin(tmp_path / "run", tiny_store, tiny_trunk, brief)
+    fold = run.folder.fold(0)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_IT_WRITES, str(fold.checkpoint)], check=False, timeout=120
+    )
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = fold.path.glob(".checkpoint.safetensors.*.part")
+    dead = left.name.split(".")[-2]
+    deep = run.folder.cache / "trunk-0" / "v-0"
+    deep.mkdir(parents=True)
+    stale = [left, run.folder.path / f"..trunk.compare.{dead}.part", deep / f".4-4.npy.{dead}.part"]
+    # Another process that trains other folds of this run, and what is no such file at all.
+    kept = [run.folder.path / f".run.json.{os.getppid()}.part", deep / f".4-2.npy.{os.getppid()}.part"]
+    kept += [fold.path / "notes.part", fold.path / f"notes.{dead}.part"]
+    for path in (*stale, *kept):
+        path.write_bytes(b"half of it")
+    train_fold(run, 0, nothing, tensorboard=False)
+    assert [path for path in stale if path.exists()] == []
+    assert [path for path in kept if not path.exists()] == []
 
 
 def test_nothing_in_a_run_is_a_pickle(uninterrupted: Path) -> None:
