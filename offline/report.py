@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -37,10 +37,14 @@ class PredictionGroup:
 
 @dataclass(frozen=True, eq=False)
 class RunMaterial:
-    """A run, and each fold's predictions as far as there are any."""
+    """A run, and each fold's predictions by the fold's number, as far as there are any.
 
+    `name` is the run's on the page and in its figures' file names: no other of the report's has it.
+    """
+
+    name: str
     run: TrainedRun
-    groups: tuple[PredictionGroup, ...] = ()
+    groups: Mapping[int, PredictionGroup] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +74,20 @@ def make_report(
         body.append("<h1>Predictions</h1>")
         for group in groups:
             body += _group_section(group, trials, figures)
-    names = ", ".join(material.run.name for material in runs)
+    names = ", ".join(material.name for material in runs)
     page = _PAGE.format(title=_text(f"Report: {names}"), style=_STYLE, body="\n".join(body))
     return Report(page, figures)
+
+
+def distinct_names(folders: Sequence[Path]) -> list[str]:
+    """A name for each of these folders: its own, after as many of its parents' as it takes to tell all apart."""
+    paths = [folder.resolve() for folder in folders]
+    names = [path.name for path in paths]
+    depth, deepest = 1, max((len(path.parts) for path in paths), default=0)
+    while len(set(names)) < len(names) and depth < deepest:
+        depth += 1
+        names = ["-".join(path.parts[1:][-depth:]) for path in paths]
+    return names
 
 
 def write_report(folder: Path, report: Report) -> Path:
@@ -96,25 +111,23 @@ def choose_trials(predictions: Sequence[Prediction], count: int) -> list[Predict
 
 
 def _run_section(material: RunMaterial, trials: int, figures: dict[str, bytes]) -> list[str]:
-    run = material.run
+    run, name = material.run, material.name
     histories = {fold.number: fold.history() for fold in run.folds}
     histories = {number: history for number, history in histories.items() if history}
-    body = [f"<h1>Run {_text(run.name)}</h1>", _table(*_fold_table(run))]
+    body = [f"<h1>Run {_text(name)}</h1>", _table(*_fold_table(run))]
     if histories:
-        overview = draw_overview(histories, f"{run.name}: all folds")
-        body.append(_figure(f"{run.name}-overview.png", overview, figures))
+        overview = draw_overview(histories, f"{name}: all folds")
+        body.append(_figure(f"{name}-overview.png", overview, figures))
     else:
         body.append("<p>No fold has come to the end of an epoch.</p>")
     body += ["<h2>Options</h2>", _table(["option", "value"], _option_rows(run.record["options"]))]
     body += ["<h2>Split</h2>", _table(*_split_table(run))]
-    groups = {group.name: group for group in material.groups}
     for number, history in histories.items():
         body.append(f"<h2>Fold {number}</h2>")
-        curves = draw_curves(history, f"{run.name}, fold {number}")
-        body.append(_figure(f"{run.name}-fold-{number}-curves.png", curves, figures))
-        group = groups.get(f"{run.name}-fold-{number}")
-        if group is not None:
-            body += _group_section(group, trials, figures)
+        curves = draw_curves(history, f"{name}, fold {number}")
+        body.append(_figure(f"{name}-fold-{number}-curves.png", curves, figures))
+        if number in material.groups:
+            body += _group_section(material.groups[number], trials, figures)
     return body
 
 

@@ -160,5 +160,6 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
         runs = [folder] if (folder / "run.json").is_file() else inside
         if not runs:
             raise UserError(f"{folder} is not a run and holds none: make one with offline-train")
-        found += [run for run in runs if run not in found]
-    return found
+        found += runs
+    # A run that was named in two ways is one run.
+    return list({run.resolve(): run for run in found}.values())

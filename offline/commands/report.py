@@ -55,7 +55,7 @@ def report(
     """Read, draw, write."""
     if find_spec("matplotlib") is None:
         raise UserError("figures need matplotlib, which is not installed: pip install 'affectstream[train]'")
-    from offline.report import REPORT, make_report, write_report
+    from offline.report import REPORT, distinct_names, make_report, write_report
     from offline.store import Store
     from offline.trained import find_runs, open_run
     from stream.session import use_threads
@@ -66,9 +66,12 @@ def report(
     use_threads(threads)
     found = [open_run(path) for path in find_runs(runs)]
     given = None if store is None else Store.open(store)
-    groups = [group for path in predictions or [] for group in _read_predictions(path)]
+    folders = list({path.resolve(): path for path in predictions or []}.values())
+    named = zip(folders, distinct_names(folders), strict=True)
+    groups = [group for path, name in named for group in _read_predictions(path, name)]
     notes: list[str] = []
-    material = [_material(trained, given, notes) for trained in found]
+    names = distinct_names([trained.folder.path for trained in found])
+    material = [_material(name, trained, given, notes) for name, trained in zip(names, found, strict=True)]
     path = write_report(folder, make_report(material, groups, trials=trials, notes=notes))
     for note in notes:
         typer.echo(note, err=True)
@@ -80,7 +83,7 @@ def command() -> None:
     run(app)
 
 
-def _material(trained: TrainedRun, given: Store | None, notes: list[str]) -> RunMaterial:
+def _material(name: str, trained: TrainedRun, given: Store | None, notes: list[str]) -> RunMaterial:
     """A run with its folds' predictions, where its store is at hand; else a note says what is missing."""
     from offline.report import PredictionGroup, RunMaterial
     from offline.revalidate import check_store, find_store, validation_predictions
@@ -89,26 +92,26 @@ def _material(trained: TrainedRun, given: Store | None, notes: list[str]) -> Run
     store = given or find_store(trained, [Path.cwd(), path.parent, path.parent.parent])
     if store is None:
         notes.append(
-            f"run {trained.name}: predicted against labelled is left out, since the store "
+            f"run {name}: predicted against labelled is left out, since the store "
             f"'{trained.record.get('store')}' that it was trained on is not here: give --store"
         )
-        return RunMaterial(trained)
+        return RunMaterial(name, trained)
     check_store(trained, store)
     folds = [fold for fold in trained.folds if fold.folder.best.is_file()]
     frames = sum(store.trial(name).frames for f in folds for name in trained.split.fold(f.number).validation)
-    with frame_progress(f"predicting for {trained.name}", frames) as advance:
-        groups = tuple(
-            PredictionGroup(
+    with frame_progress(f"predicting for {name}", frames) as advance:
+        groups = {
+            fold.number: PredictionGroup(
                 title=f"Fold {fold.number} on the part that it validated on, clipped to [-1, 1]",
-                name=f"{trained.name}-fold-{fold.number}",
+                name=f"{name}-fold-{fold.number}",
                 predictions=tuple(validation_predictions(trained, fold, store, advance)),
             )
             for fold in folds
-        )
-    return RunMaterial(trained, groups)
+        }
+    return RunMaterial(name, trained, groups)
 
 
-def _read_predictions(folder: Path) -> Sequence[PredictionGroup]:
+def _read_predictions(folder: Path, name: str) -> Sequence[PredictionGroup]:
     """What `offline-predict --out` wrote, by context. Raises UserError where there is nothing of it."""
     from offline.report import PredictionGroup
     from offline.submission import read_trial
@@ -117,8 +120,7 @@ def _read_predictions(folder: Path) -> Sequence[PredictionGroup]:
     for context in ("stream", "windows"):
         found = tuple(read_trial(path) for path in sorted((folder / context).glob("*.csv")))
         if found:
-            title = f"{folder.name}, context {context}"
-            groups.append(PredictionGroup(title, f"{folder.name}-{context}", found))
+            groups.append(PredictionGroup(f"{name}, context {context}", f"{name}-{context}", found))
     if not groups:
         raise UserError(f"{folder} holds no predictions: give a folder that offline-predict --out wrote")
     return groups

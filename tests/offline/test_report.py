@@ -31,7 +31,7 @@ pytest.importorskip("matplotlib", reason="reports need matplotlib: pip install '
 from offline.commands.report import app
 from offline.figures import draw_trial
 from offline.metrics import score_targets
-from offline.report import PredictionGroup, choose_trials, make_report
+from offline.report import PredictionGroup, choose_trials, distinct_names, make_report
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -199,6 +199,46 @@ def test_predictions_of_a_bundle_are_plotted(made: Path, command: Command, tmp_p
         "centered-stream-trial-t5.png",
     ]
     assert "no predictions" in command(made / "runs", "--out", out, "--predictions", made, status=2)
+
+
+def test_runs_and_predictions_of_one_name_keep_their_figures_apart(
+    made: Path, command: Command, tmp_path: Path
+) -> None:
+    for place in ("a", "b"):
+        shutil.copytree(made / "runs" / "compact", tmp_path / place / "paper")
+        write_trials(tmp_path / place / "out", [prediction("t", ord(place), 0.2)])
+    runs = [tmp_path / place / "paper" for place in ("a", "b")]
+    outs = [tmp_path / place / "out" for place in ("a", "b")]
+    arguments = ["--predictions", outs[0], "--predictions", outs[1]]
+    command(*runs, *arguments, "--out", tmp_path / "report")
+    figures = {p.name: p.read_bytes() for p in (tmp_path / "report").glob("*.png")}
+    assert sorted(figures) == [
+        f"{place}-{name}.png"
+        for place in ("a", "b")
+        for name in (
+            "out-stream-agreement",
+            "out-stream-trial-t",
+            "paper-fold-0-curves",
+            "paper-overview",
+        )
+    ]
+    assert figures["a-out-stream-trial-t.png"] != figures["b-out-stream-trial-t.png"]
+    page = Page((tmp_path / "report" / "report.html").read_text())
+    assert {"Run a-paper", "Run b-paper", "a-out, context stream", "b-out, context stream"} <= set(
+        page.headings
+    )
+    assert sorted(page.images) == sorted(figures.values())
+    again = command(*runs[::-1], runs[0] / ".." / "paper", *arguments, "--out", tmp_path / "again")
+    assert "a-paper" in again
+    assert {p.name: p.read_bytes() for p in (tmp_path / "again").glob("*.png")} == figures
+
+
+def test_a_name_is_as_long_as_it_must_be(tmp_path: Path) -> None:
+    assert distinct_names([]) == []
+    assert distinct_names([tmp_path / "a" / "x", tmp_path / "a" / "y"]) == ["x", "y"]
+    assert distinct_names([tmp_path / "a" / "x", tmp_path / "b" / "x"]) == ["a-x", "b-x"]
+    three = [tmp_path / name for name in ("a/c/x", "b/c/x", "b/d")]
+    assert distinct_names(three) == ["a-c-x", "b-c-x", f"{tmp_path.name}-b-d"]
 
 
 def test_trials_are_chosen_from_the_best_to_the_worst() -> None:
