@@ -15,7 +15,7 @@ import numpy as np
 from models.errors import UserError
 from models.spec import TARGETS
 from offline.predict import Prediction
-from offline.preprocess import Extractors, preprocess_trial, trial_folder
+from offline.preprocess import TOLERANCE, Extractors, preprocess_trial, trial_folder
 from offline.recipe import FeatureParts
 from offline.store import TrialRecord, bundle_recipe
 from offline.trials import SourceTrial
@@ -140,5 +140,12 @@ def extract(
         if progress is not None:
             progress(1)
 
-    facts = preprocess_trial(trial, folder, extractors, on_frame=tell)
+    try:
+        facts = preprocess_trial(trial, folder, extractors, on_frame=tell)
+    except UserError as e:
+        # What it advises is an option of offline-preprocess alone.
+        reason, advice, _ = str(e).partition(" (--tolerance ")
+        if not advice:
+            raise
+        raise UserError(f"{reason} ({TOLERANCE} frames more or fewer are taken)") from e
     return TrialRecord(trial_folder(trial, folder), facts, recipe)

@@ -492,6 +492,18 @@ class TestRecording:
         assert "no language" in said
         assert (tmp_path / "both" / "windows" / "pwij3p.csv").is_file()
 
+    def test_labels_of_another_recording_are_refused_without_an_option_that_is_not_there(
+        self, fixtures: Path, bundle: Bundle, command: Command, tmp_path: Path
+    ) -> None:
+        labels = tmp_path / "labels.txt"
+        labels.write_text("valence,arousal\n" + "0.1,0.2\n" * 200)
+        source = fixtures / "clips" / CLIP
+        options = ("--detector", "haar", "--recogniser", "vosk-tiny")
+        said = command(bundle.folder, source, *options, "--labels", labels)
+        assert "pwij3p.mpg has 75 frames but 200 labels" in said
+        assert "(30 frames more or fewer are taken)" in said
+        assert "--tolerance" not in said
+
     def test_from_a_store_of_the_file(
         self,
         fixtures: Path,
