@@ -16,6 +16,7 @@ from offline.predict import Prediction
 from offline.scorecard import Ablations, OwnFoldScores, Scorecard
 
 MOST_TRIALS: Final = 40
+_METRICS: Final = ("CCC", "PCC", "RMSE")
 _NONE: Final = "-"
 
 
@@ -29,7 +30,7 @@ def partition_table(cards: Sequence[Scorecard]) -> Table:
     table.add_column("")
     table.add_column("target")
     for card in cards:
-        for metric in ("CCC", "PCC", "RMSE"):
+        for metric in _METRICS:
             table.add_column(f"{card.context}\n{metric}", justify="right")
     rows = [("centered", [card.whole.centered for card in cards])]
     rows += [(f"fold {f}", [card.whole.folds[f] for card in cards]) for f in range(len(whole.folds))]
@@ -43,16 +44,22 @@ def partition_table(cards: Sequence[Scorecard]) -> Table:
 
 
 def trial_table(cards: Sequence[Scorecard]) -> Table:
-    """The centered merge's CCC on each trial; the first `MOST_TRIALS` of them."""
-    table = _table("centered CCC by trial")
+    """The centered merge on each trial, a row for each context; the first `MOST_TRIALS` trials."""
+    table = _table("centered, by trial")
+    table.collapse_padding, table.pad_edge = True, False
     table.add_column("trial", overflow="fold")
-    table.add_column("frames", justify="right")
-    for card in cards:
-        for target in card.targets:
-            table.add_column(f"{card.context}\n{target}", justify="right")
+    table.add_column("frames", justify="right", no_wrap=True)
+    if len(cards) > 1:
+        table.add_column("context", no_wrap=True)
+    for target in cards[0].targets:
+        for metric in _METRICS:
+            table.add_column(f"{target}\n{metric}", justify="right", no_wrap=True)
     for i, trial in enumerate(cards[0].trials[:MOST_TRIALS]):
-        cells = [_ccc(card.trials[i].centered.get(t)) for card in cards for t in card.targets]
-        table.add_row(trial.name, str(trial.frames), *cells)
+        for card in cards:
+            first = card is cards[0]
+            cells = [cell for t in card.targets for cell in _three(card.trials[i].centered.get(t))]
+            context = [card.context] if len(cards) > 1 else []
+            table.add_row(trial.name if first else "", str(trial.frames) if first else "", *context, *cells)
     left = len(cards[0].trials) - MOST_TRIALS
     if left > 0:
         table.caption = f"and {_count(left, 'more trial')}: give --out for all"
