@@ -16,7 +16,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.accelerate import ArtifactCache, Preference, Route, Runner, Served, Unavailable, serve
+from models.accelerate import (
+    ArtifactCache,
+    Precision,
+    Preference,
+    Route,
+    Runner,
+    Served,
+    Unavailable,
+    Workshop,
+    serve,
+)
 from models.accelerate import candidates as candidate_room
 from models.accelerate import choice as choice_room
 from models.accelerate import machine as machine_room
@@ -367,6 +377,51 @@ class TestParity:
         found = {Modality.AUDIO: reference.embeddings[Modality.AUDIO][:, :, :-1]}
         with pytest.raises(ValueError, match="expected audio embeddings"):
             compare(bundle.ensemble, reference, found, "float32")
+
+
+class TestTextParity:
+    """Words are held to eager as they are served: padded to a runner's length, the rest masked."""
+
+    @pytest.fixture
+    def words(self, bundle: Bundle) -> candidate_room.Part:
+        assert bundle.text_encoder_folder is not None
+        model, _ = open_text_model(bundle.text_encoder_folder, "encoder")
+        return candidate_room.parts_of(bundle, (1,), model)[-1]
+
+    def agrees(
+        self, words: candidate_room.Part, bundle: Bundle, runner: Runner, precision: Precision
+    ) -> bool:
+        judge = candidate_room.Judge(bundle, make_reference(bundle), Workshop())
+        return judge.agreement(words, dict.fromkeys(words.sizes, runner), precision).holds
+
+    def test_a_shorter_utterance_is_tried_at_every_length(self, words: candidate_room.Part) -> None:
+        assert words.sizes == (16, 64)
+        assert words.text_lengths() == [8, 16, 40, 64]
+        assert dataclasses.replace(words, sizes=(1,)).text_lengths() == [1, 1]
+
+    @pytest.mark.parametrize("precision", LIMITS)
+    def test_a_route_that_heeds_the_mask_passes(
+        self, precision: Precision, words: candidate_room.Part, bundle: Bundle
+    ) -> None:
+        assert self.agrees(words, bundle, candidate_room.eager_runner(words), precision)
+
+    @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+    def test_one_that_ignores_it_does_not(
+        self, precision: Precision, words: candidate_room.Part, bundle: Bundle
+    ) -> None:
+        eager = candidate_room.eager_runner(words)
+        assert not self.agrees(words, bundle, lambda ids, mask: eager(ids, torch.ones_like(mask)), precision)
+
+    @pytest.mark.parametrize("precision", LIMITS)
+    def test_one_that_spoils_everything_where_something_is_masked_does_not(
+        self, precision: Precision, words: candidate_room.Part, bundle: Bundle
+    ) -> None:
+        eager = candidate_room.eager_runner(words)
+
+        def spoilt(ids: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+            return (eager(ids, mask)[0] + (float("nan") if not mask.all() else 0.0),)
+
+        assert not self.agrees(words, bundle, spoilt, precision)
 
 
 class TestBatchedPart:
