@@ -49,17 +49,21 @@ class Cast(nn.Module):
 
 
 class CompiledRunner:
-    """torch.compile on the CPU, for one set of shapes."""
+    """torch.compile on the CPU, for one set of shapes.
+
+    Whatever mode the caller is in, it runs in inference mode on inference tensors: code compiled for one mode, or
+    one kind of tensor, would be compiled again for the other, in the middle of serving.
+    """
 
     def __init__(self, function: Callable[..., Any], shapes: list[tuple[int, ...]]) -> None:
         self._function = function
         self._shapes = shapes
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The module's outputs."""
         check_shapes(inputs, self._shapes)
-        return as_tuple(self._function(*inputs))
+        return as_tuple(self._function(*(x if x.is_inference() else x.clone() for x in inputs)))
 
 
 class CudaGraphRunner:

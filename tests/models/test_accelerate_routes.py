@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.nn import functional
 
 from models.accelerate import ArtifactCache, Route, Unavailable, Workshop, accelerate
@@ -226,8 +231,40 @@ class TestAbsentPackages:
             accelerate(module, (x,), Route("tensorrt", "float16"))
 
 
-@pytest.mark.slow
 class TestCompile:
+    """All but the last with a back-end that makes no code: what is traced again, and when, is the same."""
+
+    @pytest.fixture(autouse=True)
+    def _traced_afresh(self) -> None:
+        torch._dynamo.reset()
+
+    @pytest.fixture
+    def traced_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+
+    @pytest.mark.usefixtures("traced_only")
+    @pytest.mark.parametrize("serving", [torch.inference_mode, torch.no_grad, nullcontext])
+    @pytest.mark.parametrize("other_thread", [False, True])
+    def test_what_was_built_is_not_compiled_again_when_it_serves(
+        self,
+        serving: Callable[[], AbstractContextManager[None]],
+        other_thread: bool,
+        module: Small,
+        x: Tensor,
+    ) -> None:
+        before = counters["stats"]["unique_graphs"]
+        runner = accelerate(module, (x,), Route("compile"))
+
+        def serve() -> Tensor:
+            with serving(), torch._dynamo.config.patch(error_on_recompile=True):
+                return runner(x + 1)[0]
+
+        with ThreadPoolExecutor(1) as thread:
+            found = thread.submit(serve).result() if other_thread else serve()
+        assert counters["stats"]["unique_graphs"] == before + 1
+        torch.testing.assert_close(found, expected(module, x + 1))
+
+    @pytest.mark.slow
     def test_it_agrees(self, module: Small, x: Tensor) -> None:
         (found,) = accelerate(module, (x,), Route("compile"))(x)
         torch.testing.assert_close(found, expected(module, x), atol=1e-5, rtol=1e-5)
