@@ -17,6 +17,7 @@ from torch._dynamo.utils import counters
 from torch.nn import functional
 
 from models.accelerate import ArtifactCache, Route, Unavailable, Workshop, accelerate
+from models.accelerate import compiled as compiled_room
 from models.accelerate import machine as machine_room
 from models.accelerate import openvino as openvino_room
 from models.accelerate.cache import ENTRY, module_hash
@@ -41,6 +42,17 @@ class Small(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = functional.prelu(self.conv(x), self.slope)
         return functional.normalize(self.linear(y.flatten(1)), dim=1)
+
+
+class Watchful(Small):
+    """Counts the calls that are not compiled."""
+
+    eager_calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():
+            self.eager_calls += 1
+        return super().forward(x)
 
 
 @pytest.fixture
@@ -232,7 +244,7 @@ class TestAbsentPackages:
 
 
 class TestCompile:
-    """All but the last with a back-end that makes no code: what is traced again, and when, is the same."""
+    """Mostly with a back-end that makes no code: what is traced, and when, is the same."""
 
     @pytest.fixture(autouse=True)
     def _traced_afresh(self) -> None:
@@ -263,6 +275,28 @@ class TestCompile:
             found = thread.submit(serve).result() if other_thread else serve()
         assert counters["stats"]["unique_graphs"] == before + 1
         torch.testing.assert_close(found, expected(module, x + 1))
+
+    @pytest.mark.skipif(
+        not compiled_room._OWN_CACHE, reason="this PyTorch gives runners no caches of their own"
+    )
+    @pytest.mark.usefixtures("traced_only")
+    def test_each_of_ten_runners_stays_compiled(self, x: Tensor) -> None:
+        module = Watchful().eval()
+        runners = {n: accelerate(module, (x[:1].repeat(n, 1, 1, 1),), Route("compile")) for n in range(1, 11)}
+        for n, runner in runners.items():
+            runner(x[:1].repeat(n, 1, 1, 1))
+        assert module.eager_calls == 0
+
+    @pytest.mark.usefixtures("traced_only")
+    def test_a_runner_that_would_not_be_compiled_is_refused(
+        self, x: Tensor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As with a PyTorch that gives runners no caches of their own."""
+        monkeypatch.setattr(compiled_room, "_OWN_CACHE", {})
+        with torch._dynamo.config.patch(recompile_limit=1):
+            accelerate(Watchful().eval(), (x,), Route("compile"))
+            with pytest.raises(Unavailable, match=r"torch.compile cannot take it: .*limit"):
+                accelerate(Watchful().eval(), (x[:1],), Route("compile"))
 
     @pytest.mark.slow
     def test_it_agrees(self, module: Small, x: Tensor) -> None:
