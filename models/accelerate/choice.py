@@ -20,6 +20,7 @@ from models.accelerate.cache import ArtifactCache, Facts
 from models.accelerate.candidates import (
     Candidate,
     Judge,
+    Part,
     Trial,
     eager_candidate,
     eager_runner,
@@ -116,7 +117,7 @@ def serve(
     trials = [Trial(part, eager_candidate(part), insist) for part in parts]
     judge = Judge(bundle, make_reference(bundle), Workshop(cache=cache, threads=threads, progress=progress))
 
-    facts = _choice_facts(bundle, preference, threads, tuple(batches), budget_ms)
+    facts = _choice_facts(bundle, parts, preference, threads, tuple(batches), budget_ms)
     kept = None if cache is None else KeptChoice.read(cache.find_json(facts))
     if kept is None or not (kept.calm or repeatable or not calm) or not _take(kept, trials, judge):
         _choose(preference, trials, judge, budget_ms)
@@ -196,11 +197,17 @@ def _is_native(backend: Backend, precision: Precision) -> bool:
 
 
 def _choice_facts(
-    bundle: Bundle, preference: Preference, threads: int, batches: tuple[int, ...], budget_ms: float
+    bundle: Bundle,
+    parts: Sequence[Part],
+    preference: Preference,
+    threads: int,
+    batches: tuple[int, ...],
+    budget_ms: float,
 ) -> Facts:
     return {
         "kind": "choice",
         "bundle": bundle.content_hash,
+        "parts": [part.name for part in parts],
         "missing": list(bundle.missing),
         "preference": str(preference),
         "threads": threads,

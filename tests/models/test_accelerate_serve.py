@@ -196,7 +196,7 @@ class Fake:
         return run
 
     def measure(self, part: object, runners: dict[int, Runner]) -> float:
-        (runner,) = runners.values()
+        runner = next(iter(runners.values()))
         return self.ms[getattr(runner, "precision", "eager")]
 
 
@@ -297,6 +297,17 @@ class TestAuto:
         monkeypatch.setattr(choice_room, "is_calm", lambda: False)
         fake.ms["eager"] = 1.0
         assert set(routes_of(serve(bundle, cache=cache)).values()) == {Route("openvino", "bfloat16")}
+
+    def test_a_start_without_words_leaves_the_choice_with_words_alone(
+        self, bundle: Bundle, fake: Fake, cache: ArtifactCache
+    ) -> None:
+        assert bundle.text_encoder_folder is not None
+        model, _ = open_text_model(bundle.text_encoder_folder, "encoder")
+        fake.ms["eager"] = 20.0
+        first = routes_of(serve(bundle, cache=cache, text_model=model))
+        fake.ms["eager"] = 1.0
+        assert routes_of(serve(bundle, cache=cache)) == {"visual": EAGER, "audio": EAGER}
+        assert routes_of(serve(bundle, cache=cache, text_model=model)) == first
 
     @pytest.mark.parametrize("cuda", [False, True])
     def test_nothing_is_compiled_where_eager_is_quick_enough(
