@@ -264,8 +264,11 @@ def unmeasured(part: Part) -> Candidate:
 
 
 def measure(part: Part, runners: Mapping[int, Runner]) -> float:
-    """Milliseconds a frame (an utterance of the shortest length, for text): the median of a few calls."""
-    size = max(part.sizes) if part.per_frame else min(part.sizes)
+    """Milliseconds a frame (an utterance, for text) at the smallest size: the median of a few calls.
+
+    A live source's frames come mostly one by one; a recording's batches have one size.
+    """
+    size = min(part.sizes)
     inputs = part.example(size)
     runner = runners[size] if size in runners else runners[0]
     runner(*inputs)

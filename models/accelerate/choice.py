@@ -99,11 +99,11 @@ def serve(
     """The bundle's parts, each on the best route that agreed with eager; what did not is in the notes.
 
     `batches` are the numbers of frames that one call takes (others are put together from them, and padded);
-    `frame_rate` (default: the bundle's) gives `auto` the time a frame may take; `text_model` is the text
-    encoder of `models.language`, served too where it is given. `cache` None keeps nothing on disk. With
-    `keep_eager` false the eager weights of accelerated sight and sound are given up, and with them
-    `Ensemble.embed_visual` and `Bundle.audio_encoder`. `repeatable` takes a kept choice whatever the machine
-    was doing when it was made. Raises ValueError for no batch sizes; never fails for want of a fast path.
+    `auto` judges by the smallest. `frame_rate` (default: the bundle's) gives it the time a frame may take;
+    `text_model` is the text encoder of `models.language`, served too where it is given. `cache` None keeps
+    nothing on disk. With `keep_eager` false the eager weights of accelerated sight and sound are given up, and
+    with them `Ensemble.embed_visual` and `Bundle.audio_encoder`. `repeatable` takes a kept choice whatever the
+    machine was doing when it was made. Raises ValueError for no batch sizes; never fails for want of a fast path.
     """
     if not batches or any(n < 1 for n in batches):
         raise ValueError(f"batch sizes must be at least 1, not {list(batches)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import sys
+import time
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -360,6 +361,27 @@ class TestAuto:
     ) -> None:
         monkeypatch.setattr(cache, "find_json", lambda facts: odd)
         assert set(routes_of(serve(bundle, cache=cache)).values()) == {Route("openvino", "bfloat16")}
+
+
+class TestMeasure:
+    @pytest.mark.parametrize(("batches", "judged_by"), [((1, 3), 1), ((1, 4, 16), 1), ((3,), 3)])
+    def test_a_live_source_is_judged_by_the_single_frame_and_a_recording_by_its_batch(
+        self, batches: tuple[int, ...], judged_by: int, bundle: Bundle
+    ) -> None:
+        sight = candidate_room.parts_of(bundle, batches, None)[0]
+        sizes: list[int] = []
+
+        def runner(frames: Tensor) -> tuple[Tensor, ...]:
+            sizes.append(len(frames))
+            time.sleep(0.004)
+            return (frames,)
+
+        ms = candidate_room.measure(sight, dict.fromkeys(batches, runner))
+        assert set(sizes) == {judged_by}
+        assert ms >= 4 / judged_by
+        sizes.clear()
+        candidate_room.measure(sight, {0: runner})
+        assert set(sizes) == {judged_by}, "and so is eager, which takes any number"
 
 
 class TestParity:
