@@ -33,6 +33,7 @@ import numpy as np
 import psutil
 import typer
 
+from models.accelerate.machine import load_average, usable_processors
 from stream.choices import DEMO_RECORDING
 
 PROMISED_P99_MS = 100.0
@@ -171,7 +172,7 @@ def _escaped(path: Path) -> str:
 
 
 def _load() -> str:
-    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    return f"load {load_average():.1f} on {usable_processors()} cores"
 
 
 def main(
