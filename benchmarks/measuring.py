@@ -5,7 +5,6 @@ Things to compare are timed in turns within one run, so that a busy machine is b
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,14 @@ from statistics import median, quantiles
 
 import torch
 
-from models.accelerate.machine import device_name, processor_name, usable_processors, versions
+from models.accelerate.machine import (
+    device_name,
+    is_calm,
+    load_average,
+    processor_name,
+    usable_processors,
+    versions,
+)
 
 CAMERA_RATE = 30.0
 
@@ -85,15 +91,14 @@ class Table:
 
 def describe_machine() -> str:
     """One paragraph: processors, how busy they are, and the versions in use."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    busy = " **The machine was busy with other work: take the ratios, not the times.**" if load > 1.5 else ""
+    busy = "" if is_calm() else " **The machine was busy with other work: take the ratios, not the times.**"
     found = versions("torch", "openvino", "nncf", "torch-tensorrt")
     card = f"; {device_name()}" if torch.cuda.is_available() else ""
     return (
         f"{processor_name()}, {usable_processors()} processors{card}; {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}, "
         + ", ".join(f"{name} {version}" for name, version in found.items() if version != "none")
-        + f"; {torch.get_num_threads()} threads; load average {load:.1f} at the start.{busy}"
+        + f"; {torch.get_num_threads()} threads; load average {load_average():.1f} at the start.{busy}"
     )
 
 

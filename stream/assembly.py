@@ -9,10 +9,11 @@ from typing import get_args
 import torch
 
 from models.accelerate import ArtifactCache, Preference, Served, serve
-from models.bundle import Bundle, PartUse, load_bundle
+from models.bundle import Bundle, PartUse, load_bundle, resolve_bundle
 from models.errors import UserError
 from models.language.embedder import TextEmbedder
 from models.language.recogniser import RecogniserChoice, RecogniserFactory, find_recogniser, open_recogniser
+from models.manifest import read_manifest
 from models.parts import PARTS, InstalledPart, find_part
 from models.spec import WindowSpec
 from models.visual.detectors import FaceDetector, HaarDetector, make_detector
@@ -56,7 +57,11 @@ def load(choices: Choices, tell: Callable[[str], None] = lambda message: None) -
     rung = find_rung(choices.budget)
     preference = Preference.parse(choices.accelerator)
     source = open_source(
-        choices.source, microphone=choices.microphone, size=choices.size, frame_rate=choices.frame_rate
+        choices.source,
+        microphone=choices.microphone,
+        size=choices.size,
+        frame_rate=choices.frame_rate,
+        tick_rate=read_manifest(resolve_bundle(choices.bundle)).recipe.frame_rate,
     )
     if not source.live and rung not in (None, FULL):
         raise UserError(f"a recording is never degraded: --budget {choices.budget} is for live sources")
@@ -79,6 +84,8 @@ def load(choices: Choices, tell: Callable[[str], None] = lambda message: None) -
         batches=batch_sizes(
             frames_at_once(choices.latency_target_ms, source.info.frame_rate), live=source.live
         ),
+        # The source's at either pace: a route chosen by pace would change a replay's record.
+        frame_rate=source.info.frame_rate,
         progress=tell,
         keep_eager=False,
         repeatable=not source.live,

@@ -45,6 +45,13 @@ class Part:
         ids, mask = self.frames
         return _resize(ids, size), _resize(mask, size)
 
+    def text_lengths(self) -> list[int]:
+        """Lengths of an utterance to try: each size full, and with half of the most padding that it may get."""
+        shorter = (0, *self.sizes)
+        return [
+            n for low, size in zip(shorter, self.sizes, strict=False) for n in ((low + size + 1) // 2, size)
+        ]
+
     def calibration_inputs(self, size: int) -> list[tuple[Tensor, ...]]:
         """Inputs of one size to calibrate int8 on."""
         samples = torch.cat(self.calibration) if self.calibration else None
@@ -119,8 +126,16 @@ class Judge:
         trial.accepted.append(Candidate(route, runners, measure(part, runners), agreement))
 
     def agreement(self, part: Part, runners: Mapping[int, Runner], precision: Precision) -> Agreement:
-        """The part's fast path beside eager on the probe; the worst of its sizes."""
-        found = [self._compare(part, size, runner, precision) for size, runner in runners.items()]
+        """The part's fast path beside eager on the probe; the worst of its sizes. Raises Unavailable where it
+        fails there.
+        """
+        try:
+            if part.modality is None:
+                found = [self._compare_text(part, runners, n, precision) for n in part.text_lengths()]
+            else:
+                found = [self._compare(part, part.modality, {n: r}, precision) for n, r in runners.items()]
+        except (RuntimeError, ValueError) as e:
+            raise Unavailable(f"it fails on the probe: {e}") from e
         return Agreement(max(a.features for a in found), max(a.estimates for a in found), LIMITS[precision])
 
     def _build(self, part: Part, size: int, route: Route) -> Runner:
@@ -131,25 +146,23 @@ class Judge:
         )
         return accelerate(part.graph(), part.example(size), route, workshop)
 
-    def _compare(self, part: Part, size: int, runner: Runner, precision: Precision) -> Agreement:
-        try:
-            if part.modality is not None:
-                found = BatchedPart({size: runner}, frame_dim(part))(part.frames[0])
-                own = found if part.name == VISUAL else found.unsqueeze(0)
-                return compare(self.bundle.ensemble, self.reference, {part.modality: own}, precision)
-            return self._compare_text(part, size, runner, precision)
-        except (RuntimeError, ValueError) as e:
-            raise Unavailable(f"it fails on the probe: {e}") from e
+    def _compare(
+        self, part: Part, modality: Modality, runners: Mapping[int, Runner], precision: Precision
+    ) -> Agreement:
+        found = BatchedPart(runners, frame_dim(part))(part.frames[0])
+        own = found if part.name == VISUAL else found.unsqueeze(0)
+        return compare(self.bundle.ensemble, self.reference, {modality: own}, precision)
 
-    def _compare_text(self, part: Part, size: int, runner: Runner, precision: Precision) -> Agreement:
-        """Word vectors of a fixed utterance as the language branch's embeddings, eager's beside the route's."""
-        ids, mask = (_resize(x, min(size, part.frames[0].shape[1])) for x in part.frames)
+    def _compare_text(
+        self, part: Part, runners: Mapping[int, Runner], length: int, precision: Precision
+    ) -> Agreement:
+        """Word vectors of a fixed utterance as the language branch's embeddings: eager's beside those that the
+        runners serve, padded and masked.
+        """
+        ids, mask = (_resize(x, length) for x in part.frames)
         eager = eager_runner(part)
-        expected = TextPart({}, eager)(ids, mask)
-        found = TextPart({size: runner}, eager)(ids, mask)
-        embeddings = {
-            m: x[:, :1].expand(-1, expected.shape[1], -1) for m, x in self.reference.embeddings.items()
-        }
+        expected, found = TextPart({}, eager)(ids, mask), TextPart(runners, eager)(ids, mask)
+        embeddings = {m: x[:, :1].expand(-1, length, -1) for m, x in self.reference.embeddings.items()}
         embeddings[Modality.LANGUAGE] = expected
         reference = Reference(embeddings, estimate(self.bundle.ensemble, embeddings))
         return compare(self.bundle.ensemble, reference, {Modality.LANGUAGE: found}, precision)
@@ -251,8 +264,11 @@ def unmeasured(part: Part) -> Candidate:
 
 
 def measure(part: Part, runners: Mapping[int, Runner]) -> float:
-    """Milliseconds a frame (an utterance of the shortest length, for text): the median of a few calls."""
-    size = max(part.sizes) if part.per_frame else min(part.sizes)
+    """Milliseconds a frame (an utterance, for text) at the smallest size: the median of a few calls.
+
+    A live source's frames come mostly one by one; a recording's batches have one size.
+    """
+    size = min(part.sizes)
     inputs = part.example(size)
     runner = runners[size] if size in runners else runners[0]
     runner(*inputs)

@@ -20,6 +20,7 @@ from models.accelerate.cache import ArtifactCache, Facts
 from models.accelerate.candidates import (
     Candidate,
     Judge,
+    Part,
     Trial,
     eager_candidate,
     eager_runner,
@@ -98,11 +99,11 @@ def serve(
     """The bundle's parts, each on the best route that agreed with eager; what did not is in the notes.
 
     `batches` are the numbers of frames that one call takes (others are put together from them, and padded);
-    `frame_rate` (default: the bundle's) gives `auto` the time a frame may take; `text_model` is the text
-    encoder of `models.language`, served too where it is given. `cache` None keeps nothing on disk. With
-    `keep_eager` false the eager weights of accelerated sight and sound are given up, and with them
-    `Ensemble.embed_visual` and `Bundle.audio_encoder`. `repeatable` takes a kept choice whatever the machine
-    was doing when it was made. Raises ValueError for no batch sizes; never fails for want of a fast path.
+    `auto` judges by the smallest. `frame_rate` (default: the bundle's) gives it the time a frame may take;
+    `text_model` is the text encoder of `models.language`, served too where it is given. `cache` None keeps
+    nothing on disk. With `keep_eager` false the eager weights of accelerated sight and sound are given up, and
+    with them `Ensemble.embed_visual` and `Bundle.audio_encoder`. `repeatable` takes a kept choice whatever the
+    machine was doing when it was made. Raises ValueError for no batch sizes; never fails for want of a fast path.
     """
     if not batches or any(n < 1 for n in batches):
         raise ValueError(f"batch sizes must be at least 1, not {list(batches)}")
@@ -116,7 +117,7 @@ def serve(
     trials = [Trial(part, eager_candidate(part), insist) for part in parts]
     judge = Judge(bundle, make_reference(bundle), Workshop(cache=cache, threads=threads, progress=progress))
 
-    facts = _choice_facts(bundle, preference, threads, tuple(batches), budget_ms)
+    facts = _choice_facts(bundle, parts, preference, threads, tuple(batches), budget_ms)
     kept = None if cache is None else KeptChoice.read(cache.find_json(facts))
     if kept is None or not (kept.calm or repeatable or not calm) or not _take(kept, trials, judge):
         _choose(preference, trials, judge, budget_ms)
@@ -196,11 +197,17 @@ def _is_native(backend: Backend, precision: Precision) -> bool:
 
 
 def _choice_facts(
-    bundle: Bundle, preference: Preference, threads: int, batches: tuple[int, ...], budget_ms: float
+    bundle: Bundle,
+    parts: Sequence[Part],
+    preference: Preference,
+    threads: int,
+    batches: tuple[int, ...],
+    budget_ms: float,
 ) -> Facts:
     return {
         "kind": "choice",
         "bundle": bundle.content_hash,
+        "parts": [part.name for part in parts],
         "missing": list(bundle.missing),
         "preference": str(preference),
         "threads": threads,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from inspect import signature
 from typing import Any, Final
 
 import torch
@@ -29,6 +31,11 @@ DTYPES: Final[dict[Precision, torch.dtype]] = {
 
 _WARM_UPS: Final = 3
 
+# Else all runners share what Dynamo allows one function in recompilations, which is 8.
+_OWN_CACHE: Final[dict[str, Any]] = (
+    {"isolate_recompiles": True} if "isolate_recompiles" in signature(torch.compile).parameters else {}
+)
+
 
 class Cast(nn.Module):
     """A module at a lower precision: floating inputs are cast to it, floating outputs back to float32."""
@@ -49,17 +56,21 @@ class Cast(nn.Module):
 
 
 class CompiledRunner:
-    """torch.compile on the CPU, for one set of shapes."""
+    """torch.compile on the CPU, for one set of shapes.
+
+    Whatever mode the caller is in, it runs in inference mode on inference tensors: code compiled for one mode, or
+    one kind of tensor, would be compiled again for the other, in the middle of serving.
+    """
 
     def __init__(self, function: Callable[..., Any], shapes: list[tuple[int, ...]]) -> None:
         self._function = function
         self._shapes = shapes
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The module's outputs."""
         check_shapes(inputs, self._shapes)
-        return as_tuple(self._function(*inputs))
+        return as_tuple(self._function(*(x if x.is_inference() else x.clone() for x in inputs)))
 
 
 class CudaGraphRunner:
@@ -106,9 +117,9 @@ def build_compiled(
     """torch.compile on the CPU; the first call compiles (10 to 30 s for a large module). Raises Unavailable."""
     workshop.progress(f"compiling at {route.precision}")
     try:
-        function = torch.compile(Cast(module, DTYPES[route.precision]).eval(), dynamic=False)
-        runner = CompiledRunner(function, [tuple(x.shape) for x in example])
-        runner(*example)
+        runner = CompiledRunner(_compile(module, route), [tuple(x.shape) for x in example])
+        with _no_silent_eager():
+            runner(*example)
     except Exception as e:  # Dynamo's and Inductor's errors, a missing C++ compiler among them
         raise Unavailable(f"torch.compile cannot take it: {first_line(e)}") from e
     return runner
@@ -120,8 +131,19 @@ def build_cuda(module: nn.Module, example: tuple[Tensor, ...], route: Route, wor
         raise Unavailable("there is no NVIDIA GPU that PyTorch can use")
     workshop.progress(f"compiling for CUDA at {route.precision}")
     try:
-        on_device = copy.deepcopy(module).cuda()
-        function = torch.compile(Cast(on_device, DTYPES[route.precision]).eval(), dynamic=False)
-        return CudaGraphRunner(function, example)
+        function = _compile(copy.deepcopy(module).cuda(), route)
+        with _no_silent_eager():
+            return CudaGraphRunner(function, example)
     except Exception as e:  # Dynamo's, Inductor's, Triton's and CUDA's errors have no common base
         raise Unavailable(f"CUDA cannot take it: {first_line(e)}") from e
+
+
+def _compile(module: nn.Module, route: Route) -> Callable[..., Any]:
+    return torch.compile(Cast(module, DTYPES[route.precision]).eval(), dynamic=False, **_OWN_CACHE)
+
+
+def _no_silent_eager() -> AbstractContextManager[None]:
+    """At its limit Dynamo runs a module eagerly and only logs it: here it raises."""
+    from torch._dynamo import config  # a second's import, which other routes need not wait for
+
+    return config.patch(fail_on_recompile_limit_hit=True)  # type: ignore[no-any-return]

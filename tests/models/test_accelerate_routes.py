@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.nn import functional
 
 from models.accelerate import ArtifactCache, Route, Unavailable, Workshop, accelerate
+from models.accelerate import compiled as compiled_room
 from models.accelerate import machine as machine_room
 from models.accelerate import openvino as openvino_room
 from models.accelerate.cache import ENTRY, module_hash
@@ -38,6 +45,17 @@ class Small(nn.Module):
         return functional.normalize(self.linear(y.flatten(1)), dim=1)
 
 
+class Watchful(Small):
+    """Counts the calls that are not compiled."""
+
+    eager_calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():
+            self.eager_calls += 1
+        return super().forward(x)
+
+
 @pytest.fixture
 def module() -> Small:
     return Small().eval()
@@ -62,6 +80,23 @@ class TestRoute:
     def test_it_reads_as_people_say_it(self) -> None:
         assert str(Route("openvino", "int8")) == "openvino int8"
         assert str(Route("eager")) == "eager"
+
+
+class TestMachine:
+    @pytest.mark.parametrize(
+        ("load", "processors", "calm"),
+        [(0.0, 1, True), (1.0, 1, False), (1.5, 2, True), (1.6, 2, False), (2.0, 2, False), (6.0, 8, True)],
+    )
+    def test_it_is_calm_while_a_quarter_of_its_processors_is_free(
+        self, load: float, processors: int, calm: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(machine_room, "usable_processors", lambda: processors)
+        monkeypatch.setattr(os, "getloadavg", lambda: (load, 9.0, 9.0))
+        assert machine_room.is_calm() is calm
+
+    def test_one_that_does_not_tell_its_load_counts_as_calm(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(os, "getloadavg")
+        assert machine_room.is_calm()
 
 
 class TestEager:
@@ -226,8 +261,62 @@ class TestAbsentPackages:
             accelerate(module, (x,), Route("tensorrt", "float16"))
 
 
-@pytest.mark.slow
 class TestCompile:
+    """Mostly with a back-end that makes no code: what is traced, and when, is the same."""
+
+    @pytest.fixture(autouse=True)
+    def _traced_afresh(self) -> None:
+        torch._dynamo.reset()
+
+    @pytest.fixture
+    def traced_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+
+    @pytest.mark.usefixtures("traced_only")
+    @pytest.mark.parametrize("serving", [torch.inference_mode, torch.no_grad, nullcontext])
+    @pytest.mark.parametrize("other_thread", [False, True])
+    def test_what_was_built_is_not_compiled_again_when_it_serves(
+        self,
+        serving: Callable[[], AbstractContextManager[None]],
+        other_thread: bool,
+        module: Small,
+        x: Tensor,
+    ) -> None:
+        before = counters["stats"]["unique_graphs"]
+        runner = accelerate(module, (x,), Route("compile"))
+
+        def serve() -> Tensor:
+            with serving(), torch._dynamo.config.patch(error_on_recompile=True):
+                return runner(x + 1)[0]
+
+        with ThreadPoolExecutor(1) as thread:
+            found = thread.submit(serve).result() if other_thread else serve()
+        assert counters["stats"]["unique_graphs"] == before + 1
+        torch.testing.assert_close(found, expected(module, x + 1))
+
+    @pytest.mark.skipif(
+        not compiled_room._OWN_CACHE, reason="this PyTorch gives runners no caches of their own"
+    )
+    @pytest.mark.usefixtures("traced_only")
+    def test_each_of_ten_runners_stays_compiled(self, x: Tensor) -> None:
+        module = Watchful().eval()
+        runners = {n: accelerate(module, (x[:1].repeat(n, 1, 1, 1),), Route("compile")) for n in range(1, 11)}
+        for n, runner in runners.items():
+            runner(x[:1].repeat(n, 1, 1, 1))
+        assert module.eager_calls == 0
+
+    @pytest.mark.usefixtures("traced_only")
+    def test_a_runner_that_would_not_be_compiled_is_refused(
+        self, x: Tensor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As with a PyTorch that gives runners no caches of their own."""
+        monkeypatch.setattr(compiled_room, "_OWN_CACHE", {})
+        with torch._dynamo.config.patch(recompile_limit=1):
+            accelerate(Watchful().eval(), (x,), Route("compile"))
+            with pytest.raises(Unavailable, match=r"torch.compile cannot take it: .*limit"):
+                accelerate(Watchful().eval(), (x[:1],), Route("compile"))
+
+    @pytest.mark.slow
     def test_it_agrees(self, module: Small, x: Tensor) -> None:
         (found,) = accelerate(module, (x,), Route("compile"))(x)
         torch.testing.assert_close(found, expected(module, x), atol=1e-5, rtol=1e-5)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import sys
+import time
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.accelerate import ArtifactCache, Preference, Route, Runner, Served, Unavailable, serve
+from models.accelerate import (
+    ArtifactCache,
+    Precision,
+    Preference,
+    Route,
+    Runner,
+    Served,
+    Unavailable,
+    Workshop,
+    serve,
+)
 from models.accelerate import candidates as candidate_room
 from models.accelerate import choice as choice_room
 from models.accelerate import machine as machine_room
@@ -186,7 +197,7 @@ class Fake:
         return run
 
     def measure(self, part: object, runners: dict[int, Runner]) -> float:
-        (runner,) = runners.values()
+        runner = next(iter(runners.values()))
         return self.ms[getattr(runner, "precision", "eager")]
 
 
@@ -288,6 +299,17 @@ class TestAuto:
         fake.ms["eager"] = 1.0
         assert set(routes_of(serve(bundle, cache=cache)).values()) == {Route("openvino", "bfloat16")}
 
+    def test_a_start_without_words_leaves_the_choice_with_words_alone(
+        self, bundle: Bundle, fake: Fake, cache: ArtifactCache
+    ) -> None:
+        assert bundle.text_encoder_folder is not None
+        model, _ = open_text_model(bundle.text_encoder_folder, "encoder")
+        fake.ms["eager"] = 20.0
+        first = routes_of(serve(bundle, cache=cache, text_model=model))
+        fake.ms["eager"] = 1.0
+        assert routes_of(serve(bundle, cache=cache)) == {"visual": EAGER, "audio": EAGER}
+        assert routes_of(serve(bundle, cache=cache, text_model=model)) == first
+
     @pytest.mark.parametrize("cuda", [False, True])
     def test_nothing_is_compiled_where_eager_is_quick_enough(
         self, cuda: bool, bundle: Bundle, fake: Fake, monkeypatch: pytest.MonkeyPatch
@@ -341,6 +363,27 @@ class TestAuto:
         assert set(routes_of(serve(bundle, cache=cache)).values()) == {Route("openvino", "bfloat16")}
 
 
+class TestMeasure:
+    @pytest.mark.parametrize(("batches", "judged_by"), [((1, 3), 1), ((1, 4, 16), 1), ((3,), 3)])
+    def test_a_live_source_is_judged_by_the_single_frame_and_a_recording_by_its_batch(
+        self, batches: tuple[int, ...], judged_by: int, bundle: Bundle
+    ) -> None:
+        sight = candidate_room.parts_of(bundle, batches, None)[0]
+        sizes: list[int] = []
+
+        def runner(frames: Tensor) -> tuple[Tensor, ...]:
+            sizes.append(len(frames))
+            time.sleep(0.004)
+            return (frames,)
+
+        ms = candidate_room.measure(sight, dict.fromkeys(batches, runner))
+        assert set(sizes) == {judged_by}
+        assert ms >= 4 / judged_by
+        sizes.clear()
+        candidate_room.measure(sight, {0: runner})
+        assert set(sizes) == {judged_by}, "and so is eager, which takes any number"
+
+
 class TestParity:
     def test_eager_agrees_with_itself(self, bundle: Bundle) -> None:
         reference = make_reference(bundle)
@@ -367,6 +410,51 @@ class TestParity:
         found = {Modality.AUDIO: reference.embeddings[Modality.AUDIO][:, :, :-1]}
         with pytest.raises(ValueError, match="expected audio embeddings"):
             compare(bundle.ensemble, reference, found, "float32")
+
+
+class TestTextParity:
+    """Words are held to eager as they are served: padded to a runner's length, the rest masked."""
+
+    @pytest.fixture
+    def words(self, bundle: Bundle) -> candidate_room.Part:
+        assert bundle.text_encoder_folder is not None
+        model, _ = open_text_model(bundle.text_encoder_folder, "encoder")
+        return candidate_room.parts_of(bundle, (1,), model)[-1]
+
+    def agrees(
+        self, words: candidate_room.Part, bundle: Bundle, runner: Runner, precision: Precision
+    ) -> bool:
+        judge = candidate_room.Judge(bundle, make_reference(bundle), Workshop())
+        return judge.agreement(words, dict.fromkeys(words.sizes, runner), precision).holds
+
+    def test_a_shorter_utterance_is_tried_at_every_length(self, words: candidate_room.Part) -> None:
+        assert words.sizes == (16, 64)
+        assert words.text_lengths() == [8, 16, 40, 64]
+        assert dataclasses.replace(words, sizes=(1,)).text_lengths() == [1, 1]
+
+    @pytest.mark.parametrize("precision", LIMITS)
+    def test_a_route_that_heeds_the_mask_passes(
+        self, precision: Precision, words: candidate_room.Part, bundle: Bundle
+    ) -> None:
+        assert self.agrees(words, bundle, candidate_room.eager_runner(words), precision)
+
+    @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+    def test_one_that_ignores_it_does_not(
+        self, precision: Precision, words: candidate_room.Part, bundle: Bundle
+    ) -> None:
+        eager = candidate_room.eager_runner(words)
+        assert not self.agrees(words, bundle, lambda ids, mask: eager(ids, torch.ones_like(mask)), precision)
+
+    @pytest.mark.parametrize("precision", LIMITS)
+    def test_one_that_spoils_everything_where_something_is_masked_does_not(
+        self, precision: Precision, words: candidate_room.Part, bundle: Bundle
+    ) -> None:
+        eager = candidate_room.eager_runner(words)
+
+        def spoilt(ids: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+            return (eager(ids, mask)[0] + (float("nan") if not mask.all() else 0.0),)
+
+        assert not self.agrees(words, bundle, spoilt, precision)
 
 
 class TestBatchedPart:
