@@ -29,7 +29,6 @@ from models.visual.detectors import FaceDetector, make_detector
 from models.visual.face import FaceTracker
 from offline.arrays import DiskProblem, RowWriter, write_rows
 from offline.extraction import Blindfold, OneSide, PatchRows, SettledWords, perceive
-from offline.rates import same_rate
 from offline.recipe import FeatureParts
 from offline.store import (
     STORE,
@@ -41,6 +40,7 @@ from offline.store import (
     recipe_differences,
 )
 from offline.trials import DistributedCrops, SourceTrial, count_images, read_labels
+from stream.axis import same_rate
 from stream.features import FrameFeatures, Perception
 from stream.files import MediaFile
 from stream.pictures import MOST_LONG_SIDE

@@ -14,12 +14,6 @@ from models.manifest import FeatureRecipe
 USUAL_RATE: Final = FeatureRecipe().frame_rate
 
 _LOOKED_AT: Final = 50
-_SAME: Final = 0.02
-
-
-def same_rate(a: float, b: float) -> bool:
-    """Whether two rates, in frames per second, differ by no more than a clock's inaccuracy or NTSC's thousandth."""
-    return abs(a - b) <= _SAME * max(a, b)
 
 
 def usual_rate(videos: Sequence[Path]) -> float:

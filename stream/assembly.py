@@ -18,6 +18,7 @@ from models.parts import PARTS, InstalledPart, find_part
 from models.spec import WindowSpec
 from models.visual.detectors import FaceDetector, HaarDetector, make_detector
 from models.visual.face import FaceTracker
+from stream.axis import same_rate
 from stream.batching import batch_sizes, frames_at_once
 from stream.choices import LATENCY_TARGET_MS, Choices, DetectorChoice, Pace
 from stream.engine import Engine, EngineSettings
@@ -68,7 +69,7 @@ def load(choices: Choices, tell: Callable[[str], None] = lambda message: None) -
     bundle = load_bundle(choices.bundle, missing_parts="tolerate")
     resident = {"resident_mib_bundle": resident_mib()}
     detector = make_detector(_detector(choices.detector, bundle))
-    recogniser = find_recogniser(choices.recogniser, _find)
+    recogniser = _recogniser(choices.recogniser, bundle)
     new_recogniser = embedder = None
     if source.info.has_audio and recogniser.folder is not None:
         new_recogniser = open_recogniser(recogniser.folder)
@@ -147,6 +148,16 @@ def _detector(choice: DetectorChoice, bundle: Bundle) -> DetectorChoice:
     return next((name for name in get_args(DetectorChoice) if name == trained_on.name), choice)
 
 
+def _recogniser(choice: str, bundle: Bundle) -> RecogniserChoice:
+    """The recogniser asked for; `auto` is none for a bundle whose language branch has never seen words."""
+    manifest = bundle.manifest
+    if choice == "auto" and manifest.spec.language is not None and manifest.recipe.recogniser is None:
+        return RecogniserChoice(
+            "none", None, reason=f"the bundle '{manifest.name}' was trained without words"
+        )
+    return find_recogniser(choice, _find)
+
+
 def bundle_status(bundle: Bundle) -> BundleStatus:
     """What the bundle says of itself."""
     manifest = bundle.manifest
@@ -170,10 +181,17 @@ def input_status(parts: Parts) -> dict[str, InputStatus]:
     else:
         reason = parts.recogniser.reason or "there is no sound to recognise"
         inputs["recogniser"] = InputStatus("off", reason, parts.recogniser.way_out)
+    said = []
     if recipe.detector is not None and not is_detector(parts.detector, recipe.detector):
-        camera = inputs["camera"]
-        detail = f"{camera.detail}; faces by {_beside(parts.detector.name, recipe.detector, same=False)}"
-        inputs["camera"] = replace(camera, detail=detail)
+        said.append(f"faces by {_beside(parts.detector.name, recipe.detector, same=False)}")
+    frame_rate = parts.source.info.frame_rate
+    if not parts.source.live and not same_rate(frame_rate, recipe.frame_rate):
+        said.append(
+            f"{frame_rate:.5g} frames a second (the bundle was trained at {recipe.frame_rate:.5g}: it will take the "
+            "person for slower or quicker)"
+        )
+    if said:
+        inputs["camera"] = replace(inputs["camera"], detail="; ".join([inputs["camera"].detail, *said]))
     for part in parts.bundle.missing:
         inputs[part] = InputStatus("off", "the bundle's branch is off: not installed", f"models-pull {part}")
     return inputs

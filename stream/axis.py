@@ -14,6 +14,13 @@ JUMP_BACK_S: Final = 1.0
 LEAST_TOLERANCE_S: Final = 0.005
 MOST_TOLERANCE_S: Final = 0.025
 
+_SAME_RATE: Final = 0.02
+
+
+def same_rate(a: float, b: float) -> bool:
+    """Whether two rates, in frames per second, differ by no more than a clock's inaccuracy or NTSC's thousandth."""
+    return abs(a - b) <= _SAME_RATE * max(a, b)
+
 
 @dataclass(frozen=True)
 class FrameClock:

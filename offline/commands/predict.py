@@ -298,23 +298,33 @@ def _predict_recording(request: Request) -> None:
 
 def mismatches(parts: Parts) -> list[str]:
     """Where a recording's features are made by other parts than those that the bundle was trained on."""
+    from offline.recipe import DISTRIBUTED
     from stream.assembly import is_detector
+    from stream.axis import same_rate
 
     recipe = parts.bundle.manifest.recipe
     used = {"detector": parts.detector.name}
     if parts.new_recogniser is not None:
         used["recogniser"] = parts.recogniser.name
     wanted = {role: recipe.parts[role].name for role in used if role in recipe.parts}
-    notes = [
-        f"the {role} is {used[role]}, but the bundle was trained on features of {name}: give --{role} {name}"
-        for role, name in wanted.items()
-        if name != used[role]
-    ]
+    notes = []
+    for role, name in wanted.items():
+        if name != used[role]:
+            way_out = "which no recording brings" if name == DISTRIBUTED else f"give --{role} {name}"
+            notes.append(
+                f"the {role} is {used[role]}, but the bundle was trained on features of {name}: {way_out}"
+            )
     if wanted.get("detector") == used["detector"] and not is_detector(
         parts.detector, recipe.parts["detector"]
     ):
         notes.append(
             f"the bundle was trained with another version of the detector {used['detector']}, whose crops differ"
+        )
+    frame_rate = parts.source.info.frame_rate
+    if not same_rate(frame_rate, recipe.frame_rate):
+        notes.append(
+            f"the recording has {frame_rate:.5g} frames a second, but the bundle was trained at "
+            f"{recipe.frame_rate:.5g}: it takes the person for slower or quicker"
         )
     return notes
 

@@ -29,7 +29,7 @@ from offline.folds import FoldSplit, write_folds
 from offline.metrics import score
 from offline.predict import check_store, embed_trial, merge_folds, predict_trial, run_folds
 from offline.preprocess import Extractors, prepare_store, preprocess_trial
-from offline.recipe import PartChoices, choose_parts
+from offline.recipe import DISTRIBUTED, PartChoices, choose_parts
 from offline.store import Store, TrialRecord, bundle_recipe
 from offline.submission import read_trial
 from offline.trials import SourceTrial
@@ -216,13 +216,40 @@ class TestSoundOfAnInstalledEncoder:
         assert embed_trial(paper_like, store.trial("short")).missing == {Modality.AUDIO}
 
 
+def recording(frame_rate: float = 29.97) -> SimpleNamespace:
+    return SimpleNamespace(info=SimpleNamespace(frame_rate=frame_rate))
+
+
+def test_another_frame_rate_than_the_bundles_is_named(bundle: Bundle) -> None:
+    def parts(frame_rate: float) -> Parts:
+        return SimpleNamespace(  # type: ignore[return-value]
+            bundle=bundle, detector=HaarDetector(), new_recogniser=None, source=recording(frame_rate)
+        )
+
+    assert mismatches(parts(30.01)) == []
+    (note,) = mismatches(parts(25))
+    assert "25 frames a second, but the bundle was trained at 30" in note
+
+
+def test_crops_that_no_recording_brings_are_not_asked_for(bundle: Bundle) -> None:
+    recipe = bundle.manifest.recipe.model_copy(update={"detector": PartUse(name=DISTRIBUTED)})
+    trained = replace(bundle, manifest=bundle.manifest.model_copy(update={"recipe": recipe}))
+    parts = SimpleNamespace(bundle=trained, detector=HaarDetector(), new_recogniser=None, source=recording())
+    (note,) = mismatches(parts)  # type: ignore[arg-type]
+    assert "trained on features of distributed-crops, which no recording brings" in note
+
+
 def test_other_parts_than_the_bundles_are_named(bundle: Bundle) -> None:
     """A recording's features, made by what is installed here, may be of another kind than those trained on."""
 
     def parts(detector: str, recogniser: str) -> Parts:
         named = SimpleNamespace(name=recogniser)
         return SimpleNamespace(  # type: ignore[return-value]
-            bundle=bundle, detector=SimpleNamespace(name=detector), recogniser=named, new_recogniser=object()
+            bundle=bundle,
+            detector=SimpleNamespace(name=detector),
+            recogniser=named,
+            new_recogniser=object(),
+            source=recording(),
         )
 
     assert mismatches(parts("haar", "vosk-tiny")) == []
@@ -237,7 +264,10 @@ def test_another_version_of_the_bundles_detector_is_named(bundle: Bundle) -> Non
         use = PartUse(name="haar", sha256=sha256)
         manifest = bundle.manifest.model_copy(update={"recipe": recipe.model_copy(update={"detector": use})})
         return SimpleNamespace(  # type: ignore[return-value]
-            bundle=replace(bundle, manifest=manifest), detector=HaarDetector(), new_recogniser=None
+            bundle=replace(bundle, manifest=manifest),
+            detector=HaarDetector(),
+            new_recogniser=None,
+            source=recording(),
         )
 
     assert mismatches(parts(None)) == []

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from offline.rates import USUAL_RATE, same_rate, usual_rate
+from offline.rates import USUAL_RATE, usual_rate
 
 
 def test_it_is_what_most_recordings_have(fixtures: Path) -> None:
@@ -26,10 +24,3 @@ def test_what_tells_no_rate_does_not_count(fixtures: Path, tmp_path: Path) -> No
     assert usual_rate([tmp_path / "x.mp4", tmp_path / "absent.mp4"]) == USUAL_RATE
     assert usual_rate([tmp_path / "x.mp4", fixtures / "clips" / "swiz3n.mpg"]) == 25
     assert usual_rate([]) == USUAL_RATE
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "same"), [(30, 29.97, True), (24, 23.976, True), (25, 30, False), (24, 25, False)]
-)
-def test_rates_that_are_the_same(a: float, b: float, same: bool) -> None:
-    assert same_rate(a, b) == same_rate(b, a) == same

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.axis import FrameClock, SoundClock, place_frame, place_sound
+from stream.axis import FrameClock, SoundClock, place_frame, place_sound, same_rate
 
 STAMP = st.one_of(st.none(), st.floats(-100, 100))
 RATE = 44_100
@@ -94,3 +94,10 @@ def test_sound_that_jumps_back_goes_on_with_the_same_shift() -> None:
         kinds.append(placed.mended)
     assert kinds == [None, None, None, "audio_jumps_back", None, "audio_gaps"]
     assert clock.end_s == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"), [(30, 29.97, True), (24, 23.976, True), (25, 30, False), (24, 25, False)]
+)
+def test_a_rate_is_the_same_within_a_clocks_inaccuracy(a: float, b: float, same: bool) -> None:
+    assert same_rate(a, b) == same_rate(b, a) == same
