@@ -1,7 +1,7 @@
 """A performance: one person, one trajectory, and what of it reaches face, voice and words.
 
 Each channel tells its own part. The face shows valence well and arousal less so; the voice the other way round;
-words name what is felt when they are begun, while the voice's level and brightness go on with it as they are said.
+words name what is felt when they are begun, while the voice's level, brightness and tremor go on with it.
 Each has noise of its own that no other channel shares, and spells in which it tells nothing: a poker face, a flat
 voice, small talk, silence. And there are guarded spells, in which face and voice go flat together and only what is
 said tells anything. So none can replace another.
@@ -49,7 +49,7 @@ class Candour:
     `silences` is the part of pauses that are long.
     """
 
-    face: Channel = Channel(valence_noise=0.13, arousal_noise=0.32, mute=0.12)
+    face: Channel = Channel(valence_noise=0.17, arousal_noise=0.32, mute=0.12)
     voice: Channel = Channel(valence_noise=0.1, arousal_noise=0.09, mute=0.04)
     words: Channel = Channel(valence_noise=0.07, arousal_noise=0.2, mute=0.2)
     guarded: float = 0.07
@@ -178,8 +178,8 @@ def _delivery(person: Person, told: NDArray[np.float64]) -> Delivery:
 
 
 def _follow(person: Person, said: Samples, meant: NDArray[np.float64], told: Series) -> Samples:
-    """A sentence begun as `meant` whose level and brightness go on with what the voice tells, (frames, 2), meanwhile:
-    words, pitch and tempo are chosen once, the breath is not.
+    """A sentence begun as `meant` whose breath goes on with what the voice tells, (frames, 2), meanwhile: words,
+    pitch and tempo are chosen once; level, brightness and tremor are not.
     """
     at_first = _delivery(person, meant)
     now = [_delivery(person, moment) for moment in told]
@@ -187,6 +187,7 @@ def _follow(person: Person, said: Samples, meant: NDArray[np.float64], told: Ser
         said,
         np.array([delivery.level_db - at_first.level_db for delivery in now]),
         np.array([delivery.tilt_db - at_first.tilt_db for delivery in now]),
+        np.array([delivery.tremor_db for delivery in now]),
     )
 
 

@@ -18,6 +18,7 @@ SAMPLE_RATE: Final = 44_100
 _ESPEAK_RATE: Final = 22_050
 _COMMAND: Final = "espeak-ng"
 _TILT_STEP_DB: Final = 3.0
+_TREMOR_HZ: Final = 9.0
 
 # Ranges in which the recogniser that ships (vosk-tiny) was trained, with some room left at the ends.
 SLOWEST_WPM, FASTEST_WPM = 125, 210
@@ -44,7 +45,8 @@ class Voice:
 class Delivery:
     """How a sentence is said, against the speaker's habit: pitch (espeak-ng units), tempo (a factor), level (dB).
 
-    `timbre` and `tilt_db` colour the voice as those of `Voice` do, on top of them.
+    `timbre` and `tilt_db` colour the voice as those of `Voice` do, on top of them. `tremor_db`: by how much the level
+    swings up and down while the voice trembles.
     """
 
     pitch: float = 0.0
@@ -52,10 +54,12 @@ class Delivery:
     level_db: float = 0.0
     timbre: float = 1.0
     tilt_db: float = 0.0
+    tremor_db: float = 0.0
 
 
 def delivery_of(valence: float, arousal: float) -> Delivery:
-    """The prosody of a feeling: arousal raises pitch, tempo and level; valence raises the pitch a little, and smiles.
+    """The prosody of a feeling: arousal raises pitch, tempo and level; valence raises the pitch a little, and smiles;
+    displeasure trembles.
 
     A smile widens the mouth: formants rise and the voice brightens (Tartter 1980). The other directions are as
     measured for acted speech (Scherer 2003; Goudbeek and Scherer 2010).
@@ -66,6 +70,7 @@ def delivery_of(valence: float, arousal: float) -> Delivery:
         level_db=9.0 * arousal + 1.0 * valence,
         timbre=1.0 + 0.03 * valence,
         tilt_db=12.0 * valence,
+        tremor_db=4.0 * max(0.0, 0.5 - valence),
     )
 
 
@@ -97,14 +102,20 @@ def speak(text: str, voice: Voice, delivery: Delivery) -> Samples:
     return _limited(sound)
 
 
-def inflect(said: Samples, level_db: NDArray[np.float64], tilt_db: NDArray[np.float64]) -> Samples:
-    """The same sentence growing louder and brighter, or fainter and duller, while it is said.
+def inflect(
+    said: Samples,
+    level_db: NDArray[np.float64],
+    tilt_db: NDArray[np.float64],
+    tremor_db: NDArray[np.float64],
+) -> Samples:
+    """The same sentence growing louder and brighter, or fainter and duller, and trembling, while it is said.
 
-    `level_db` and `tilt_db`, (n,) each and spread evenly over the sentence, come on top of what it was said with.
+    All are (n,), spread evenly over the sentence, and come on top of what it was said with.
     """
     at = np.linspace(0, len(level_db) - 1, len(said))
-    gain = 10 ** (np.interp(at, np.arange(len(level_db)), level_db) / 20)
-    tilt = np.interp(at, np.arange(len(tilt_db)), tilt_db)
+    level, tilt, tremor = (np.interp(at, np.arange(len(x)), x) for x in (level_db, tilt_db, tremor_db))
+    trembling = np.sin(2 * np.pi * _TREMOR_HZ / SAMPLE_RATE * np.arange(len(said)))
+    gain = 10 ** ((level + tremor * trembling) / 20)
     spectrum = np.fft.rfft(said)
     octaves = _octaves(np.arange(len(spectrum)) * (SAMPLE_RATE / len(said)))
     # A tilt between two steps is a mixture of both.

@@ -96,8 +96,8 @@ def above_2_khz_db(samples: Samples) -> float:
 @spoken
 def test_a_voice_grows_louder_and_brighter_while_it_speaks() -> None:
     said = speak("this is a very good day and i feel great about it", Voice(), Delivery(level_db=-6))
-    louder = inflect(said, np.linspace(0, 9, 60), np.zeros(60))
-    brighter = inflect(said, np.zeros(60), np.linspace(0, 12, 60))
+    louder = inflect(said, np.linspace(0, 9, 60), np.zeros(60), np.zeros(60))
+    brighter = inflect(said, np.zeros(60), np.linspace(0, 12, 60), np.zeros(60))
     half = len(said) // 2
     rise = [level_db(louder[part]) - level_db(said[part]) for part in (slice(half), slice(half, None))]
     assert 1 < rise[0] < 4
@@ -109,10 +109,28 @@ def test_a_voice_grows_louder_and_brighter_while_it_speaks() -> None:
     assert 0.5 < brightened[0] < brightened[1] - 1
 
 
+def swing_at(samples: Samples, hertz: float) -> float:
+    """How much of the loudness swings at so many times a second, against its mean."""
+    power = np.square(samples, dtype=np.float64)
+    turn = np.exp(-2j * np.pi * hertz / SAMPLE_RATE * np.arange(len(power)))
+    return float(2 * abs((power * turn).sum()) / power.sum())
+
+
+@spoken
+def test_displeasure_trembles_nine_times_a_second() -> None:
+    text = "this is a very bad day and i feel terrible about it"
+    said = speak(text, Voice(), Delivery(level_db=-6))
+    depths = [np.full(60, delivery_of(valence, 0.0).tremor_db) for valence in (0.6, 0.0, -1.0)]
+    at_ease, neutral, displeased = (
+        swing_at(inflect(said, np.zeros(60), np.zeros(60), depth), 9.0) for depth in depths
+    )
+    assert at_ease + 0.2 < neutral < displeased - 0.4
+
+
 @spoken
 def test_a_steady_feeling_changes_nothing_while_it_speaks() -> None:
     said = speak("how are you today", Voice(), Delivery(level_db=-12))
-    assert np.allclose(inflect(said, np.zeros(40), np.zeros(40)), said, atol=2e-3)
+    assert np.allclose(inflect(said, np.zeros(40), np.zeros(40), np.zeros(40)), said, atol=2e-3)
 
 
 @spoken
