@@ -75,10 +75,12 @@ class FeatureParts:
 def choose_parts(choices: PartChoices, dataset: Path) -> FeatureParts:
     """Finds everything that is asked for; loads no network.
 
-    Raises UserError, with the way out, where a part is missing.
+    Raises UserError, with the way out, where a part is missing, or where a choice makes no sense.
     """
     if choices.preset not in PRESETS:
         raise UserError(f"there is no preset '{choices.preset}': choose from {', '.join(PRESETS)}")
+    if not 1 <= choices.frame_rate <= 1000:
+        raise UserError(f"--frame-rate must be 1 to 1000 frames a second, not {choices.frame_rate:g}")
     notes: list[str] = []
     detector, detector_use = _detector(choices.detector, dataset, notes)
     recogniser, recogniser_use = _recogniser(choices.recogniser, dataset, notes)

@@ -112,7 +112,7 @@ def _preprocess(
     choices = PartChoices(
         preset=preset,
         detector=_detector(detector),
-        frame_rate=frame_rate or _frame_rate(store, trials),
+        frame_rate=_frame_rate(store, trials) if frame_rate is None else frame_rate,
         recogniser=recogniser,
         text_encoder=text_encoder,
         audio_encoder=audio_encoder,

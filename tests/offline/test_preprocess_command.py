@@ -188,3 +188,12 @@ def test_the_recordings_rate_is_the_stores(tmp_path: Path, fixtures: Path, conso
     assert status == 2
     assert "frame_rate is 25.0 here, 30.0 there" in said
     assert console(dataset, store, *OPTIONS)[0] == 0
+
+
+@pytest.mark.parametrize("rate", ["0", "nan", "inf", "-25"])
+def test_a_rate_that_is_none_is_one_line(tmp_path: Path, fixtures: Path, console: Console, rate: str) -> None:
+    dataset = write_dataset(tmp_path / "data", {"a": fixtures / "clips" / CLIP})
+    status, _, said = console(dataset, tmp_path / "store", *OPTIONS, "--frame-rate", rate)
+    assert status == 2
+    assert "--frame-rate must be 1 to 1000" in said
+    assert not (tmp_path / "store").exists()
