@@ -195,5 +195,5 @@ def test_a_rate_that_is_none_is_one_line(tmp_path: Path, fixtures: Path, console
     dataset = write_dataset(tmp_path / "data", {"a": fixtures / "clips" / CLIP})
     status, _, said = console(dataset, tmp_path / "store", *OPTIONS, "--frame-rate", rate)
     assert status == 2
-    assert "--frame-rate must be 1 to 1000" in said
+    assert "--frame-rate" in said
     assert not (tmp_path / "store").exists()
