@@ -2,7 +2,8 @@
 
     python -m benchmarks [--quick] [--threads N] [--only naive,peak] [--clip RECORDING] [--output FILE]
 
-Exits with status 1 where a promise that a benchmark states was missed.
+What was run takes the place of the same benchmark's section in the file; the others stay, each with the command, the
+day and the machine that it was made by. Exits with status 1 where a promise that a benchmark states was missed.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +28,10 @@ from models.accelerate.machine import usable_processors
 from stream.choices import DEMO_RECORDING
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+HEAD = """# Benchmarks
+
+Written by `python -m benchmarks`; do not edit. Times are medians with the tenth and ninetieth percentile where
+nothing else is said."""
 SCRIPTS = {"ensemble": "The stacked ensemble beside separate networks", "latency": "From light to message"}
 
 
@@ -71,26 +77,39 @@ def main() -> int:
         wanted = options.only.split(",") if options.only else everything
         if unknown := sorted(set(wanted) - set(everything)):
             parser.error(f"there is no benchmark '{unknown[0]}': choose from {', '.join(everything)}")
-        sections = [_head(options)]
+        sections = read_sections(options.output)
+        missed = False
         for name in (n for n in everything if n in wanted):
             print(f"{name} ...", file=sys.stderr, flush=True)
-            sections.append(tables[name]().to_markdown() if name in tables else run_script(name))
-            options.output.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-    text = options.output.read_text(encoding="utf-8")
-    print(text)
-    return int("**missed**" in text)
+            made_by = _made_by(name, options)
+            title, _, body = (tables[name]().to_markdown() if name in tables else run_script(name)).partition(
+                "\n"
+            )
+            sections[name] = f"{title}\n\n{made_by}\n{body}"
+            missed = missed or "**missed**" in body
+            print(sections[name], flush=True)
+            write_sections(options.output, {n: sections[n] for n in everything if n in sections})
+    return int(missed)
 
 
-def _head(options: argparse.Namespace) -> str:
-    how = " ".join(["python -m benchmarks", *(["--quick"] if options.quick else [])])
-    if options.only:
-        how += f" --only {options.only}"
-    today = datetime.date.today().isoformat()
-    return (
-        f"# Benchmarks\n\nWritten by `{how}` on {today}; do not edit.\n\n{describe_machine()}\n\n"
-        "Rows to be compared were timed in turns in one run; times are medians with the tenth and ninetieth "
-        "percentile."
-    )
+def read_sections(path: Path) -> dict[str, str]:
+    """The sections of a results file, by their benchmark; none where there is no file."""
+    if not path.is_file():
+        return {}
+    _, *parts = re.split(r"^<!-- (\w+) -->\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def write_sections(path: Path, sections: Mapping[str, str]) -> None:
+    """Writes a results file with these sections, in their order."""
+    marked = (f"<!-- {name} -->\n{body}" for name, body in sections.items())
+    path.write_text("\n\n".join([HEAD, *marked]) + "\n", encoding="utf-8")
+
+
+def _made_by(name: str, options: argparse.Namespace) -> str:
+    """How, when and on what a section came to be, before it is made."""
+    how = " ".join(["python -m benchmarks", *(["--quick"] if options.quick else []), "--only", name])
+    return f"`{how}`, {datetime.date.today().isoformat()}. {describe_machine()}"
 
 
 if __name__ == "__main__":
