@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
 import sys
 from contextlib import AsyncExitStack, suppress
 
+from models.accelerate.machine import usable_processors
 from models.bundle import resolve_bundle
 from models.console import tell
 from models.manifest import read_manifest
@@ -103,7 +103,8 @@ def use_threads(threads: int | None) -> None:
 
 
 def _cores() -> int:
-    return min(os.cpu_count() or 1, MOST_THREADS)
+    """Those that this process may use, within bounds."""
+    return min(usable_processors(), MOST_THREADS)
 
 
 async def _broker(outputs: Outputs, stack: AsyncExitStack) -> BrokerAddress | None:

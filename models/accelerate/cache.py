@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import chain
@@ -27,6 +28,11 @@ from models.staging import put_in_place
 
 ENTRY: Final = "entry.json"
 MOST_BYTES: Final = 8 * 1024**3
+
+BUILDING: Final = ".building-"
+"""How the folders begin in which entries are written before they are put in place: a matter of seconds."""
+
+ABANDONED_S: Final = 3600.0
 
 Facts = Mapping[str, Any]
 """What an entry depends on, as JSON."""
@@ -103,16 +109,17 @@ class ArtifactCache:
         folder = self.folder / key_of(facts)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".building-", dir=self.folder) as temporary:
+            with tempfile.TemporaryDirectory(prefix=BUILDING, dir=self.folder) as temporary:
                 staged = Path(temporary) / "entry"
                 staged.mkdir()
                 write(staged)
                 entry = {"facts": facts, "files": file_hashes(staged)}
                 (staged / ENTRY).write_text(json.dumps(entry, indent=1), encoding="utf-8")
                 put_in_place(staged, folder, Path(temporary) / "before")
-            self._prune(folder)
         except OSError:
             return None
+        with suppress(OSError):
+            self._prune(folder)
         return folder
 
     def find_json(self, facts: Facts) -> Any:
@@ -129,14 +136,27 @@ class ArtifactCache:
         self.keep(facts, lambda folder: _write(folder / "value.json", text))
 
     def _prune(self, newest: Path) -> None:
-        """Remove the least recently used entries beyond the bound; never the newest."""
-        entries = [p for p in self.folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
-        entries.sort(key=lambda p: (p == newest, p.stat().st_mtime), reverse=True)
-        total = 0
-        for entry in entries:
-            total += sum(f.stat().st_size for f in entry.iterdir())
-            if total > self._most_bytes and entry != newest:
-                shutil.rmtree(entry, ignore_errors=True)
+        """Remove the least recently used entries beyond the bound, never the newest; and what processes that were
+        killed left half made.
+        """
+        entries: list[tuple[float, int, Path]] = []
+        for folder in self.folder.iterdir():
+            with suppress(OSError):  # another process removes entries too
+                used_at = folder.stat().st_mtime
+                if folder.name.startswith(BUILDING):
+                    if time.time() - used_at > ABANDONED_S:
+                        shutil.rmtree(folder, ignore_errors=True)
+                elif folder != newest:
+                    entries.append((used_at, _bytes_in(folder), folder))
+        total = _bytes_in(newest)
+        for _, size, folder in sorted(entries, reverse=True):
+            total += size
+            if total > self._most_bytes:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(f.stat().st_size for f in folder.iterdir())
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 import cv2
@@ -67,9 +68,18 @@ def to_crop(aligned: Image, spec: CropSpec | None = None) -> Image:
 
 
 def zero_crop(spec: CropSpec | None = None) -> Image:
-    """What stands for a frame without a face (report section 3.2)."""
-    side = (spec or CropSpec()).stored_size
-    return np.zeros((side, side, 3), np.uint8)
+    """What stands for a frame without a face (report section 3.2): of each size one array, read-only.
+
+    What is computed of a crop need not be computed again for the same array.
+    """
+    return _zeros((spec or CropSpec()).stored_size)
+
+
+@cache
+def _zeros(side: int) -> Image:
+    crop = np.zeros((side, side, 3), np.uint8)
+    crop.setflags(write=False)
+    return crop
 
 
 def network_input(crops: NDArray[np.uint8], spec: CropSpec | None = None) -> NDArray[np.float32]:

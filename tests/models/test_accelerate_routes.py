@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +22,7 @@ from models.accelerate import ArtifactCache, Route, Unavailable, Workshop, accel
 from models.accelerate import compiled as compiled_room
 from models.accelerate import machine as machine_room
 from models.accelerate import openvino as openvino_room
-from models.accelerate.cache import ENTRY, module_hash
+from models.accelerate.cache import ABANDONED_S, ENTRY, module_hash
 from models.accelerate.openvino import MODEL
 
 needs_openvino = pytest.mark.skipif(
@@ -360,6 +361,36 @@ class TestCache:
         assert sum(sizes) <= 3000
         assert cache.find({"i": 8}) is not None
         assert cache.find({"i": 0}) is None
+
+    def test_what_a_killed_process_left_half_made_is_removed_and_what_is_being_made_is_not(
+        self, cache: ArtifactCache
+    ) -> None:
+        left, being_made = cache.folder / ".building-left", cache.folder / ".building-now"
+        for folder in (left, being_made):
+            (folder / "entry").mkdir(parents=True)
+            (folder / "entry" / "blob").write_bytes(bytes(800))
+        long_ago = time.time() - 2 * ABANDONED_S
+        os.utime(left, (long_ago, long_ago))
+        cache.keep_json({"a": 1}, ["kept"])
+        assert not left.exists()
+        assert (being_made / "entry" / "blob").exists()
+
+    def test_an_entry_that_another_process_removes_meanwhile_does_not_undo_the_new_one(
+        self, cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cache.keep_json({"a": 1}, ["kept"])
+        (gone,) = cache.folder.iterdir()
+        look = Path.stat
+
+        def look_late(path: Path, **options: bool) -> os.stat_result:
+            if path.parent == gone:
+                raise FileNotFoundError(path)
+            return look(path, **options)
+
+        monkeypatch.setattr(Path, "stat", look_late)
+        folder = cache.keep({"a": 2}, lambda folder: (folder / "blob").write_bytes(b"x") and None)
+        assert folder is not None
+        assert (folder / "blob").read_bytes() == b"x"
 
     def test_a_folder_that_cannot_be_written_keeps_nothing_and_says_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")

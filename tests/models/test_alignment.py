@@ -121,6 +121,12 @@ class TestCrop:
         assert zero_crop().shape == (48, 48, 3)
         assert not zero_crop().any()
 
+    def test_the_zero_crop_is_one_array_that_nobody_can_change(self) -> None:
+        assert zero_crop() is zero_crop(CropSpec())
+        assert zero_crop(CropSpec(stored_size=44)).shape == (44, 44, 3)
+        with pytest.raises(ValueError, match="read-only"):
+            zero_crop()[0, 0, 0] = 1
+
 
 class TestNetworkInput:
     @settings(deadline=None)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scripted import ScriptedDetector
 
 from models.accelerate import Preference, Served, serve
 from models.bundle import Bundle, load_bundle
@@ -17,6 +18,7 @@ from models.centering import RunningCentering
 from models.language.embedder import TextEmbedder
 from models.language.words import Event, Settled, VoiceDecided, Word, WordsRevised
 from models.visual.alignment import network_input
+from models.visual.face import FaceTracker
 from stream.batching import Moment
 from stream.estimator import Answer, Estimator
 from stream.features import Availability, FrameFeatures
@@ -148,48 +150,68 @@ def test_a_few_frames_at_once_are_estimated_as_one_by_one(
         assert np.allclose([astuple(f) for f in ours.folds], [astuple(f) for f in theirs.folds], atol=1e-5)
 
 
+class Counting(Served):
+    """An accelerated route that keeps count: what was asked for, and how many crops or patches."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.inner = serve(bundle, preference=Preference("eager"))
+        self.calls: list[tuple[str, int]] = []
+
+    def is_eager(self, part: str) -> bool:
+        return False
+
+    def embed_visual(self, crops: torch.Tensor) -> torch.Tensor:
+        self.calls.append(("visual", len(crops)))
+        return self.inner.embed_visual(crops)
+
+    def embed_audio(self, patches: torch.Tensor) -> torch.Tensor:
+        self.calls.append(("audio", len(patches)))
+        return self.inner.embed_audio(patches)
+
+    def embed(self, crops: torch.Tensor, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.calls.append(("both", len(crops)))
+        return self.inner.embed_visual(crops), self.inner.embed_audio(patches)
+
+
 def test_what_is_the_same_in_a_batch_is_embedded_once_and_what_is_masked_not_at_all(
     bundle: Bundle, frames: list[FrameFeatures]
 ) -> None:
-    calls: list[tuple[str, int]] = []
-
-    class Counting(Served):
-        def __init__(self, inner: Served) -> None:
-            self.inner = inner
-
-        def is_eager(self, part: str) -> bool:
-            return False
-
-        def embed_visual(self, crops: torch.Tensor) -> torch.Tensor:
-            calls.append(("visual", len(crops)))
-            return self.inner.embed_visual(crops)
-
-        def embed_audio(self, patches: torch.Tensor) -> torch.Tensor:
-            calls.append(("audio", len(patches)))
-            return self.inner.embed_audio(patches)
-
-        def embed(self, crops: torch.Tensor, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            calls.append(("both", len(crops)))
-            return self.inner.embed_visual(crops), self.inner.embed_audio(patches)
-
     def shows(i: int, crop: int, there: bool = True) -> FrameFeatures:
         available = Availability(visual=there, audio=i < 6)
         return replace(frames[i], crop=frames[crop].crop, available=available)
 
     shown = [shows(0, 0), shows(1, 0), shows(2, 2), shows(3, 2), shows(4, 2, False), shows(5, 2)]
-    counting = Counting(serve(bundle, preference=Preference("eager")))
+    counting = Counting(bundle)
     ours = Estimator(bundle, None, served=counting, clock=lambda: 0.0)
     state, together = ours.answer(ours.initial_state(), [Moment(f, ()) for f in shown])
-    assert calls == [("both", 3)], "crops 0, 2, and 2 again after a frame without a camera; six patches"
+    assert counting.calls == [("both", 3)], (
+        "crops 0, 2, and 2 again after a frame without a camera; six patches"
+    )
     state, _ = ours.answer(state, [Moment(shows(6, 2), ()), Moment(shows(7, 2), ())])
-    assert calls == [("both", 3)], "nothing new to see, nothing to hear"
+    assert counting.calls == [("both", 3)], "nothing new to see, nothing to hear"
     ours.answer(state, [Moment(shows(8, 8), ())])
-    assert calls[1:] == [("visual", 1)]
+    assert counting.calls[1:] == [("visual", 1)]
     plain = Estimator(bundle, None, clock=lambda: 0.0)
     state = plain.initial_state()
     for features, estimate in zip(shown, together, strict=True):
         state, (alone,) = plain.answer(state, [Moment(features, ())])
         assert np.allclose(astuple(estimate.value), astuple(alone.value), atol=1e-5)
+
+
+def test_frames_without_a_face_are_embedded_once(bundle: Bundle, frames: list[FrameFeatures]) -> None:
+    tracker = FaceTracker(ScriptedDetector())
+    track = tracker.initial_state()
+    nobody = np.zeros((60, 80, 3), np.uint8)
+    faceless = []
+    for features in frames[:9]:
+        track, seen = tracker.step(track, nobody)
+        faceless.append(replace(features, crop=seen.crop, face=False, available=Availability(audio=False)))
+    counting = Counting(bundle)
+    ours = Estimator(bundle, None, served=counting, clock=lambda: 0.0)
+    state, _ = ours.answer(ours.initial_state(), [Moment(f, ()) for f in faceless[:5]])
+    for features in faceless[5:]:
+        state, _ = ours.answer(state, [Moment(features, ())])
+    assert counting.calls == [("visual", 1)]
 
 
 def test_settled_is_the_window_computation_with_running_centering(

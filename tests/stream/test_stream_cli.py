@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from models.accelerate import BACKENDS
 from models.errors import UserError
+from stream import session
 from stream.assembly import load
 from stream.choices import DEMO_RECORDING, Choices
 from stream.cli import _run_app
 from stream.ladder import BUDGETS
-from stream.session import default_threads
+from stream.session import MOST_THREADS, default_threads
 
 
 def stream_run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -88,6 +91,16 @@ def test_a_compact_bundle_is_served_by_one_thread() -> None:
     assert default_threads("demo") == 1
     with pytest.raises(UserError, match="nobody"):
         default_threads("nobody")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to processors")
+@pytest.mark.parametrize(("allowed", "threads"), [({1}, 1), ({0, 1, 5}, 3), (set(range(16)), MOST_THREADS)])
+def test_a_large_bundle_is_served_by_the_processors_that_the_process_may_use(
+    allowed: set[int], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "read_manifest", lambda folder: SimpleNamespace(preset="paper"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: allowed)
+    assert default_threads("demo") == threads
 
 
 def test_auto_and_full_are_budgets_of_recordings_too(tmp_path: Path) -> None:
