@@ -310,7 +310,7 @@ def mismatches(parts: Parts) -> list[str]:
     notes = []
     for role, name in wanted.items():
         if name != used[role]:
-            way_out = "which no recording brings" if name == DISTRIBUTED else f"give --{role} {name}"
+            way_out = "no recording brings them" if name == DISTRIBUTED else f"give --{role} {name}"
             notes.append(
                 f"the {role} is {used[role]}, but the bundle was trained on features of {name}: {way_out}"
             )

@@ -236,7 +236,7 @@ def test_crops_that_no_recording_brings_are_not_asked_for(bundle: Bundle) -> Non
     trained = replace(bundle, manifest=bundle.manifest.model_copy(update={"recipe": recipe}))
     parts = SimpleNamespace(bundle=trained, detector=HaarDetector(), new_recogniser=None, source=recording())
     (note,) = mismatches(parts)  # type: ignore[arg-type]
-    assert "trained on features of distributed-crops, which no recording brings" in note
+    assert "trained on features of distributed-crops: no recording brings them" in note
 
 
 def test_other_parts_than_the_bundles_are_named(bundle: Bundle) -> None:
@@ -527,10 +527,10 @@ class TestRecording:
     ) -> None:
         labels = tmp_path / "labels.txt"
         labels.write_text("valence,arousal\n" + "0.1,0.2\n" * 200)
-        source = fixtures / "clips" / CLIP
+        source = fixtures / "clips" / "weekly_address_5s.mp4"
         options = ("--detector", "haar", "--recogniser", "vosk-tiny")
         said = command(bundle.folder, source, *options, "--labels", labels)
-        assert "pwij3p.mpg has 75 frames but 200 labels" in said
+        assert "weekly_address_5s.mp4 has 147 frames but 200 labels" in said
         assert "(30 frames more or fewer are taken)" in said
         assert "--tolerance" not in said
 
