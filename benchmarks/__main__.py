@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import accelerators, growth, live, naive, peak, throughput
+from benchmarks import accelerators, naive, peak, throughput
 from benchmarks.measuring import Table, describe_machine
 from models.accelerate import ArtifactCache
 from models.accelerate.machine import usable_processors
@@ -32,7 +32,22 @@ HEAD = """# Benchmarks
 
 Written by `python -m benchmarks`; do not edit. Times are medians with the tenth and ninetieth percentile where
 nothing else is said."""
+LIVE = ("cameras", "paper", "replay", "start")
 SCRIPTS = {"ensemble": "The stacked ensemble beside separate networks", "latency": "From light to message"}
+
+
+def run_growth(folder: Path, options: argparse.Namespace) -> Table:
+    """What `benchmarks.growth` measures. Imported when it runs: the engine wants packages that networks do not."""
+    from benchmarks import growth
+
+    return growth.run(quick=options.quick, folder=folder)
+
+
+def run_live(name: str, folder: Path, options: argparse.Namespace) -> Table:
+    """What a part of `benchmarks.live` measures; imported when it runs, too."""
+    from benchmarks import live
+
+    return live.PARTS[name](folder, options.clip, quick=options.quick)
 
 
 def run_script(name: str) -> str:
@@ -69,10 +84,9 @@ def main() -> int:
                 quick=quick, threads=threads, folder=folder, cache=cache
             ),
             "throughput": lambda: throughput.run(quick=quick, threads=threads, folder=folder, cache=cache),
-            "growth": lambda: growth.run(quick=quick, folder=folder),
+            "growth": partial(run_growth, folder, options),
+            **{name: partial(run_live, name, folder, options) for name in LIVE},
         }
-        for name, part in live.PARTS.items():
-            tables[name] = partial(part, folder, options.clip, quick=quick)
         everything = [*tables, *SCRIPTS]
         wanted = options.only.split(",") if options.only else everything
         if unknown := sorted(set(wanted) - set(everything)):
