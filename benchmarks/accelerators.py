@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.measuring import Table, Timing, ratio, time_in_turns
+from benchmarks.measuring import Table, Timing, in_turns, ratio, time_in_turns
 from models.accelerate import ArtifactCache, Preference, Served, serve
 from models.accelerate.machine import has_cuda, has_package
 from models.accelerate.route import BACKENDS, OFFERED, Route
@@ -97,6 +97,7 @@ def run(*, quick: bool, threads: int, folder: Path, cache: ArtifactCache) -> Tab
         ),
         rows,
         (
+            in_turns("The routes of a part at one number of frames"),
             "Six untrained folds that share a trunk. A route that disagrees with eager on the probe does not serve.",
         ),
     )

@@ -65,6 +65,13 @@ def time_in_turns(
     return {name: Timing(tuple(ms)) for name, ms in found.items()}
 
 
+def in_turns(what: str) -> str:
+    """The remark under a table that tells what was measured by `time_in_turns`, and can be compared."""
+    return (
+        f"{what} were timed in turns in one run; times are medians with the tenth and ninetieth percentile."
+    )
+
+
 def ratio(slow: Timing, fast: Timing) -> Timing:
     """How many times longer the first takes, round by round of one run (`Timing.ms` holds ratios)."""
     return Timing(tuple(a / b for a, b in zip(slow.ms, fast.ms, strict=True)))

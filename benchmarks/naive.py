@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measuring import Table, ratio, time_in_turns
+from benchmarks.measuring import Table, in_turns, ratio, time_in_turns
 from models.audio.vggish import Vggish
 from models.ensemble import Ensemble
 from models.network import EmotionNetwork
@@ -125,6 +125,7 @@ def run(*, quick: bool) -> Table:
         ("preset", "what", "naive", "here", "ratio", "promise"),
         rows,
         (
+            in_turns("Both ways of a preset"),
             f"Naive: {FOLDS} separate networks over the whole {WINDOW}-frame window at each frame. FLOPs of matrix "
             "products and convolutions, counted by PyTorch. Word vectors are given to both: the naive way would "
             "run the text encoder for the window's words at each frame besides.",

@@ -6,11 +6,12 @@ The feature path from crops to folds' estimates, without decoding, face detectio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from benchmarks.measuring import CAMERA_RATE, Table, Timing, four_cameras, time_in_turns
+from benchmarks.measuring import CAMERA_RATE, Table, Timing, four_cameras, in_turns, time_in_turns
 from models.accelerate import ArtifactCache, Preference, Served, serve
 from models.accelerate.machine import has_package
 from models.bundle import Bundle, load_bundle
@@ -43,25 +44,26 @@ class FramePath:
 
 def measure(
     bundle: Bundle,
-    preference: Preference,
-    chunks: tuple[int, ...],
+    preferences: Sequence[Preference],
+    chunk: int,
     threads: int,
     cache: ArtifactCache,
     rounds: int,
 ) -> list[tuple[float, list[str]]]:
-    """Frames a second, and its row, of each chunk size of one bundle, timed in turns."""
+    """Frames a second, and its row, of each preference for one bundle at one chunk size, timed in turns."""
     served = {
-        c: serve(bundle, preference=preference, cache=cache, threads=threads, batches=(c,)) for c in chunks
+        str(p): serve(bundle, preference=p, cache=cache, threads=threads, batches=(chunk,))
+        for p in preferences
     }
-    paths = {str(c): FramePath(bundle, s, c) for c, s in served.items()}
-    times = time_in_turns({c: path.run for c, path in paths.items()}, rounds=rounds)
+    paths = {name: FramePath(bundle, s, chunk) for name, s in served.items()}
+    times = time_in_turns({name: path.run for name, path in paths.items()}, rounds=rounds)
     rows = []
-    for c in chunks:
-        frame = Timing(tuple(ms / c for ms in times[str(c)].ms))
+    for name, s in served.items():
+        frame = Timing(tuple(ms / chunk for ms in times[name].ms))
         rate = 1e3 / frame.median
         cameras = int(rate // CAMERA_RATE)
-        name = bundle.manifest.name
-        rows.append((rate, [name, served[c].name, str(c), str(frame), f"{rate:.0f}", str(cameras)]))
+        cells = [bundle.manifest.name, name, s.name, str(chunk), str(frame), f"{rate:.0f}", str(cameras)]
+        rows.append((rate, cells))
     return rows
 
 
@@ -77,13 +79,14 @@ def run(*, quick: bool, threads: int, folder: Path, cache: ArtifactCache) -> Tab
             name = f"{preset}-{folds}"
             make_untrained_bundle(folder / name, preset, folds)
             bundle = load_bundle(folder / name)
-            for preference in preferences:
-                found += measure(bundle, preference, (1, 3, 8), threads, cache, rounds)
-    rate, (_, route, chunk, *_) = max(item for item in found if item[1][0] == "compact-6")
+            for chunk in (1, 3, 8):
+                found += measure(bundle, preferences, chunk, threads, cache, rounds)
+    rate, (_, _, route, chunk, *_) = max(item for item in found if item[1][0] == "compact-6")
     return Table(
         "Frames a second from crops and patches to every fold's estimates",
         (
             "bundle (preset-folds)",
+            "--accelerator",
             "route",
             "frames a chunk",
             "ms a frame: median (p10 to p90)",
@@ -92,6 +95,7 @@ def run(*, quick: bool, threads: int, folder: Path, cache: ArtifactCache) -> Tab
         ),
         [row for _, row in found],
         (
+            in_turns("The routes of a bundle at one chunk size"),
             "One process, one stream of calls; `cameras` is whole cameras that this part of the work keeps up with.",
             four_cameras(f"Of crops and patches, by {route}, {chunk} a chunk", rate),
         ),
