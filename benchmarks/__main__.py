@@ -78,7 +78,7 @@ def main() -> int:
         cache = ArtifactCache(folder / "cache")
         quick, threads = options.quick, options.threads
         tables: dict[str, Callable[[], Table]] = {
-            "peak": lambda: peak.run(quick=quick),
+            "peak": lambda: peak.run(quick=quick, threads=threads),
             "naive": lambda: naive.run(quick=quick),
             "accelerators": lambda: accelerators.run(
                 quick=quick, threads=threads, folder=folder, cache=cache

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measuring import Table, Timing, in_turns, ratio, time_in_turns
-from models.accelerate import ArtifactCache, Preference, Served, serve
+from benchmarks.naive import count_flops
+from benchmarks.peak import SIDE, Device, measure_peaks
+from models.accelerate import ArtifactCache, Precision, Preference, Served, serve
 from models.accelerate.machine import has_cuda, has_package
 from models.accelerate.route import BACKENDS, OFFERED, Route
 from models.accelerate.served import PartReport
 from models.bundle import Bundle, load_bundle
 from models.language.pieces import open_text_model
 from models.untrained import make_untrained_bundle
+
+Peaks = Mapping[tuple[Device, Precision], float]
+"""Gop/s."""
 
 
 def routes(*, compile_too: bool) -> list[Route]:
@@ -22,9 +29,18 @@ def routes(*, compile_too: bool) -> list[Route]:
 
 
 def measure(
-    bundle: Bundle, batch: int, threads: int, cache: ArtifactCache, *, rounds: int, compile_too: bool
+    bundle: Bundle,
+    batch: int,
+    threads: int,
+    cache: ArtifactCache,
+    peaks: Peaks,
+    *,
+    rounds: int,
+    compile_too: bool,
 ) -> list[list[str]]:
-    """Rows of one bundle at one batch size: milliseconds a frame of sight and sound, ratios to eager."""
+    """Rows of one bundle at one batch size: milliseconds a frame of sight and sound, ratios to eager and to the
+    machine's peak.
+    """
     crops = bundle.probe["crops"].repeat(batch, 1, 1, 1)[:batch].contiguous()
     patches = bundle.probe["patches"].repeat(batch, 1, 1)[:batch].contiguous()
     model = None
@@ -50,28 +66,41 @@ def measure(
             for name, s in served.items()
             if name == "eager" or _report(s, part).route.backend != "eager"
         }
+        assert bundle.audio_encoder is not None
+        eager = (
+            partial(bundle.ensemble.embed_visual, crops)
+            if part == "visual"
+            else partial(bundle.audio_encoder, patches)
+        )
+        flops = count_flops(eager) / batch
         times = time_in_turns(calls, rounds=rounds)
         for name, s in served.items():
-            rows.append(_row(bundle, part, batch, name, times, _report(s, part)))
+            report = _report(s, part)
+            head = [bundle.manifest.name, part, str(batch), name]
+            rows.append(head + _cells(times, name, batch, flops, peaks, report))
     return rows
+
+
+def share_of_peak(flops: float, ms: float, route: Route, peaks: Peaks) -> str:
+    """How much of the peak of a route's device and precision so many operations in so many milliseconds are."""
+    peak = peaks.get(("cuda" if route.backend in ("cuda", "tensorrt") else "cpu", route.precision))
+    return "" if peak is None else f"{100 * flops / ms / 1e6 / peak:.0f} %"
 
 
 def _report(served: Served, part: str) -> PartReport:
     return next(r for r in served.reports if r.part == part)
 
 
-def _row(
-    bundle: Bundle, part: str, batch: int, name: str, times: dict[str, Timing], report: PartReport
+def _cells(
+    times: dict[str, Timing], name: str, batch: int, flops: float, peaks: Peaks, report: PartReport
 ) -> list[str]:
-    head = [bundle.manifest.name, part, str(batch), name]
     if name not in times:
-        return [*head, "does not serve", "", "; ".join(report.notes)]
+        return ["does not serve", "", "", "; ".join(report.notes)]
     frame = Timing(tuple(ms / batch for ms in times[name].ms))
-    against = ratio(times["eager"], times[name])
     return [
-        *head,
         str(frame),
-        f"**{against.median:.2f} x**",
+        f"**{ratio(times['eager'], times[name]).median:.2f} x**",
+        share_of_peak(flops, frame.median, report.route, peaks),
         "" if report.agreement is None else str(report.agreement),
     ]
 
@@ -79,11 +108,14 @@ def _row(
 def run(*, quick: bool, threads: int, folder: Path, cache: ArtifactCache) -> Table:
     """The table; `quick` leaves out the paper preset and torch.compile, which takes long to compile."""
     rows: list[list[str]] = []
+    peaks = measure_peaks(threads, rounds=3 if quick else 15)
     for name in ("compact",) if quick else ("compact", "paper"):
         make_untrained_bundle(folder / name, name)
         bundle = load_bundle(folder / name)
         for batch in (1, 8):
-            rows += measure(bundle, batch, threads, cache, rounds=7 if quick else 25, compile_too=not quick)
+            rounds = 7 if quick else 25
+            rows += measure(bundle, batch, threads, cache, peaks, rounds=rounds, compile_too=not quick)
+    told = ", ".join(f"{device} {precision} {peak:.0f} Gop/s" for (device, precision), peak in peaks.items())
     return Table(
         "Accelerators beside eager",
         (
@@ -93,11 +125,14 @@ def run(*, quick: bool, threads: int, folder: Path, cache: ArtifactCache) -> Tab
             "route",
             "ms a frame: median (p10 to p90)",
             "faster than eager",
+            "of the measured peak",
             "parity",
         ),
         rows,
         (
             in_turns("The routes of a part at one number of frames"),
             "Six untrained folds that share a trunk. A route that disagrees with eager on the probe does not serve.",
+            f"The peak of a precision is the best of a few matrix products of {SIDE} x {SIDE} in this run, whatever "
+            f"computes them: {told}. A part's FLOPs are those of its matrix products and convolutions.",
         ),
     )

@@ -81,7 +81,7 @@ def run(*, quick: bool, threads: int, folder: Path, cache: ArtifactCache) -> Tab
             bundle = load_bundle(folder / name)
             for chunk in (1, 3, 8):
                 found += measure(bundle, preferences, chunk, threads, cache, rounds)
-    rate, (_, _, route, chunk, *_) = max(item for item in found if item[1][0] == "compact-6")
+    rate, (_, _, route, at_once, *_) = max(item for item in found if item[1][0] == "compact-6")
     return Table(
         "Frames a second from crops and patches to every fold's estimates",
         (
@@ -97,6 +97,6 @@ def run(*, quick: bool, threads: int, folder: Path, cache: ArtifactCache) -> Tab
         (
             in_turns("The routes of a bundle at one chunk size"),
             "One process, one stream of calls; `cameras` is whole cameras that this part of the work keeps up with.",
-            four_cameras(f"Of crops and patches, by {route}, {chunk} a chunk", rate),
+            four_cameras(f"Of crops and patches, by {route}, {at_once} a chunk", rate),
         ),
     )
