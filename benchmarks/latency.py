@@ -145,7 +145,7 @@ async def measure(port: int, source: str, seconds: float, options: list[str], *,
                         if topic == "available" and message.payload == b"stopped" and not message.retain:
                             break
             cpu_s = _cpu_s(running.pid) - started_cpu_s
-    elapsed_s = time.time() - began_s if began_s else float("nan")
+            elapsed_s = time.time() - began_s if began_s else float("nan")
     if not latencies:
         raise SystemExit(f"{source} gave no estimates: run stream-run on it to see why")
     rate = len(latencies) / (elapsed_s - WARM_UP_S)
