@@ -26,8 +26,8 @@ Examples:
   stream-run talk.mp4 --pace fast --record out.jsonl
       as fast as the machine can, a line per frame
 
-  stream-run talk.mp4 --pace fast --latency-target 500 --accelerator openvino:int8 --record out.jsonl
-      larger batches and lower precision: quicker still
+  stream-run talk.mp4 --pace fast --latency-target 500 --record out.jsonl
+      in larger batches: quicker still on most machines
 
   stream-run --camera 0 --broker embedded
       the default camera and microphone, with a broker of its own
