@@ -25,7 +25,6 @@ import numpy as np
 
 from benchmarks.latency import Run, in_real_time, measure, mosquitto
 from benchmarks.measuring import CAMERA_RATE, Table, describe_machine, four_cameras
-from benchmarks.results import section
 from models.centering import ccc
 from models.spec import TARGETS
 from models.untrained import make_untrained_bundle
@@ -280,15 +279,15 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := sorted(set(options.only.split(",")) - set(PARTS)):
         parser.error(f"there is no part '{unknown[0]}': choose from {', '.join(PARTS)}")
-    machine = describe_machine()
+    print(describe_machine(), flush=True)
     missed = False
     with tempfile.TemporaryDirectory() as temporary:
         os.environ.setdefault("AFFECT_CACHE", str(Path(temporary) / "cache"))
         for name in options.only.split(","):
             table = PARTS[name](Path(temporary), options.clip, quick=options.quick)
-            text = section(table.title, machine, table.to_markdown())
+            text = table.to_markdown()
             missed |= "**missed**" in text
-            print(f"{text}\n", flush=True)
+            print(f"\n{text}", flush=True)
     return int(missed)
 
 
