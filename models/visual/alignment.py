@@ -53,11 +53,33 @@ def align(rgb: Image, landmarks: NDArray[np.floating], spec: CropSpec | None = N
         factor = 2**halvings
         height, width = (max(1, round(n / factor)) for n in rgb.shape[:2])
         x_factor, y_factor = rgb.shape[1] / width, rgb.shape[0] / height
-        rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
         to_full = np.array([[x_factor, 0, (x_factor - 1) / 2], [0, y_factor, (y_factor - 1) / 2], [0, 0, 1]])
         matrix = matrix @ to_full
+        if rgb.shape[:2] == (height * factor, width * factor):
+            rgb = _shrunk_around(rgb, factor, matrix, side)
+        else:
+            rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     aligned: Image = cv2.warpAffine(rgb, matrix, (side, side), flags=cv2.INTER_LINEAR)
     return aligned
+
+
+def _shrunk_around(rgb: Image, factor: int, matrix: NDArray[np.float64], side: int) -> Image:
+    """A picture shrunk by a whole factor, which divides its sides, where `matrix` makes a square of `side` pixels of
+    it; the rest holds anything. The same pixels as in the whole picture shrunk, for a part of the work.
+    """
+    height, width = (n // factor for n in rgb.shape[:2])
+    square = np.array([[0, side, side, 0], [0, 0, side, side]])
+    corners = np.linalg.solve(matrix[:, :2], square - matrix[:, 2:])
+    # A pixel for the interpolation, one for its rounding.
+    left, top = (int(max(0, np.floor(low) - 2)) for low in corners.min(axis=1))
+    beyond = np.ceil(corners.max(axis=1)) + 3
+    right, bottom = (int(min(n, max(0, high))) for n, high in zip((width, height), beyond, strict=True))
+    shrunk = np.empty((height, width, 3), np.uint8)
+    if left < right and top < bottom:
+        region = rgb[top * factor : bottom * factor, left * factor : right * factor]
+        size = (right - left, bottom - top)
+        shrunk[top:bottom, left:right] = cv2.resize(region, size, interpolation=cv2.INTER_AREA)
+    return shrunk
 
 
 def to_crop(aligned: Image, spec: CropSpec | None = None) -> Image:

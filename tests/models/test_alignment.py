@@ -26,6 +26,19 @@ def scaled(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
 
 
+def aligned_from_the_whole(picture: NDArray[np.uint8], landmarks: NDArray) -> NDArray[np.uint8]:
+    """`align`, by shrinking all of the picture."""
+    matrix = similarity(landmarks, TEMPLATE)
+    factor = 2 ** max(0, int(np.floor(-np.log2(np.hypot(matrix[0, 0], matrix[1, 0])))))
+    if factor > 1:
+        height, width = (max(1, round(n / factor)) for n in picture.shape[:2])
+        zoom = np.array([picture.shape[1] / width, picture.shape[0] / height])
+        to_full = np.concatenate([np.diag(zoom), (zoom[:, None] - 1) / 2], axis=1)
+        matrix = matrix @ np.concatenate([to_full, [[0, 0, 1]]])
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    return cv2.warpAffine(picture, matrix, (112, 112), flags=cv2.INTER_LINEAR)
+
+
 class TestSimilarity:
     @settings(deadline=None)
     @given(
@@ -83,6 +96,27 @@ class TestAlign:
         grid = np.tile(np.array([[0, 255], [255, 0]], np.uint8), (448, 448))
         aligned = align(np.repeat(grid[:, :, None], 3, axis=2), TEMPLATE * 8 + 3.5)
         assert np.abs(aligned[2:-2, 2:-2].astype(int) - 127).max() <= 2
+
+    @given(
+        sides=st.tuples(st.sampled_from([96, 120, 250, 480]), st.sampled_from([128, 333, 640])),
+        face=st.floats(120, 900),
+        turn=st.floats(-1.5, 1.5),
+        place=st.tuples(st.floats(-0.3, 1.3), st.floats(-0.3, 1.3)),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_shrinking_only_what_is_shown_changes_no_pixel(
+        self,
+        sides: tuple[int, int],
+        face: float,
+        turn: float,
+        place: tuple[float, float],
+        seed: int,
+    ) -> None:
+        picture = np.random.default_rng(seed).integers(0, 256, (*sides, 3), dtype=np.uint8)
+        z = (TEMPLATE @ [1, 1j] / 112 - 0.5 - 0.5j) * face * np.exp(1j * turn)
+        landmarks = np.stack([z.real, z.imag], axis=1) + np.multiply(place, sides[::-1])
+        assert np.array_equal(align(picture, landmarks), aligned_from_the_whole(picture, landmarks))
 
     def test_a_turned_face_comes_out_upright(self) -> None:
         picture = smooth_picture()
