@@ -14,8 +14,9 @@ import torch
 from benchmarks.measuring import CAMERA_RATE, Table, Timing, four_cameras, in_turns, time_in_turns
 from models.accelerate import ArtifactCache, Preference, Served, serve
 from models.accelerate.machine import has_package
+from models.accelerate.steps import SENSES
 from models.bundle import Bundle, load_bundle
-from models.ensemble import EnsembleState
+from models.ensemble import BranchState
 from models.spec import Modality
 from models.untrained import make_untrained_bundle
 
@@ -28,18 +29,22 @@ class FramePath:
         self._crops = bundle.probe["crops"].repeat(chunk, 1, 1, 1)[:chunk].contiguous()
         self._patches = bundle.probe["patches"].repeat(chunk, 1, 1)[:chunk].contiguous()
         self._words = bundle.probe["language"][:1].expand(1, 1, chunk, -1)
-        self._state: EnsembleState = self._ensemble.initial_states(1)
+        self._available = torch.ones(1, chunk, len(bundle.ensemble.modalities), dtype=torch.bool)
+        self._branches = {m: bundle.ensemble.initial_state(m, 1) for m in SENSES}
+        self._language: BranchState | None = bundle.ensemble.initial_state(Modality.LANGUAGE, 1)
 
     @torch.inference_mode()
     def run(self) -> None:
         """One chunk, embedded together and run together through all folds."""
+        steps = self._served.steps
         visual, audio = self._served.embed(self._crops, self._patches)
-        chunk = {
-            Modality.VISUAL: visual.unsqueeze(1),
-            Modality.AUDIO: audio[None, None],
-            Modality.LANGUAGE: self._words,
-        }
-        self._state, _ = self._ensemble.run(chunk, self._state)
+        self._branches, encodings = steps.sense(
+            self._ensemble,
+            {Modality.VISUAL: visual.unsqueeze(1), Modality.AUDIO: audio[None, None]},
+            self._branches,
+            dict.fromkeys(SENSES, self._available[..., 0]),
+        )
+        self._language, _ = steps.fuse(encodings, self._available, self._language, self._words)
 
 
 def measure(

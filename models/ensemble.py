@@ -114,6 +114,10 @@ class Ensemble(nn.Module):
         self._spec.branch(modality)
         return max(s.branch(modality).in_width for s in self._each() if modality in s.modalities)
 
+    def encoding(self, modality: Modality) -> int:
+        """Width of one modality's encodings: the widest network's."""
+        return max(s.encoding(modality) for s in self._each() if modality in s.modalities)
+
     def train(self, mode: bool = True) -> Ensemble:
         """Stay in eval mode: an ensemble only serves. Raises ValueError when asked to train."""
         if mode:

@@ -1,6 +1,7 @@
-"""Some of an ensemble's folds run alone while the others rest, and what their states become meanwhile.
+"""Parts of an ensemble as ensembles of their own: some folds while the others rest, or all without their sight.
 
-For a machine that cannot keep up with all of them. Nothing is copied: the smaller ensemble's tensors are views.
+Nothing is copied: the smaller ensemble's tensors are the whole one's, or views of them. Also what becomes of the
+states of folds that rest, for a machine that cannot keep up with all of them.
 """
 
 from __future__ import annotations
@@ -40,6 +41,14 @@ def leading_folds(ensemble: Ensemble, folds: int) -> Ensemble:
             module.networks = networks
     trunks = nn.ModuleList(ensemble.trunks[t] for t in ensemble.layout.trunks(networks))
     return Ensemble.of_parts(ensemble, stacks, trunks, layout)
+
+
+def without_sight(ensemble: Ensemble) -> Ensemble:
+    """An ensemble's temporal branches, fusion and heads alone, sharing its tensors: it takes embeddings, no crops."""
+    tensors: dict[int, Any] = {id(t): t for t in (*ensemble.stacks.parameters(), *ensemble.stacks.buffers())}
+    tails = {id(stack.tail): None for stack in ensemble.stacks if stack.tail is not None}
+    stacks = copy.deepcopy(ensemble.stacks, tensors | tails)
+    return Ensemble.of_parts(ensemble, stacks, nn.ModuleList(), ensemble.layout)
 
 
 def leading_networks(ensemble: Ensemble, folds: int) -> int:

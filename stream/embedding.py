@@ -82,22 +82,18 @@ class FrameEmbedding:
 
     def _run(self, new: Mapping[Modality, Input], ensemble: Ensemble) -> dict[Modality, Tensor]:
         """Everything new at once: crops to (S, N, E), patches to (1, N, E), side by side where the back-end can."""
-        crops = patches = None
+        found: dict[Modality, Tensor] = {}
+        audio = None
+        if Modality.AUDIO in new:
+            audio = self._served.start_audio(torch.from_numpy(new[Modality.AUDIO]))
         if Modality.VISUAL in new:
             crops = torch.from_numpy(network_input(new[Modality.VISUAL], self._crop))
-        if Modality.AUDIO in new:
-            patches = torch.from_numpy(new[Modality.AUDIO])
-        found: dict[Modality, Tensor] = {}
-        if crops is not None and self._served.is_eager(VISUAL):
-            found[Modality.VISUAL] = ensemble.embed_visual(crops)
-            crops = None
-        if crops is not None and patches is not None:
-            visual, audio = self._served.embed(crops, patches)
-            return {Modality.VISUAL: visual[: ensemble.networks], Modality.AUDIO: audio[None]}
-        if crops is not None:
-            found[Modality.VISUAL] = self._served.embed_visual(crops)[: ensemble.networks]
-        if patches is not None:
-            found[Modality.AUDIO] = self._served.embed_audio(patches)[None]
+            if self._served.is_eager(VISUAL):
+                found[Modality.VISUAL] = ensemble.embed_visual(crops)
+            else:
+                found[Modality.VISUAL] = self._served.embed_visual(crops)[: ensemble.networks]
+        if audio is not None:
+            found[Modality.AUDIO] = audio()[None]
         return found
 
 

@@ -42,6 +42,7 @@ from stream.transcript import Transcript
 Command = Literal["pause", "resume", "recenter"]
 T = TypeVar("T")
 
+VERSION: Final = version("affectstream")
 STATUS_EVERY_S: Final = 1.0
 EVENTS_AHEAD: Final = 4
 FRAMES_AHEAD: Final = 4
@@ -171,7 +172,7 @@ class Engine:
             bundle=self._bundle,
             accelerator=self._settings.accelerator,
             detector=self._settings.detector,
-            version=version("affectstream"),
+            version=VERSION,
             counters=self._counters(),
             budget=self._scheduler.budget,
             degraded=self._scheduler.degraded,
@@ -320,13 +321,14 @@ class Engine:
             self._publish_words([event for moment in moments for event in moment.events])
             for estimate in provisional:
                 self._publish(estimate)
-            while True:
+            while self._estimator.can_settle(state):
                 state, settled = await self._in(self._thought, self._estimator.settle, state, SETTLE_AT_ONCE)
                 self._settled_early = state.settled_early
                 for estimate in settled:
                     self._publish(estimate)
-                if not settled or (self._awaited() and not state.window.crowded):
-                    return state
+                if self._awaited() and not state.window.crowded:
+                    break
+        return state
 
     def _awaited(self) -> bool:
         """Whether what is to be estimated next is there."""

@@ -123,9 +123,9 @@ class Estimator:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ensemble = bundle.ensemble
-        self._embedding = FrameEmbedding(
-            served or serve(bundle, preference=Preference("eager")), bundle.manifest.recipe.crop
-        )
+        served = served or serve(bundle, preference=Preference("eager"))
+        self._embedding = FrameEmbedding(served, bundle.manifest.recipe.crop)
+        self._steps = served.steps
         self._embedder = embedder
         self._spec = bundle.ensemble.spec
         self._settle_at_once = settle_at_once
@@ -237,12 +237,14 @@ class Estimator:
         ensemble = self._of(rosters[0])
         serving = {m: [self._is_available(f, m) for f in frames] for m in state.branches}
         embedded, embeddings = self._embedding.embed(state.embedded, frames, serving, ensemble)
-        branches, encodings = dict(state.branches), Encodings()
-        resting = self._ensemble.networks - ensemble.networks
-        for m, branch in state.branches.items():
-            available = torch.tensor([serving[m]])
-            branches[m], encoding = ensemble.run_branch(m, embeddings[m].unsqueeze(1), branch, available)
-            encodings[m] = functional.pad(encoding, (0, 0, 0, 0, 0, 0, 0, resting)) if resting else encoding
+        branches, encodings = self._steps.sense(
+            ensemble,
+            {m: x.unsqueeze(1) for m, x in embeddings.items()},
+            state.branches,
+            {m: torch.tensor([there]) for m, there in serving.items()},
+        )
+        if resting := self._ensemble.networks - ensemble.networks:
+            encodings = {m: functional.pad(x, (0, 0, 0, 0, 0, 0, 0, resting)) for m, x in encodings.items()}
         pending = [
             PendingFrame(
                 features,
@@ -296,12 +298,10 @@ class Estimator:
         self, state: EstimatorState, limit: int | None = None
     ) -> tuple[EstimatorState, tuple[Estimate, ...]]:
         """The settled track over the frames that nothing can change any more: the oldest `limit` or so, or all."""
-        waiting = state.window
-        indices = [frame.features.index for frame in waiting.frames]
-        batches = whole_batches(indices, waiting.ready, self._settle_at_once, limit, ended=waiting.ended)
+        batches = self._settling(state.window, limit)
         if not batches:
             return state, ()
-        window, leaving, early = waiting.settle(sum(batches))
+        window, leaving, early = state.window.settle(sum(batches))
         track, rest = state.settled, iter(leaving)
         estimates = []
         for size in batches:
@@ -312,6 +312,18 @@ class Estimator:
             state, settled=track, window=window, timeline=timeline, settled_early=state.settled_early + early
         )
         return state, tuple(estimates)
+
+    def can_settle(self, state: EstimatorState) -> bool:
+        """Whether `settle` would give anything. Cheap: for the caller to ask before it hands over to a thread."""
+        return bool(self._settling(state.window, 1))
+
+    def _settling(self, window: RevisableWindow[PendingFrame], limit: int | None) -> list[int]:
+        """The lengths of the batches that settle next."""
+        ready = window.ready
+        if not ready:
+            return []
+        indices = [frame.features.index for frame in window.frames[: ready + 1]]
+        return whole_batches(indices, ready, self._settle_at_once, limit, ended=window.ended)
 
     def _advance(
         self, track: Track, frames: Sequence[PendingFrame]
@@ -332,14 +344,11 @@ class Estimator:
     ) -> tuple[BranchState | None, Outputs]:
         """The language branch over T frames from a state, and every fold's outputs (F, T, K) with it."""
         encodings = {m: torch.stack([f.encodings[m] for f in frames], dim=2) for m in frames[0].encodings}
+        words = None
         if language is not None:
-            vectors = torch.from_numpy(np.stack([f.vector for f in frames]))[None, None]
-            available = torch.tensor([[self._is_available(f.features, Modality.LANGUAGE) for f in frames]])
-            language, encodings[Modality.LANGUAGE] = self._ensemble.run_branch(
-                Modality.LANGUAGE, vectors, language, available
-            )
+            words = torch.from_numpy(np.stack([f.vector for f in frames]))[None, None]
         masks = [[self._is_available(f.features, m) for m in self._ensemble.modalities] for f in frames]
-        outputs = self._ensemble.fuse(encodings, torch.tensor([masks]))
+        language, outputs = self._steps.fuse(encodings, torch.tensor([masks]), language, words)
         return language, outputs[:, 0].double().numpy()
 
     def _vector(self, timeline: WordTimeline, time_s: float) -> NDArray[np.float32]:

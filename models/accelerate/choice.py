@@ -39,9 +39,20 @@ from models.accelerate.route import (
     Precision,
     Route,
     Runner,
+    Unavailable,
     Workshop,
 )
-from models.accelerate.served import AUDIO, TEXT, VISUAL, BatchedPart, PartReport, Served, TextPart
+from models.accelerate.served import (
+    AUDIO,
+    STEPS,
+    TEXT,
+    VISUAL,
+    BatchedPart,
+    PartReport,
+    Served,
+    TextPart,
+)
+from models.accelerate.steps import Steps
 from models.bundle import Bundle
 from models.errors import UserError
 from models.spec import Modality
@@ -51,6 +62,16 @@ FRAME_SHARE: Final = 0.6
 
 SLOW_TO_BUILD: Final[frozenset[Backend]] = frozenset({"compile", "cuda", "tensorrt"})
 """What `auto` leaves alone where eager is quick enough: it may take half a minute to start."""
+
+STEP_ROUTES: Final[Mapping[Backend, Route]] = {
+    "openvino": Route("openvino"),
+    "cuda": Route("cuda"),
+    "tensorrt": Route("cuda"),
+}
+"""By what sight or sound takes, what temporal branches, fusion and heads take; with others they stay eager.
+
+To compile them for the CPU would take half a minute at every start, and TensorRT gains nothing on products so small.
+"""
 
 
 @dataclass(frozen=True)
@@ -110,7 +131,8 @@ def serve(
     preference = preference or Preference()
     parts = parts_of(bundle, tuple(sorted(set(batches))), text_model)
     if preference.backend == "eager":
-        return _assemble(bundle, [Trial(part, unmeasured(part)) for part in parts], keep_eager=True)
+        trials = [Trial(part, unmeasured(part)) for part in parts]
+        return _assemble(bundle, trials, Steps(bundle.ensemble), keep_eager=True)
     calm = is_calm()
     budget_ms = 1000 * FRAME_SHARE / (frame_rate or bundle.manifest.recipe.frame_rate)
     insist = preference.backend != "auto"
@@ -126,7 +148,8 @@ def serve(
         if cache is not None:
             cache.keep_json(facts, KeptChoice({t.part.name: t.best().route for t in trials}, calm).to_json())
     _check_together(trials, judge)
-    return _assemble(bundle, trials, keep_eager)
+    steps, reports = _serve_steps(trials, judge, min(batches))
+    return _assemble(bundle, trials, steps, keep_eager, *reports)
 
 
 @dataclass(frozen=True)
@@ -261,7 +284,32 @@ def _check_together(trials: Sequence[Trial], judge: Judge) -> None:
             trial.notes.append(f"the parts together disagreed with eager on the probe: {agreement}")
 
 
-def _assemble(bundle: Bundle, trials: Sequence[Trial], keep_eager: bool) -> Served:
+def _serve_steps(trials: Sequence[Trial], judge: Judge, frames: int) -> tuple[Steps, tuple[PartReport, ...]]:
+    """What follows the embeddings, in float32 by the back-end of sight or sound, where that takes it and agrees.
+
+    Nothing is measured to choose: one call in place of hundreds is quicker on every machine, and a choice would have
+    to be kept.
+    """
+    eager = Steps(judge.bundle.ensemble)
+    backends = [t.best().route.backend for t in trials if t.part.modality is not None]
+    route = next((STEP_ROUTES[b] for b in backends if b in STEP_ROUTES), EAGER)
+    if route == EAGER:
+        return eager, ()
+    try:
+        steps = judge.build_steps(frames, route)
+        agreement = judge.agreement_of_steps(steps, frames)
+    except Unavailable as e:
+        return eager, (PartReport(STEPS, EAGER, None, None, notes=(f"{route} does not serve: {e}",)),)
+    if not agreement.holds:
+        note = f"{route} does not serve, it disagreed with eager on the probe: {agreement}"
+        return eager, (PartReport(STEPS, EAGER, None, None, notes=(note,)),)
+    ms, eager_ms = (judge.measure_steps(s, frames) for s in (steps, eager))
+    return steps, (PartReport(STEPS, route, ms, eager_ms, agreement),)
+
+
+def _assemble(
+    bundle: Bundle, trials: Sequence[Trial], steps: Steps, keep_eager: bool, *more: PartReport
+) -> Served:
     best = {t.part.name: t.best() for t in trials}
     reports = tuple(
         PartReport(t.part.name, c.route, c.ms, t.eager.ms, c.agreement, tuple(t.notes))
@@ -274,7 +322,8 @@ def _assemble(bundle: Bundle, trials: Sequence[Trial], keep_eager: bool) -> Serv
         visual=BatchedPart(best[VISUAL].runners, 1) if VISUAL in best else None,
         audio=BatchedPart(best[AUDIO].runners, 0) if AUDIO in best else None,
         text=None if text is None else TextPart(_fixed(best[TEXT]), eager_runner(text.part)),
-        reports=reports,
+        steps=steps,
+        reports=(*reports, *more),
     )
 
 

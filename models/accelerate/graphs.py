@@ -7,14 +7,15 @@ eagerly hides that from them. Every graph exports at fixed shapes (`torch.export
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.ensemble import BranchState, Ensemble, EnsembleState
+from models.ensemble import BranchState, Ensemble
+from models.leading import without_sight
 from models.spec import Modality
 from models.tcn import TemporalState
 from models.visual.serving import ServedTrunk, StackedConv, StackedTail, StackedUnit
@@ -126,44 +127,77 @@ class TextGraph(nn.Module):
 
 
 class StepGraph(nn.Module):
-    """One frame through every branch's TCN, fusion and head: `Ensemble.step` with its state as plain tensors.
+    """Some frames of one sequence through temporal branches and, where it `fuses`, fusion and heads.
 
-    Inputs are `available` (B, M) bool, each modality's embeddings (S or 1, B, E) in fusion's order, then the
-    state as `flatten_state` orders it. Outputs are the estimates (F, B, K), then the next state.
+    Inputs are masks, each of `branches`' embeddings (S or 1, 1, T, E), each of `others`' encodings (S, 1, T, C),
+    then the branches' states as `flatten_state` orders them. Masks are (1, T, M) where it fuses, else (1, T) of each
+    branch. Outputs are the estimates (F, 1, T, K), or else the branches' encodings, then the next states.
     """
 
-    def __init__(self, ensemble: Ensemble) -> None:
+    def __init__(
+        self, ensemble: Ensemble, branches: Sequence[Modality] | None = None, *, fuses: bool = True
+    ) -> None:
         super().__init__()
-        self.ensemble = ensemble
+        self.ensemble = without_sight(ensemble)
+        self.branches = ensemble.modalities if branches is None else tuple(branches)
+        self.others = tuple(m for m in ensemble.modalities if m not in self.branches) if fuses else ()
+        self.fuses = fuses
+        self._form = {m: ensemble.initial_state(m, 1) for m in self.branches}
 
-    def forward(self, available: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    def extra_repr(self) -> str:
+        """What the tensors do not say, for the content hash."""
+        shape = f"{self.ensemble.spec}, {self.ensemble.layout}"
+        return f"branches={self.branches}, others={self.others}, fuses={self.fuses}, {shape}"
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
-        modalities = self.ensemble.modalities
-        embeddings = dict(zip(modalities, rest, strict=False))
-        state = self.unflatten_state(rest[len(modalities) :])
-        state, estimates = self.ensemble.step(state, embeddings, available)
-        return (estimates, *self.flatten_state(state))
+        rest = iter(inputs)
+        if self.fuses:
+            available = next(rest)
+            columns = [available[..., self.ensemble.modalities.index(m)] for m in self.branches]
+        else:
+            columns = [next(rest) for _ in self.branches]
+        embeddings = [next(rest) for _ in self.branches]
+        encodings = {m: next(rest) for m in self.others}
+        states = self.unflatten_state(tuple(rest))
+        for m, column, x in zip(self.branches, columns, embeddings, strict=True):
+            states[m], encodings[m] = self.ensemble.run_branch(m, x, states[m], column)
+        if self.fuses:
+            return (self.ensemble.fuse(encodings, available), *self.flatten_state(states))
+        return (*(encodings[m] for m in self.branches), *self.flatten_state(states))
 
-    def flatten_state(self, state: EnsembleState) -> tuple[Tensor, ...]:
-        """A state's tensors: by modality in fusion's order, by stack, by convolution."""
-        stacks = (s for m in self.ensemble.modalities for s in state.branches[m].stacks if s is not None)
+    def example(self, frames: int) -> tuple[Tensor, ...]:
+        """Inputs for so many frames: nothing seen, heard or said yet."""
+        ensemble = self.ensemble
+        count = len(ensemble.modalities)
+        there = torch.ones(1, frames, dtype=torch.bool)
+        masks = (
+            (torch.ones(1, frames, count, dtype=torch.bool),) if self.fuses else (there,) * len(self.branches)
+        )
+        embeddings = (
+            torch.zeros(ensemble.networks if m is Modality.VISUAL else 1, 1, frames, ensemble.embedding(m))
+            for m in self.branches
+        )
+        encodings = (torch.zeros(ensemble.networks, 1, frames, ensemble.encoding(m)) for m in self.others)
+        return (*masks, *embeddings, *encodings, *self.flatten_state(self._form))
+
+    def flatten_state(self, states: Mapping[Modality, BranchState]) -> tuple[Tensor, ...]:
+        """The branches' tensors: by modality, by stack, by convolution."""
+        stacks = (s for m in self.branches for s in states[m].stacks if s is not None)
         return tuple(tensor for stack in stacks for tensor in stack.history)
 
-    def unflatten_state(self, tensors: Sequence[Tensor]) -> EnsembleState:
-        """The state whose tensors these are."""
-        form = self.ensemble.initial_states(1)
+    def unflatten_state(self, tensors: Sequence[Tensor]) -> dict[Modality, BranchState]:
+        """The states whose tensors these are."""
         rest = iter(tensors)
-        return EnsembleState(
-            {
-                m: BranchState(
-                    tuple(
-                        None if s is None else TemporalState(tuple(next(rest) for _ in s.history))
-                        for s in form.branches[m].stacks
-                    )
+        return {
+            m: BranchState(
+                tuple(
+                    None if s is None else TemporalState(tuple(next(rest) for _ in s.history))
+                    for s in form.stacks
                 )
-                for m in self.ensemble.modalities
-            }
-        )
+            )
+            for m, form in self._form.items()
+        }
 
 
 def _conv(stacked: StackedConv, index: int) -> nn.Conv2d:

@@ -94,11 +94,21 @@ def compare(
     ensemble: Ensemble, reference: Reference, found: Mapping[Modality, Tensor], precision: Precision
 ) -> Agreement:
     """Put the embeddings `found` by a fast path in place of eager's, and compare."""
-    features = max(_relative(found[m], reference.embeddings[m]) for m in found)
     estimates = estimate(ensemble, {**reference.embeddings, **found})
-    scale = max(1.0, float(reference.estimates.abs().max()))
-    difference = _largest((estimates - reference.estimates).abs()) / scale
-    return Agreement(features, difference, LIMITS[precision])
+    expected = {m: reference.embeddings[m] for m in found}
+    return agree((found, estimates), (expected, reference.estimates), precision)
+
+
+def agree(
+    found: tuple[Mapping[Modality, Tensor], Tensor],
+    expected: tuple[Mapping[Modality, Tensor], Tensor],
+    precision: Precision,
+) -> Agreement:
+    """Features and estimates beside those that they should be, all of the same shapes."""
+    features = max((_relative(found[0][m], x) for m, x in expected[0].items()), default=0.0)
+    scale = max(1.0, float(expected[1].abs().max()))
+    estimates = _largest((found[1] - expected[1]).abs()) / scale
+    return Agreement(features, estimates, LIMITS[precision])
 
 
 def _relative(found: Tensor, expected: Tensor) -> float:

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from models.accelerate.parity import Agreement
 from models.accelerate.route import EAGER, Route, Runner
+from models.accelerate.steps import Steps
 
 VISUAL: Final = "visual"
 AUDIO: Final = "audio"
 TEXT: Final = "text"
+STEPS: Final = "steps"
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Served:
     """A bundle's frozen parts, ready to serve. Call it from one thread at a time.
 
     A part that the bundle does not have, or whose encoder is not installed, is None; calling for it raises
-    ValueError.
+    ValueError. `steps` is what follows the embeddings.
     """
 
     def __init__(
@@ -117,15 +119,17 @@ class Served:
         visual: BatchedPart | None,
         audio: BatchedPart | None,
         text: TextPart | None,
+        steps: Steps,
         reports: tuple[PartReport, ...],
     ) -> None:
         self._visual, self._audio, self._text = visual, audio, text
+        self.steps = steps
         self.reports = reports
 
     @property
     def name(self) -> str:
         """How frames are computed, for people: `openvino int8`, or by part where parts differ."""
-        routes = {r.part: str(r.route) for r in self.reports if r.part != TEXT}
+        routes = {r.part: str(r.route) for r in self.reports if r.part in (VISUAL, AUDIO)}
         if len(set(routes.values())) == 1:
             return next(iter(routes.values()))
         return ", ".join(f"{part} {route}" for part, route in routes.items()) or str(EAGER)
@@ -147,10 +151,16 @@ class Served:
         """Log-mel patches (N, 96, 64) to embeddings (N, E)."""
         return _there(self._audio, AUDIO)(patches)
 
+    def start_audio(self, patches: Tensor) -> Callable[[], Tensor]:
+        """Begin with patches (N, 96, 64) where the back-end can, beside what the caller does meanwhile; the returned
+        function gives the embeddings (N, E).
+        """
+        return _there(self._audio, AUDIO).start(patches)
+
     def embed(self, crops: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
         """N crops and M patches, side by side where the back-end can: (S, N, E) and (M, E)."""
-        visual, audio = _there(self._visual, VISUAL).start(crops), _there(self._audio, AUDIO).start(patches)
-        return visual(), audio()
+        audio = self.start_audio(patches)
+        return self.embed_visual(crops), audio()
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Piece ids and mask (N, L) int64 to the sum of the encoder's last four layers (N, L, E)."""

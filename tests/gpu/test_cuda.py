@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.accelerate import ArtifactCache, Preference, Route, Workshop, accelerate, serve
-from models.accelerate.graphs import StepGraph, VisualGraph
+from models.accelerate import ArtifactCache, Preference, Route, accelerate, serve
+from models.accelerate.graphs import VisualGraph
 from models.accelerate.machine import has_cuda, has_package
+from models.accelerate.served import STEPS
+from models.accelerate.steps import Steps, run_through
 from models.bundle import Bundle, load_bundle
 from models.ensemble import Ensemble
 from models.network import EmotionNetwork
-from models.spec import COMPACT, PAPER, NetworkSpec
+from models.spec import COMPACT, PAPER, Modality, NetworkSpec
 from models.untrained import make_untrained_bundle
 
 pytestmark = [
@@ -95,18 +97,23 @@ def test_results_stay_what_they_were_when_the_graph_runs_again(bundle: Bundle) -
     assert torch.equal(first, kept)
 
 
-def test_one_frame_of_temporal_branches_fusion_and_head_is_one_graph() -> None:
-    ensemble = ensemble_of(COMPACT)
-    step = StepGraph(ensemble).eval()
-    inputs = (
-        torch.ones(1, len(ensemble.modalities), dtype=torch.bool),
-        *(torch.randn(1, 1, ensemble.embedding(m)) for m in ensemble.modalities),
-        *step.flatten_state(ensemble.initial_states(1)),
-    )
-    with torch.no_grad():
-        expected = step(*inputs)
-    on_device = Ensemble([EmotionNetwork(COMPACT).eval() for _ in range(2)])
-    on_device.load_state_dict(ensemble.state_dict())
-    found = accelerate(StepGraph(on_device), inputs, Route("cuda", "float32"), Workshop())(*inputs)
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+@pytest.mark.parametrize("frames", [1, 3])
+def test_temporal_branches_fusion_and_head_are_two_graphs_that_agree_with_eager(
+    bundle: Bundle, frames: int
+) -> None:
+    served = serve(bundle, preference=Preference("cuda", "float32"), batches=(frames,))
+    (report,) = (r for r in served.reports if r.part == STEPS)
+    assert report.route == Route("cuda")
+    assert not served.steps.eager
+    ensemble = bundle.ensemble
+    embeddings = {m: torch.randn(ensemble.networks, 6, ensemble.embedding(m)) for m in Modality}
+    embeddings = {m: x if m is Modality.VISUAL else x[:1] for m, x in embeddings.items()}
+    available = torch.rand(6, len(Modality)) < 0.7
+    with torch.inference_mode():
+        expected, found = (
+            run_through(steps, ensemble, embeddings, available, frames)
+            for steps in (Steps(ensemble), served.steps)
+        )
+    for m, encoding in expected[0].items():
+        torch.testing.assert_close(found[0][m], encoding, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found[1], expected[1], atol=1e-3, rtol=1e-3)

@@ -10,9 +10,10 @@ from small_networks import make_network, network_specs, random_embeddings, rando
 from torch import Tensor, nn
 
 from models.accelerate.graphs import StepGraph, TextGraph, VisualGraph
+from models.accelerate.steps import fusion_graph, senses_graph
 from models.audio.vggish import Vggish
 from models.ensemble import Ensemble
-from models.spec import COMPACT, PAPER, Modality, NetworkSpec, Target
+from models.spec import COMPACT, PAPER, NetworkSpec, Target
 
 
 def bert(layers: int = 4, width: int = 48) -> nn.Module:
@@ -90,16 +91,19 @@ def _wider() -> object:
 
 class TestStep:
     @pytest.mark.parametrize("targets", [("valence", "arousal"), ("arousal",)])
-    def test_it_is_the_ensembles_step(self, targets: tuple[Target, ...]) -> None:
+    @pytest.mark.parametrize("frames", [1, 2])
+    def test_it_is_the_ensembles_run(self, targets: tuple[Target, ...], frames: int) -> None:
         ensemble = ensemble_of(COMPACT.model_copy(update={"targets": targets}))
         step = StepGraph(ensemble)
-        frames = random_embeddings(ensemble.spec, 1, 4, seed=5)
+        embeddings = random_embeddings(ensemble.spec, 1, 4, seed=5)
         mask = random_mask(ensemble.spec, 1, 4, seed=6)
-        state, flat = ensemble.initial_states(1), step.flatten_state(ensemble.initial_states(1))
-        for t in range(4):
-            given_t = {m: x[None, :, t] for m, x in frames.items()}
-            state, expected = ensemble.step(state, given_t, mask[:, t])
-            estimates, *rest = step(mask[:, t], *(given_t[m] for m in ensemble.modalities), *flat)
+        state = ensemble.initial_states(1)
+        flat = step.flatten_state(state.branches)
+        for t in range(0, 4, frames):
+            now = slice(t, t + frames)
+            given_now = {m: x[None, :, now] for m, x in embeddings.items()}
+            state, expected = ensemble.run(given_now, state, mask[:, now])
+            estimates, *rest = step(mask[:, now], *(given_now[m] for m in step.branches), *flat)
             flat = tuple(rest)
             torch.testing.assert_close(estimates, expected)
 
@@ -145,13 +149,8 @@ class TestExport:
     )
     def test_one_frame_through_temporal_branches_fusion_and_head(self, spec: NetworkSpec) -> None:
         ensemble = ensemble_of(spec)
-        step = StepGraph(ensemble)
-        frames = random_embeddings(ensemble.spec, 1, 1, seed=5)
-        inputs = (
-            torch.ones(1, len(Modality), dtype=torch.bool),
-            *(frames[m][None, :, 0] for m in ensemble.modalities),
-            *step.flatten_state(ensemble.initial_states(1)),
-        )
-        found = exported(step, *inputs)
-        for one, other in zip(found, step(*inputs), strict=True):
-            torch.testing.assert_close(one, other)
+        for step in (StepGraph(ensemble), senses_graph(ensemble), fusion_graph(ensemble)):
+            inputs = [torch.rand_like(x) if x.is_floating_point() else x for x in step.example(1)]
+            found = exported(step, *inputs)
+            for one, other in zip(found, step(*inputs), strict=True):
+                torch.testing.assert_close(one, other)

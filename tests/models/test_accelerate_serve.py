@@ -31,10 +31,12 @@ from models.accelerate import (
 from models.accelerate import candidates as candidate_room
 from models.accelerate import choice as choice_room
 from models.accelerate import machine as machine_room
+from models.accelerate import steps as steps_room
 from models.accelerate import tensorrt as tensorrt_room
+from models.accelerate.eager import run_eager
 from models.accelerate.parity import LIMITS, compare, make_reference
 from models.accelerate.route import EAGER
-from models.accelerate.served import BatchedPart, TextPart
+from models.accelerate.served import STEPS, BatchedPart, PartReport, TextPart
 from models.accelerate.tensorrt import ENGINE
 from models.bundle import Bundle, load_bundle
 from models.errors import UserError
@@ -65,7 +67,8 @@ def cache(tmp_path: Path) -> ArtifactCache:
 
 
 def routes_of(served: Served) -> dict[str, Route]:
-    return {r.part: r.route for r in served.reports}
+    """Of the parts that are chosen; steps follow sight."""
+    return {r.part: r.route for r in served.reports if r.part != STEPS}
 
 
 def assert_serves_as_eager(served: Served, bundle: Bundle, *, atol: float) -> None:
@@ -209,11 +212,80 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
     )
     monkeypatch.setattr(candidate_room, "accelerate", fake.accelerate)
     monkeypatch.setattr(candidate_room, "measure", fake.measure)
+    monkeypatch.setattr(steps_room, "accelerate", lambda module, *given: run_eager(module))
     monkeypatch.setattr(choice_room, "is_calm", lambda: True)
     monkeypatch.setattr(choice_room, "has_cuda", lambda: False)
     monkeypatch.setattr(choice_room, "has_package", lambda name: name == "openvino")
     monkeypatch.setattr(choice_room, "_is_native", lambda backend, precision: True)
     return fake
+
+
+class TestSteps:
+    """Temporal branches, fusion and heads: by what sight goes by, held to eager like the rest."""
+
+    def report(self, served: Served) -> PartReport:
+        (found,) = (r for r in served.reports if r.part == STEPS)
+        return found
+
+    def test_they_follow_sight_in_float32(self, bundle: Bundle, fake: Fake) -> None:
+        served = serve(bundle, preference=Preference("openvino", "int8"))
+        found = self.report(served)
+        assert found.route == Route("openvino")
+        assert not served.steps.eager
+        assert found.agreement is not None
+        assert found.agreement.limits == LIMITS["float32"]
+        assert found.ms is not None
+        assert "steps" not in served.name
+
+    def test_where_sight_and_sound_are_eager_they_are(self, bundle: Bundle, fake: Fake) -> None:
+        fake.ms["eager"] = 1.0
+        served = serve(bundle)
+        assert served.steps.eager
+        assert all(r.part != STEPS for r in served.reports)
+
+    @pytest.mark.parametrize(
+        ("error", "says"),
+        [
+            (Unavailable("too small"), "does not serve: too small"),
+            (RuntimeError("odd"), "fails on the probe"),
+        ],
+    )
+    def test_where_they_fail_eager_serves_and_the_line_says_so(
+        self, error: Exception, says: str, bundle: Bundle, fake: Fake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*given: object) -> Runner:
+            raise error
+
+        def builds(*given: object) -> Runner:
+            return fails
+
+        monkeypatch.setattr(steps_room, "accelerate", fails if isinstance(error, Unavailable) else builds)
+        served = serve(bundle, preference=Preference("openvino", "float32"))
+        assert served.steps.eager
+        (note,) = served.notes
+        assert note.startswith("steps: openvino float32 does not serve")
+        assert says in note
+        assert served.name == "openvino float32"
+
+    @pytest.mark.parametrize("wrong", ["the first output", "a state"])
+    def test_where_they_disagree_eager_serves_and_the_line_says_so(
+        self, wrong: str, bundle: Bundle, fake: Fake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place = 0 if wrong == "the first output" else -1
+
+        def off(module: nn.Module, *given: object) -> Runner:
+            def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+                found = list(module(*inputs))
+                found[place] = found[place] + 0.1
+                return tuple(found)
+
+            return run
+
+        monkeypatch.setattr(steps_room, "accelerate", off)
+        served = serve(bundle, preference=Preference("openvino", "float32"))
+        assert served.steps.eager
+        (note,) = served.notes
+        assert "disagreed with eager on the probe" in note
 
 
 class TestAuto:
@@ -544,6 +616,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     monkeypatch.setattr(tensorrt_room, "device_name", lambda: "NVIDIA stand-in sm_90")
     monkeypatch.setattr(tensorrt_room, "DEVICE", "cpu")
     monkeypatch.setattr(choice_room, "has_cuda", lambda: True)
+    monkeypatch.setattr(steps_room, "accelerate", lambda module, *given: run_eager(module))  # CUDA's part
     return stand_in
 
 
@@ -569,7 +642,8 @@ class TestTensorrtStandIn:
     ) -> None:
         served = serve(bundle, preference=Preference("tensorrt", "float16"), cache=cache)
         assert served.name == "tensorrt float16"
-        assert all(r.agreement is not None and 0 < r.agreement.features < 0.02 for r in served.reports)
+        senses = [r for r in served.reports if r.part != STEPS]
+        assert all(r.agreement is not None and 0 < r.agreement.features < 0.02 for r in senses)
 
     @pytest.mark.parametrize("what", ["device_name", "versions"])
     def test_another_device_or_version_builds_anew(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
 
 import numpy as np
@@ -155,6 +155,7 @@ class Counting(Served):
 
     def __init__(self, bundle: Bundle) -> None:
         self.inner = serve(bundle, preference=Preference("eager"))
+        self.steps = self.inner.steps
         self.calls: list[tuple[str, int]] = []
 
     def is_eager(self, part: str) -> bool:
@@ -164,13 +165,9 @@ class Counting(Served):
         self.calls.append(("visual", len(crops)))
         return self.inner.embed_visual(crops)
 
-    def embed_audio(self, patches: torch.Tensor) -> torch.Tensor:
+    def start_audio(self, patches: torch.Tensor) -> Callable[[], torch.Tensor]:
         self.calls.append(("audio", len(patches)))
-        return self.inner.embed_audio(patches)
-
-    def embed(self, crops: torch.Tensor, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        self.calls.append(("both", len(crops)))
-        return self.inner.embed_visual(crops), self.inner.embed_audio(patches)
+        return self.inner.start_audio(patches)
 
 
 def test_what_is_the_same_in_a_batch_is_embedded_once_and_what_is_masked_not_at_all(
@@ -184,13 +181,13 @@ def test_what_is_the_same_in_a_batch_is_embedded_once_and_what_is_masked_not_at_
     counting = Counting(bundle)
     ours = Estimator(bundle, None, served=counting, clock=lambda: 0.0)
     state, together = ours.answer(ours.initial_state(), [Moment(f, ()) for f in shown])
-    assert counting.calls == [("both", 3)], (
-        "crops 0, 2, and 2 again after a frame without a camera; six patches"
+    assert counting.calls == [("audio", 6), ("visual", 3)], (
+        "sound begun first; crops 0, 2, and 2 again after a frame without a camera"
     )
     state, _ = ours.answer(state, [Moment(shows(6, 2), ()), Moment(shows(7, 2), ())])
-    assert counting.calls == [("both", 3)], "nothing new to see, nothing to hear"
+    assert len(counting.calls) == 2, "nothing new to see, nothing to hear"
     ours.answer(state, [Moment(shows(8, 8), ())])
-    assert counting.calls[1:] == [("visual", 1)]
+    assert counting.calls[2:] == [("visual", 1)]
     plain = Estimator(bundle, None, clock=lambda: 0.0)
     state = plain.initial_state()
     for features, estimate in zip(shown, together, strict=True):
