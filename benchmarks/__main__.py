@@ -25,7 +25,6 @@ from benchmarks import accelerators, naive, peak, throughput
 from benchmarks.measuring import Table, describe_machine
 from models.accelerate import ArtifactCache
 from models.accelerate.machine import usable_processors
-from stream.choices import DEMO_RECORDING
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Benchmarks
@@ -47,7 +46,7 @@ def run_live(name: str, folder: Path, options: argparse.Namespace) -> Table:
     """What a part of `benchmarks.live` measures; imported when it runs, too."""
     from benchmarks import live
 
-    return live.PARTS[name](folder, options.clip, quick=options.quick)
+    return live.PARTS[name](folder, options.clip or live.real_clip(), quick=options.quick)
 
 
 def run_script(name: str) -> str:
@@ -68,7 +67,11 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=usable_processors(), help="for PyTorch and OpenVINO")
     parser.add_argument("--only", default="", help="a comma-separated choice of the benchmarks")
     parser.add_argument("--output", type=Path, default=RESULTS, help="the Markdown file to write")
-    parser.add_argument("--clip", type=Path, default=DEMO_RECORDING, help="what the six folds look at live")
+    parser.add_argument(
+        "--clip",
+        type=Path,
+        help="what the six folds look at live (default: a fixture, else the demo recording)",
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 

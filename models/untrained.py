@@ -17,7 +17,7 @@ from models.audio.vggish import Vggish
 from models.bundle import FeatureRecipe, Manifest, PartUse, save_bundle
 from models.console import make_app, run
 from models.errors import UserError
-from models.language.small_bert import RECOGNISER, make_text_encoder
+from models.language.small_bert import RECOGNISER, SMALL, BertShape, make_text_encoder
 from models.network import EmotionNetwork
 from models.parts import require_part
 from models.spec import PRESETS, preset
@@ -26,12 +26,19 @@ NOTE: Final = "untrained: the numbers mean nothing yet"
 
 
 def make_untrained_bundle(
-    folder: Path, preset_name: str = "compact", folds: int = 6, seed: int = 2022, name: str | None = None
+    folder: Path,
+    preset_name: str = "compact",
+    folds: int = 6,
+    seed: int = 2022,
+    name: str | None = None,
+    *,
+    text: BertShape = SMALL,
 ) -> Manifest:
     """Write an untrained bundle: folds that share a trunk and differ in everything else.
 
-    The same arguments give the same bundle on the same machine. `name` is the folder's unless given. Raises
-    UserError for an unknown preset, no folds, or a folder that cannot be written.
+    The same arguments give the same bundle on the same machine. `name` is the folder's unless given; `text` is its
+    text encoder's shape, as wide as the preset wants it. Raises UserError for an unknown preset, no folds, or a
+    folder that cannot be written.
     """
     if folds < 1:
         raise UserError(f"a bundle needs at least one fold, not {folds}")
@@ -50,7 +57,7 @@ def make_untrained_bundle(
         torch.manual_seed(seed + folds)
         audio_encoder = Vggish(spec.audio.encoder)
         text_encoder = Path(temporary) / "text"
-        make_text_encoder(text_encoder, spec.language.embedding, seed)
+        make_text_encoder(text_encoder, spec.language.embedding, seed, shape=text)
         return save_bundle(
             folder,
             name=name or folder.resolve().name,

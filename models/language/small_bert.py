@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,14 +17,32 @@ from models.parts import SHIPPED
 RECOGNISER: Final = "vosk-tiny"
 
 _SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_LAYERS: Final = 4
 _POSITIONS: Final = 128
 
 
+@dataclass(frozen=True)
+class BertShape:
+    """Layers, the width of one of a layer's heads, and how many times its own width a layer is wide inside."""
+
+    layers: int
+    head: int
+    inner: int
+
+
+SMALL: Final = BertShape(layers=4, head=12, inner=2)
+BASE: Final = BertShape(layers=12, head=64, inner=4)
+"""That of BERT base (Devlin et al. 2019), which is 768 wide."""
+
+
 def make_text_encoder(
-    folder: Path, width: int, seed: int, weights: Mapping[str, Tensor] | None = None
+    folder: Path,
+    width: int,
+    seed: int,
+    weights: Mapping[str, Tensor] | None = None,
+    *,
+    shape: BertShape = SMALL,
 ) -> None:
-    """Write a small BERT, `width` wide, as a transformers folder; it can spell any word of printable ASCII.
+    """Write a BERT, `width` wide, as a transformers folder; it can spell any word of printable ASCII.
 
     Its vocabulary is the words that the shipped recogniser knows, single characters, and their continuations. It is
     random unless `weights`, the state of one made here before, are given.
@@ -42,9 +61,9 @@ def make_text_encoder(
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=width,
-        num_hidden_layers=_LAYERS,
-        num_attention_heads=max(1, width // 12),
-        intermediate_size=2 * width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=max(1, width // shape.head),
+        intermediate_size=shape.inner * width,
         max_position_embeddings=_POSITIONS,
     )
     with torch.random.fork_rng(devices=[]):
