@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks.measuring import Table, Timing, time_in_turns
 from models.accelerate import Precision, Route, Unavailable, Workshop, accelerate
 from models.accelerate.compiled import DTYPES
-from models.accelerate.machine import has_cuda
+from models.accelerate.machine import has_cpu_bfloat16, has_cuda
 from models.accelerate.route import OFFERED
 
 SIDE = 2048
@@ -50,7 +50,7 @@ def products(threads: int) -> dict[str, Work]:
         return Work(device, precision, operations, call)
 
     found = {f"{what}, float32, PyTorch": work("cpu", "float32", lambda: a @ b)}
-    if _has_bfloat16():
+    if has_cpu_bfloat16():
         low_a, low_b = a.bfloat16(), b.bfloat16()
         found[f"{what}, bfloat16, PyTorch"] = work("cpu", "bfloat16", lambda: low_a @ low_b)
     linear = nn.Linear(SIDE, SIDE, bias=False).requires_grad_(False)
@@ -101,7 +101,7 @@ def _convolutions() -> dict[str, Work]:
     operations = 2.0 * frames * (channels * side * kernel) ** 2
     x = torch.rand(frames, channels, side, side).contiguous(memory_format=torch.channels_last)
     found: dict[str, Work] = {}
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if _has_bfloat16() else ("float32",)
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if has_cpu_bfloat16() else ("float32",)
     for precision in precisions:
         conv = nn.Conv2d(channels, channels, kernel, padding=1, bias=False).requires_grad_(False)
         conv = conv.to(DTYPES[precision]).to(memory_format=torch.channels_last)
@@ -110,10 +110,6 @@ def _convolutions() -> dict[str, Work]:
             "cpu", precision, operations, call
         )
     return found
-
-
-def _has_bfloat16() -> bool:
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _on_cuda(a: Tensor, b: Tensor, precision: Precision) -> Callable[[], object]:

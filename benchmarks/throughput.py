@@ -37,7 +37,8 @@ class FramePath:
     def run(self) -> None:
         """One chunk, embedded together and run together through all folds."""
         steps = self._served.steps
-        visual, audio = self._served.embed(self._crops, self._patches)
+        sound = self._served.start_audio(self._patches)
+        visual, audio = self._served.embed_visual(self._crops), sound()
         self._branches, encodings = steps.sense(
             self._ensemble,
             {Modality.VISUAL: visual.unsqueeze(1), Modality.AUDIO: audio[None, None]},

@@ -128,7 +128,7 @@ class Ensemble(nn.Module):
     @torch.no_grad()
     def trunk_features(self, crops: Tensor) -> tuple[Tensor, ...]:
         """Crops (N, 3, S, S) in normalised pixels to the feature map (N, C, H, W) of each distinct trunk."""
-        if self._spec.visual is None:
+        if self._spec.visual is None or not len(self.trunks):
             raise ValueError("the ensemble has no visual branch")
         size = self._spec.visual.backbone.input_size
         if crops.dim() != 4 or crops.shape[1:] != (3, size, size):

@@ -1,4 +1,4 @@
-"""Parts of an ensemble as ensembles of their own: some folds while the others rest, or all without their sight.
+"""Parts of an ensemble as ensembles of their own: some folds while the others rest, or some branches of all.
 
 Nothing is copied: the smaller ensemble's tensors are the whole one's, or views of them. Also what becomes of the
 states of folds that rest, for a machine that cannot keep up with all of them.
@@ -7,12 +7,14 @@ states of folds that rest, for a machine that cannot keep up with all of them.
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import nn
 
 from models.ensemble import BranchState, Ensemble
+from models.spec import Modality
 from models.tcn import StackedTemporal, TemporalState
 
 
@@ -43,11 +45,18 @@ def leading_folds(ensemble: Ensemble, folds: int) -> Ensemble:
     return Ensemble.of_parts(ensemble, stacks, trunks, layout)
 
 
-def without_sight(ensemble: Ensemble) -> Ensemble:
-    """An ensemble's temporal branches, fusion and heads alone, sharing its tensors: it takes embeddings, no crops."""
+def steps_alone(ensemble: Ensemble, branches: Collection[Modality], *, fuses: bool) -> Ensemble:
+    """Nothing but an ensemble's temporal branches of some modalities and, where it `fuses`, fusion and heads."""
     tensors: dict[int, Any] = {id(t): t for t in (*ensemble.stacks.parameters(), *ensemble.stacks.buffers())}
-    tails = {id(stack.tail): None for stack in ensemble.stacks if stack.tail is not None}
-    stacks = copy.deepcopy(ensemble.stacks, tensors | tails)
+    dropped: dict[int, Any] = {}
+    for stack in ensemble.stacks:
+        parts = dict(stack.named_children())
+        temporal = dict(parts.pop("temporal").named_children())
+        gone = [branch for name, branch in temporal.items() if Modality(name) not in branches]
+        gone += [part for name, part in parts.items() if not (fuses and name == "fusion")]
+        dropped |= {id(module): None for module in gone}
+    # A deep copy whose tensors are all there already, and in which what is not wanted became None.
+    stacks = copy.deepcopy(ensemble.stacks, tensors | dropped)
     return Ensemble.of_parts(ensemble, stacks, nn.ModuleList(), ensemble.layout)
 
 

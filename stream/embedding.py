@@ -83,17 +83,19 @@ class FrameEmbedding:
     def _run(self, new: Mapping[Modality, Input], ensemble: Ensemble) -> dict[Modality, Tensor]:
         """Everything new at once: crops to (S, N, E), patches to (1, N, E), side by side where the back-end can."""
         found: dict[Modality, Tensor] = {}
-        audio = None
-        if Modality.AUDIO in new:
-            audio = self._served.start_audio(torch.from_numpy(new[Modality.AUDIO]))
+        crops = audio = None
         if Modality.VISUAL in new:
             crops = torch.from_numpy(network_input(new[Modality.VISUAL], self._crop))
-            if self._served.is_eager(VISUAL):
+        if Modality.AUDIO in new:
+            audio = self._served.start_audio(torch.from_numpy(new[Modality.AUDIO]))
+        try:
+            if crops is not None and self._served.is_eager(VISUAL):
                 found[Modality.VISUAL] = ensemble.embed_visual(crops)
-            else:
+            elif crops is not None:
                 found[Modality.VISUAL] = self._served.embed_visual(crops)[: ensemble.networks]
-        if audio is not None:
-            found[Modality.AUDIO] = audio()[None]
+        finally:
+            if audio is not None:
+                found[Modality.AUDIO] = audio()[None]
         return found
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Final, Literal, TypeVar
 
@@ -42,7 +42,6 @@ from stream.transcript import Transcript
 Command = Literal["pause", "resume", "recenter"]
 T = TypeVar("T")
 
-VERSION: Final = version("affectstream")
 STATUS_EVERY_S: Final = 1.0
 EVENTS_AHEAD: Final = 4
 FRAMES_AHEAD: Final = 4
@@ -172,7 +171,7 @@ class Engine:
             bundle=self._bundle,
             accelerator=self._settings.accelerator,
             detector=self._settings.detector,
-            version=VERSION,
+            version=_version(),
             counters=self._counters(),
             budget=self._scheduler.budget,
             degraded=self._scheduler.degraded,
@@ -404,3 +403,9 @@ class Engine:
         self._sight.shutdown(wait=True, cancel_futures=True)
         self._thought.shutdown(wait=True, cancel_futures=True)
         self._speech.close()
+
+
+@cache
+def _version() -> str:
+    """The installed package's, which is read from its files."""
+    return version("affectstream")

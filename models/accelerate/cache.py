@@ -71,6 +71,8 @@ def tensors_hash(tensors: Iterable[Tensor]) -> str:
 def _add(update: Callable[[bytes], object], name: str, tensor: Tensor) -> None:
     update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
     flat = tensor.detach().cpu().contiguous().flatten()
+    if flat.numel() == 1:  # contiguous whatever its stride, which a view as bytes minds
+        flat = flat.clone(memory_format=torch.contiguous_format)
     update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")  # type: ignore[arg-type]
 
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from models.accelerate.graphs import TextGraph, VisualGraph
-from models.accelerate.parity import LIMITS, Agreement, Reference, agree, compare, estimate
+from models.accelerate.parity import LIMITS, Agreement, Reference, compare, compare_tensors, estimate
 from models.accelerate.route import EAGER, Precision, Route, Runner, Unavailable, Workshop
 from models.accelerate.run import accelerate
 from models.accelerate.served import AUDIO, TEXT, VISUAL, BatchedPart, TextPart
-from models.accelerate.steps import Steps, build_steps, run_through
+from models.accelerate.steps import Passage, Steps, build_steps, random_states, run_through
 from models.bundle import Bundle
 from models.spec import Modality
 
@@ -147,14 +147,14 @@ class Judge:
         return Steps(ensemble, build_steps(ensemble, frames, route, workshop))
 
     def agreement_of_steps(self, steps: Steps, frames: int) -> Agreement:
-        """Its encodings and estimates beside eager's over the probe, with every set of inputs missing at some frame.
-        Raises Unavailable where it fails there.
+        """Estimates, encodings and next states beside eager's over the probe, in the middle of something and with
+        every set of inputs missing at some frame. Raises Unavailable where it fails there.
         """
         try:
             expected, found = (self._run_through(s, frames) for s in (Steps(self.bundle.ensemble), steps))
         except (RuntimeError, ValueError) as e:
             raise Unavailable(f"it fails on the probe: {e}") from e
-        return agree(found, expected, "float32")
+        return compare_tensors(found.tensors, expected.tensors, "float32")
 
     def measure_steps(self, steps: Steps, frames: int) -> float:
         """Milliseconds a frame over the probe."""
@@ -166,14 +166,15 @@ class Judge:
         return 1e3 * median(times) / self._probed(frames)
 
     @torch.inference_mode()
-    def _run_through(self, steps: Steps, frames: int) -> tuple[dict[Modality, Tensor], Tensor]:
+    def _run_through(self, steps: Steps, frames: int) -> Passage:
         ensemble, count = self.bundle.ensemble, self._probed(frames)
         each = torch.arange(count)
         embeddings = {m: x[:, each % x.shape[1]] for m, x in self.reference.embeddings.items()}
         # All there, then all but the first, and so on: the missing ones count in binary.
         bits = 2 ** torch.arange(len(ensemble.modalities))
         available = (each[:, None] & bits) == 0
-        return run_through(steps, ensemble, embeddings, available, frames)
+        states = random_states(ensemble, torch.Generator().manual_seed(0))
+        return run_through(steps, ensemble, states, embeddings, available, frames)
 
     def _probed(self, frames: int) -> int:
         """Frames of a run over the probe: whole calls, two at least, and every set of missing inputs."""

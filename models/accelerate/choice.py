@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import torch
 from torch import Tensor, nn
 
 from models.accelerate import openvino
@@ -28,7 +27,7 @@ from models.accelerate.candidates import (
     parts_of,
     unmeasured,
 )
-from models.accelerate.machine import device_name, has_cuda, has_package, is_calm, versions
+from models.accelerate.machine import device_name, has_cpu_bfloat16, has_cuda, has_package, is_calm, versions
 from models.accelerate.parity import LIMITS, compare, make_reference
 from models.accelerate.route import (
     BACKENDS,
@@ -215,7 +214,7 @@ def _is_native(backend: Backend, precision: Precision) -> bool:
     if backend == "openvino":
         return precision != "bfloat16" or openvino.has_bfloat16()
     if backend == "compile" and precision == "bfloat16":
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return has_cpu_bfloat16()
     return True
 
 
@@ -287,8 +286,8 @@ def _check_together(trials: Sequence[Trial], judge: Judge) -> None:
 def _serve_steps(trials: Sequence[Trial], judge: Judge, frames: int) -> tuple[Steps, tuple[PartReport, ...]]:
     """What follows the embeddings, in float32 by the back-end of sight or sound, where that takes it and agrees.
 
-    Nothing is measured to choose: one call in place of hundreds is quicker on every machine, and a choice would have
-    to be kept.
+    What is measured is for the report: one call in place of hundreds was quicker wherever it was tried, and a choice
+    by time would have to be kept.
     """
     eager = Steps(judge.bundle.ensemble)
     backends = [t.best().route.backend for t in trials if t.part.modality is not None]

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.ensemble import BranchState, Ensemble
-from models.leading import without_sight
+from models.leading import steps_alone
 from models.spec import Modality
-from models.tcn import TemporalState
+from models.tcn import StackedTemporal, TemporalState
 from models.visual.serving import ServedTrunk, StackedConv, StackedTail, StackedUnit
 
 SUMMED_LAYERS: Final = 4
@@ -134,20 +134,24 @@ class StepGraph(nn.Module):
     branch. Outputs are the estimates (F, 1, T, K), or else the branches' encodings, then the next states.
     """
 
-    def __init__(
-        self, ensemble: Ensemble, branches: Sequence[Modality] | None = None, *, fuses: bool = True
-    ) -> None:
+    # Counts up whenever the same tensors are computed with in another way: what was built before is not taken again.
+    FORM: Final = 1
+
+    def __init__(self, ensemble: Ensemble, branches: Sequence[Modality], *, fuses: bool) -> None:
         super().__init__()
-        self.ensemble = without_sight(ensemble)
-        self.branches = ensemble.modalities if branches is None else tuple(branches)
-        self.others = tuple(m for m in ensemble.modalities if m not in self.branches) if fuses else ()
+        self.ensemble = steps_alone(ensemble, branches, fuses=fuses)
+        self.branches = tuple(branches)
+        self.others = tuple(m for m in ensemble.modalities if m not in branches) if fuses else ()
         self.fuses = fuses
-        self._form = {m: ensemble.initial_state(m, 1) for m in self.branches}
+        self._embeddings = {m: ensemble.embedding(m) for m in branches}
+        self._encodings = {m: ensemble.encoding(m) for m in self.others}
+        self._states = {m: ensemble.initial_state(m, 1) for m in branches}
 
     def extra_repr(self) -> str:
         """What the tensors do not say, for the content hash."""
-        shape = f"{self.ensemble.spec}, {self.ensemble.layout}"
-        return f"branches={self.branches}, others={self.others}, fuses={self.fuses}, {shape}"
+        specs = [module.spec for module in self.ensemble.modules() if isinstance(module, StackedTemporal)]
+        shape = f"{self.ensemble.modalities}, {self.ensemble.layout}, {specs}"
+        return f"form={self.FORM}, branches={self.branches}, fuses={self.fuses}, {shape}"
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
@@ -168,18 +172,17 @@ class StepGraph(nn.Module):
 
     def example(self, frames: int) -> tuple[Tensor, ...]:
         """Inputs for so many frames: nothing seen, heard or said yet."""
-        ensemble = self.ensemble
-        count = len(ensemble.modalities)
-        there = torch.ones(1, frames, dtype=torch.bool)
+        networks, count = self.ensemble.networks, len(self.ensemble.modalities)
+        each = torch.ones(1, frames, dtype=torch.bool)
         masks = (
-            (torch.ones(1, frames, count, dtype=torch.bool),) if self.fuses else (there,) * len(self.branches)
+            (torch.ones(1, frames, count, dtype=torch.bool),) if self.fuses else (each,) * len(self.branches)
         )
         embeddings = (
-            torch.zeros(ensemble.networks if m is Modality.VISUAL else 1, 1, frames, ensemble.embedding(m))
-            for m in self.branches
+            torch.zeros(networks if m is Modality.VISUAL else 1, 1, frames, width)
+            for m, width in self._embeddings.items()
         )
-        encodings = (torch.zeros(ensemble.networks, 1, frames, ensemble.encoding(m)) for m in self.others)
-        return (*masks, *embeddings, *encodings, *self.flatten_state(self._form))
+        encodings = (torch.zeros(networks, 1, frames, width) for width in self._encodings.values())
+        return (*masks, *embeddings, *encodings, *self.flatten_state(self._states))
 
     def flatten_state(self, states: Mapping[Modality, BranchState]) -> tuple[Tensor, ...]:
         """The branches' tensors: by modality, by stack, by convolution."""
@@ -196,7 +199,7 @@ class StepGraph(nn.Module):
                     for s in form.stacks
                 )
             )
-            for m, form in self._form.items()
+            for m, form in self._states.items()
         }
 
 

@@ -39,6 +39,11 @@ def processor_name() -> str:
     return f"{name} {torch.backends.cpu.get_cpu_capability()}"
 
 
+def has_cpu_bfloat16() -> bool:
+    """Whether PyTorch computes in bfloat16 on this processor without emulating it."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 @cache
 def has_cuda() -> bool:
     """Whether PyTorch sees an NVIDIA device that it can use."""

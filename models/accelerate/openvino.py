@@ -53,7 +53,9 @@ class OpenvinoRunner:
         self._outputs = [_bind(port, request.set_output_tensor, i) for i, port in enumerate(compiled.outputs)]
 
     def start(self, *inputs: Tensor) -> Callable[[], tuple[Tensor, ...]]:
-        """Begin in a thread of OpenVINO's, and return what waits: several runners started so run side by side."""
+        """Begin in a thread of OpenVINO's, and return what waits, which must be called before the next one begins:
+        several runners started so run side by side.
+        """
         self._take(inputs)
         self._request.start_async()
         return self._wait
@@ -101,11 +103,11 @@ def build(module: nn.Module, example: tuple[Tensor, ...], route: Route, workshop
             # Saving changes the last bits: the first start and the later ones must run the same model.
             model = engine.read_model(folder / MODEL)
         compiled = engine.compile_model(model, "CPU", _options(route.precision, workshop.threads))
+        return OpenvinoRunner(compiled, [tuple(x.shape) for x in example])
     except Unavailable:
         raise
     except Exception as e:  # what OpenVINO raises has no common base
         raise Unavailable(f"openvino cannot take it: {first_line(e)}") from e
-    return OpenvinoRunner(compiled, [tuple(x.shape) for x in example])
 
 
 def has_bfloat16() -> bool:

@@ -7,7 +7,7 @@ eager's while every other embedding stays eager's, and the folds' estimates are 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,21 +94,17 @@ def compare(
     ensemble: Ensemble, reference: Reference, found: Mapping[Modality, Tensor], precision: Precision
 ) -> Agreement:
     """Put the embeddings `found` by a fast path in place of eager's, and compare."""
+    features = max(_relative(found[m], reference.embeddings[m]) for m in found)
     estimates = estimate(ensemble, {**reference.embeddings, **found})
-    expected = {m: reference.embeddings[m] for m in found}
-    return agree((found, estimates), (expected, reference.estimates), precision)
+    return Agreement(features, _of_the_largest(estimates, reference.estimates), LIMITS[precision])
 
 
-def agree(
-    found: tuple[Mapping[Modality, Tensor], Tensor],
-    expected: tuple[Mapping[Modality, Tensor], Tensor],
-    precision: Precision,
-) -> Agreement:
-    """Features and estimates beside those that they should be, all of the same shapes."""
-    features = max((_relative(found[0][m], x) for m, x in expected[0].items()), default=0.0)
-    scale = max(1.0, float(expected[1].abs().max()))
-    estimates = _largest((found[1] - expected[1]).abs()) / scale
-    return Agreement(features, estimates, LIMITS[precision])
+def compare_tensors(found: Sequence[Tensor], expected: Sequence[Tensor], precision: Precision) -> Agreement:
+    """Estimates, which come first, and all that comes with them, each relative to its largest value where that is
+    beyond 1.
+    """
+    first, *rest = (_of_the_largest(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+    return Agreement(max(rest, default=0.0), first, LIMITS[precision])
 
 
 def _relative(found: Tensor, expected: Tensor) -> float:
@@ -117,6 +113,12 @@ def _relative(found: Tensor, expected: Tensor) -> float:
     lengths = expected.norm(dim=-1)
     differences = (found - expected).norm(dim=-1)
     return _largest(differences / lengths.clamp_min(1e-12)) if bool(lengths.any()) else _largest(differences)
+
+
+def _of_the_largest(found: Tensor, expected: Tensor) -> float:
+    if found.shape != expected.shape:
+        return math.inf
+    return _largest((found - expected).abs()) / max(1.0, float(expected.abs().max()))
 
 
 def _largest(values: Tensor) -> float:

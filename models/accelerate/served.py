@@ -108,7 +108,7 @@ class TextPart:
 
 
 class Served:
-    """A bundle's frozen parts, ready to serve. Call it from one thread at a time.
+    """A bundle's parts, ready to serve. Call it from one thread at a time.
 
     A part that the bundle does not have, or whose encoder is not installed, is None; calling for it raises
     ValueError. `steps` is what follows the embeddings.
@@ -153,14 +153,9 @@ class Served:
 
     def start_audio(self, patches: Tensor) -> Callable[[], Tensor]:
         """Begin with patches (N, 96, 64) where the back-end can, beside what the caller does meanwhile; the returned
-        function gives the embeddings (N, E).
+        function, which must be called before the next one begins, gives the embeddings (N, E).
         """
         return _there(self._audio, AUDIO).start(patches)
-
-    def embed(self, crops: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """N crops and M patches, side by side where the back-end can: (S, N, E) and (M, E)."""
-        audio = self.start_audio(patches)
-        return self.embed_visual(crops), audio()
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Piece ids and mask (N, L) int64 to the sum of the encoder's last four layers (N, L, E)."""

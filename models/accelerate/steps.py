@@ -20,9 +20,14 @@ from models.accelerate.route import Route, Runner, Workshop
 from models.accelerate.run import accelerate
 from models.ensemble import BranchState, Ensemble
 from models.spec import Modality
+from models.tcn import TemporalState
 
 SENSES: Final = (Modality.VISUAL, Modality.AUDIO)
 """The modalities whose encodings are final as soon as the frame is there."""
+
+
+MOST_CALLS: Final = 4
+"""So many calls in a row are quicker than one eager pass over their frames."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +40,7 @@ class StepRunners:
 
 
 class Steps:
-    """The two functions, by `runners` where the call fits them, else eagerly.
+    """The two functions, by `runners` where the frames fit them, else eagerly.
 
     Sizes are those of `models.ensemble`, with one sequence (B = 1).
     """
@@ -44,7 +49,6 @@ class Steps:
         self._ensemble = ensemble
         self._runners = runners
         self._senses, self._fusion = senses_graph(ensemble), fusion_graph(ensemble)
-        self._columns = [m in self._senses.branches for m in ensemble.modalities]
 
     @property
     def eager(self) -> bool:
@@ -63,20 +67,16 @@ class Steps:
 
         `ensemble` is the whole one, or its leading folds (`models.leading`), whose sizes then count.
         """
-        runners = self._fitting(ensemble, embeddings)
-        if runners is None or runners.senses is None:
-            after, encodings = {}, {}
-            for m, state in branches.items():
-                after[m], encodings[m] = ensemble.run_branch(m, embeddings[m], state, available[m])
-            return after, encodings
-        graph = self._senses
-        outputs = runners.senses(
-            *(available[m] for m in graph.branches),
-            *(_rows(embeddings[m], ensemble, m) for m in graph.branches),
-            *graph.flatten_state(branches),
-        )
-        count = len(graph.branches)
-        return graph.unflatten_state(outputs[count:]), dict(zip(graph.branches, outputs, strict=False))
+        found: list[dict[Modality, Tensor]] = []
+        after = dict(branches)
+        for part in self._parts(embeddings[next(iter(branches))].shape[2] if branches else 0):
+            own = {m: x[:, :, part] for m, x in embeddings.items()}
+            masks = {m: x[:, part] for m, x in available.items()}
+            after, encodings = self._sense(ensemble, own, after, masks)
+            found.append(encodings)
+        if len(found) == 1:
+            return after, found[0]
+        return after, {m: torch.cat([encodings[m] for encodings in found], dim=2) for m in branches}
 
     def fuse(
         self,
@@ -88,6 +88,58 @@ class Steps:
         """T frames of all folds: sight's and sound's encodings (S, 1, T, C), masks (1, T, M), the language branch's
         state and word vectors (1, 1, T, E), both None without it, to its next state and estimates (F, 1, T, K).
         """
+        found: list[Tensor] = []
+        for part in self._parts(available.shape[1]):
+            own = {m: x[:, :, part] for m, x in encodings.items()}
+            given = None if words is None else words[:, :, part]
+            language, estimates = self._fuse(own, available[:, part], language, given)
+            found.append(estimates)
+        return language, found[0] if len(found) == 1 else torch.cat(found, dim=2)
+
+    def _parts(self, frames: int) -> list[slice]:
+        """The frames that go together: all, or as many as the runners take."""
+        size = frames if self._runners is None else self._runners.frames
+        calls = frames // size if size else 0
+        if not 1 < calls <= MOST_CALLS or frames % size:
+            return [slice(0, frames)]
+        return [slice(at, at + size) for at in range(0, frames, size)]
+
+    def _sense(
+        self,
+        ensemble: Ensemble,
+        embeddings: Mapping[Modality, Tensor],
+        branches: Mapping[Modality, BranchState],
+        available: Mapping[Modality, Tensor],
+    ) -> tuple[dict[Modality, BranchState], dict[Modality, Tensor]]:
+        graph, runners = self._senses, self._runners
+        fits = runners is not None and all(x.shape[2] == runners.frames for x in embeddings.values())
+        if runners is None or runners.senses is None or not fits:
+            after, encodings = {}, {}
+            for m, state in branches.items():
+                after[m], encodings[m] = ensemble.run_branch(m, embeddings[m], state, available[m])
+            return after, encodings
+        # Folds that rest are computed with zeros: the call costs the same, whatever is in it.
+        networks, working = self._ensemble.networks, ensemble.networks
+        outputs = runners.senses(
+            *(available[m] for m in graph.branches),
+            *(
+                _rows(embeddings[m], working, networks) if m is Modality.VISUAL else embeddings[m]
+                for m in graph.branches
+            ),
+            *(_rows(past, working, networks) for past in graph.flatten_state(branches)),
+        )
+        if working < networks:
+            outputs = tuple(x[:working].clone() for x in outputs)
+        count = len(graph.branches)
+        return graph.unflatten_state(outputs[count:]), dict(zip(graph.branches, outputs, strict=False))
+
+    def _fuse(
+        self,
+        encodings: Mapping[Modality, Tensor],
+        available: Tensor,
+        language: BranchState | None,
+        words: Tensor | None,
+    ) -> tuple[BranchState | None, Tensor]:
         graph, ensemble = self._fusion, self._ensemble
         if self._runners is not None and available.shape[1] == self._runners.frames:
             given = () if words is None else (words,)
@@ -105,13 +157,6 @@ class Steps:
             )
         return language, ensemble.fuse(encodings, available)
 
-    def _fitting(self, ensemble: Ensemble, embeddings: Mapping[Modality, Tensor]) -> StepRunners | None:
-        runners = self._runners
-        if runners is None or ensemble is not self._ensemble:
-            return None
-        fits = all(x.shape[2] == runners.frames for x in embeddings.values())
-        return runners if fits else None
-
 
 def senses_graph(ensemble: Ensemble) -> StepGraph:
     """Sight's and sound's temporal branches."""
@@ -120,7 +165,7 @@ def senses_graph(ensemble: Ensemble) -> StepGraph:
 
 def fusion_graph(ensemble: Ensemble) -> StepGraph:
     """The language branch, fusion and heads."""
-    return StepGraph(ensemble, [m for m in ensemble.modalities if m not in SENSES])
+    return StepGraph(ensemble, [m for m in ensemble.modalities if m not in SENSES], fuses=True)
 
 
 def build_steps(ensemble: Ensemble, frames: int, route: Route, workshop: Workshop) -> StepRunners:
@@ -133,13 +178,34 @@ def build_steps(ensemble: Ensemble, frames: int, route: Route, workshop: Worksho
     )
 
 
-def run_through(
-    steps: Steps, ensemble: Ensemble, embeddings: Mapping[Modality, Tensor], available: Tensor, frames: int
-) -> tuple[dict[Modality, Tensor], Tensor]:
-    """A short sequence, `frames` at a time: embeddings (S or 1, N, E) and masks (N, M) to the encodings of sight and
-    sound (S, N, C) and estimates (F, N, K).
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """What a short sequence gave: sight's and sound's encodings (S, N, C), estimates (F, N, K), every branch's last
+    state.
     """
-    branches = {m: ensemble.initial_state(m, 1) for m in ensemble.modalities}
+
+    encodings: dict[Modality, Tensor]
+    estimates: Tensor
+    states: dict[Modality, BranchState]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of it, the estimates first."""
+        stacks = (stack for state in self.states.values() for stack in state.stacks if stack is not None)
+        pasts = (past for stack in stacks for past in stack.history)
+        return (self.estimates, *self.encodings.values(), *pasts)
+
+
+def run_through(
+    steps: Steps,
+    ensemble: Ensemble,
+    states: Mapping[Modality, BranchState],
+    embeddings: Mapping[Modality, Tensor],
+    available: Tensor,
+    frames: int,
+) -> Passage:
+    """A short sequence from every branch's state, `frames` at a time: embeddings (S or 1, N, E), masks (N, M)."""
+    branches = dict(states)
     language = branches.pop(Modality.LANGUAGE, None)
     encoded: list[dict[Modality, Tensor]] = []
     estimated: list[Tensor] = []
@@ -153,11 +219,28 @@ def run_through(
         language, estimates = steps.fuse(encodings, masks, language, words)
         encoded.append(encodings)
         estimated.append(estimates)
-    whole = {m: torch.cat([e[m] for e in encoded], dim=2)[:, 0] for m in encoded[0]}
-    return whole, torch.cat(estimated, dim=2)[:, 0]
+    return Passage(
+        {m: torch.cat([e[m] for e in encoded], dim=2)[:, 0] for m in encoded[0]},
+        torch.cat(estimated, dim=2)[:, 0],
+        branches if language is None else {**branches, Modality.LANGUAGE: language},
+    )
 
 
-def _rows(embedding: Tensor, ensemble: Ensemble, modality: Modality) -> Tensor:
-    """As many rows as the function was built for: sight's differ by network, sound's do not."""
-    rows = ensemble.networks if modality is Modality.VISUAL else 1
-    return embedding.expand(rows, -1, -1, -1)
+def random_states(ensemble: Ensemble, generator: torch.Generator) -> dict[Modality, BranchState]:
+    """Every branch in the middle of something: what it remembers drawn at random."""
+
+    def drawn(state: TemporalState | None) -> TemporalState | None:
+        if state is None:
+            return None
+        return TemporalState(tuple(torch.randn(past.shape, generator=generator) for past in state.history))
+
+    return {
+        m: BranchState(tuple(drawn(stack) for stack in ensemble.initial_state(m, 1).stacks))
+        for m in ensemble.modalities
+    }
+
+
+def _rows(x: Tensor, working: int, networks: int) -> Tensor:
+    """A row for each of the networks: those that work have theirs, or share one, and zeros are the others'."""
+    x = x.expand(working, *x.shape[1:])
+    return x if working == networks else torch.cat([x, x.new_zeros(networks - working, *x.shape[1:])])

@@ -94,7 +94,7 @@ class TestStep:
     @pytest.mark.parametrize("frames", [1, 2])
     def test_it_is_the_ensembles_run(self, targets: tuple[Target, ...], frames: int) -> None:
         ensemble = ensemble_of(COMPACT.model_copy(update={"targets": targets}))
-        step = StepGraph(ensemble)
+        step = StepGraph(ensemble, ensemble.modalities, fuses=True)
         embeddings = random_embeddings(ensemble.spec, 1, 4, seed=5)
         mask = random_mask(ensemble.spec, 1, 4, seed=6)
         state = ensemble.initial_states(1)
@@ -149,7 +149,7 @@ class TestExport:
     )
     def test_one_frame_through_temporal_branches_fusion_and_head(self, spec: NetworkSpec) -> None:
         ensemble = ensemble_of(spec)
-        for step in (StepGraph(ensemble), senses_graph(ensemble), fusion_graph(ensemble)):
+        for step in (senses_graph(ensemble), fusion_graph(ensemble)):
             inputs = [torch.rand_like(x) if x.is_floating_point() else x for x in step.example(1)]
             found = exported(step, *inputs)
             for one, other in zip(found, step(*inputs), strict=True):

@@ -405,3 +405,9 @@ class TestCache:
             other.slope[3] = 0.3
         assert module_hash(one) != module_hash(other)
         assert module_hash(nn.Conv2d(1, 1, 3, stride=1)) != module_hash(nn.Conv2d(1, 1, 3, stride=2))
+
+    def test_a_lone_value_is_hashed_whatever_its_stride(self) -> None:
+        plain, strided = nn.Module(), nn.Module()
+        plain.value = nn.Buffer(torch.tensor([2.0]))
+        strided.value = nn.Buffer(torch.tensor([2.0, 3.0]).as_strided((1,), (2,)))
+        assert module_hash(plain) == module_hash(strided)

@@ -81,9 +81,10 @@ def assert_serves_as_eager(served: Served, bundle: Bundle, *, atol: float) -> No
         torch.testing.assert_close(found, bundle.ensemble.embed_visual(crops[:n]), atol=atol, rtol=0)
         found = served.embed_audio(patches[:n])
         torch.testing.assert_close(found, sound[:n], atol=atol * float(sound.abs().max()), rtol=0)
-    both = served.embed(crops[:1], patches[:1])
-    torch.testing.assert_close(both[0], bundle.ensemble.embed_visual(crops[:1]), atol=atol, rtol=0)
-    assert both[1].shape == sound[:1].shape
+    begun = served.start_audio(patches[:1])
+    beside = served.embed_visual(crops[:1])
+    torch.testing.assert_close(beside, bundle.ensemble.embed_visual(crops[:1]), atol=atol, rtol=0)
+    torch.testing.assert_close(begun(), sound[:1], atol=atol * float(sound.abs().max()), rtol=0)
 
 
 class TestPreference:
@@ -158,6 +159,19 @@ class TestOpenvino:
         assert all(p.is_meta for p in own.audio_encoder.parameters())
         found = served.embed_visual(own.probe["crops"])
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+    def test_what_cannot_be_bound_serves_eagerly_and_the_line_says_so(
+        self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from models.accelerate import openvino as openvino_room
+
+        def dynamic(*given: object) -> None:
+            raise RuntimeError("to_shape was called on a dynamic shape")
+
+        monkeypatch.setattr(openvino_room, "_bind", dynamic)
+        served = serve(bundle, preference=Preference("openvino", "float32"))
+        assert served.name == "eager"
+        assert all("dynamic shape" in note for note in served.notes)
 
     def test_without_it_eager_serves_and_the_line_says_so(
         self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch

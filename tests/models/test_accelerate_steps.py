@@ -17,18 +17,26 @@ from models.accelerate.eager import run_eager
 from models.accelerate.machine import has_package
 from models.accelerate.route import Runner
 from models.accelerate.steps import (
+    MOST_CALLS,
+    Passage,
     StepRunners,
     Steps,
     build_steps,
     fusion_graph,
+    random_states,
     run_through,
     senses_graph,
 )
-from models.ensemble import Ensemble
-from models.leading import leading_folds, without_sight
+from models.ensemble import Ensemble, EnsembleState
+from models.leading import leading_folds, narrow, steps_alone
 from models.spec import COMPACT, Modality, NetworkSpec
 
 FRAMES = 6
+
+BLIND = COMPACT.model_copy(update={"visual": None})
+MUTE = COMPACT.model_copy(update={"audio": None, "language": None})
+WORDS = COMPACT.model_copy(update={"visual": None, "audio": None})
+VALENCE, AROUSAL = (COMPACT.model_copy(update={"targets": (t,)}) for t in ("valence", "arousal"))
 
 
 class Counted:
@@ -50,65 +58,95 @@ def by_graphs(ensemble: Ensemble, frames: int) -> tuple[Steps, Counted, Counted]
     return Steps(ensemble, StepRunners(frames, senses if has_senses else None, fusion)), senses, fusion
 
 
-def a_sequence(ensemble: Ensemble, seed: int) -> tuple[dict[Modality, Tensor], Tensor]:
+def a_sequence(ensemble: Ensemble, seed: int, frames: int = FRAMES) -> tuple[dict[Modality, Tensor], Tensor]:
     """Embeddings (S or 1, N, E), and masks (N, M) by which inputs come and go."""
-    embeddings = random_embeddings(ensemble.spec, 1, FRAMES, seed=seed)
-    visual = (
-        torch.randn(ensemble.networks, FRAMES, embeddings[Modality.VISUAL].shape[-1])
-        if Modality.VISUAL in embeddings
-        else None
-    )
-    found = {m: x if m is not Modality.VISUAL or visual is None else visual for m, x in embeddings.items()}
-    return found, random_mask(ensemble.spec, 1, FRAMES, seed=seed)[0]
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = random_embeddings(ensemble.spec, 1, frames, seed=seed)
+    if Modality.VISUAL in embeddings:
+        width = ensemble.embedding(Modality.VISUAL)
+        embeddings[Modality.VISUAL] = torch.randn(ensemble.networks, frames, width, generator=generator)
+    return embeddings, random_mask(ensemble.spec, 1, frames, seed=seed)[0]
 
 
-def assert_same(ensemble: Ensemble, steps: Steps, frames: int, *, seed: int, atol: float = 1e-5) -> None:
-    embeddings, available = a_sequence(ensemble, seed)
-    with torch.inference_mode():
-        expected = ensemble.run({m: x[:, None] for m, x in embeddings.items()}, None, available[None])[1]
-        encodings, found = run_through(steps, ensemble, embeddings, available, frames)
-    torch.testing.assert_close(found, expected[:, 0], atol=atol, rtol=1e-4)
-    assert all(len(x) == ensemble.networks for x in encodings.values())
+@torch.inference_mode()
+def passage(steps: Steps, ensemble: Ensemble, frames: int, *, seed: int, length: int = FRAMES) -> Passage:
+    embeddings, available = a_sequence(ensemble, seed, length)
+    states = random_states(ensemble, torch.Generator().manual_seed(seed))
+    return run_through(steps, ensemble, states, embeddings, available, frames)
+
+
+def assert_close(found: Passage, expected: Passage, *, atol: float = 1e-5) -> None:
+    for ours, theirs in zip(found.tensors, expected.tensors, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=atol, rtol=1e-4)
 
 
 def networks_of(specs: Sequence[NetworkSpec]) -> Ensemble:
     return Ensemble([make_network(spec, seed) for seed, spec in enumerate(specs)])
 
 
+def pairs() -> Ensemble:
+    """Two folds of a network for each target."""
+    return Ensemble([[make_network(VALENCE, i), make_network(AROUSAL, i + 9)] for i in range(2)])
+
+
 @given(spec=network_specs(), frames=st.integers(1, 3), seed=st.integers(0, 99))
 @settings(max_examples=25)
 def test_eager_and_by_graphs_they_are_the_ensembles_run(spec: NetworkSpec, frames: int, seed: int) -> None:
     ensemble = networks_of([spec, spec])
+    embeddings, available = a_sequence(ensemble, seed)
+    state = EnsembleState(random_states(ensemble, torch.Generator().manual_seed(seed)))
+    with torch.inference_mode():
+        after, expected = ensemble.run({m: x[:, None] for m, x in embeddings.items()}, state, available[None])
     for steps in (Steps(ensemble), by_graphs(ensemble, frames)[0]):
-        assert_same(ensemble, steps, frames, seed=seed)
+        found = passage(steps, ensemble, frames, seed=seed)
+        torch.testing.assert_close(found.estimates, expected[:, 0], atol=1e-5, rtol=1e-4)
+        assert all(len(x) == ensemble.networks for x in found.encodings.values())
+        pasts = Passage({}, found.estimates, dict(after.branches)).tensors[1:]
+        for ours, theirs in zip(found.tensors[1 + len(found.encodings) :], pasts, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_folds_may_differ_in_shape_and_in_what_they_have() -> None:
-    blind = COMPACT.model_copy(update={"visual": None})
-    ensemble = networks_of([COMPACT, blind, COMPACT])
-    assert_same(ensemble, by_graphs(ensemble, 2)[0], 2, seed=1)
-
-
-def test_only_the_number_of_frames_that_they_were_built_for_goes_by_runners() -> None:
+def test_only_frames_that_they_were_built_for_go_by_runners() -> None:
     ensemble = networks_of([COMPACT, COMPACT])
+    eager = Steps(ensemble)
     steps, senses, fusion = by_graphs(ensemble, 2)
-    assert_same(ensemble, steps, 3, seed=2)
+    assert_close(passage(steps, ensemble, 3, seed=2), passage(eager, ensemble, 3, seed=2))
     assert (senses.calls, fusion.calls) == (0, 0)
-    assert_same(ensemble, steps, 2, seed=2)
+    assert_close(passage(steps, ensemble, 2, seed=2), passage(eager, ensemble, 2, seed=2))
     assert (senses.calls, fusion.calls) == (3, 3)
 
 
-def test_folds_at_work_while_others_rest_go_eagerly() -> None:
+@pytest.mark.parametrize(("length", "calls"), [(2 * MOST_CALLS, MOST_CALLS), (2 * MOST_CALLS + 2, 0)])
+def test_a_few_times_as_many_go_by_as_many_calls_and_more_by_none(length: int, calls: int) -> None:
     ensemble = networks_of([COMPACT, COMPACT])
-    few = leading_folds(ensemble, 1)
+    steps, senses, fusion = by_graphs(ensemble, 2)
+    found = passage(steps, ensemble, length, seed=2, length=length)
+    assert (senses.calls, fusion.calls) == (calls, calls)
+    assert_close(found, passage(Steps(ensemble), ensemble, length, seed=2, length=length))
+
+
+@pytest.mark.parametrize("folds", [1, 2])
+def test_folds_at_work_while_others_rest_go_by_the_same_runners(folds: int) -> None:
+    ensemble = networks_of([COMPACT] * 3)
+    few = leading_folds(ensemble, folds)
     steps, senses, _ = by_graphs(ensemble, 1)
-    embeddings = {m: torch.randn(1, 1, 1, few.embedding(m)) for m in (Modality.VISUAL, Modality.AUDIO)}
-    branches = {m: few.initial_state(m, 1) for m in embeddings}
+    visual = torch.randn(folds, 1, 1, few.embedding(Modality.VISUAL))
+    embeddings = {
+        Modality.VISUAL: visual,
+        Modality.AUDIO: torch.randn(1, 1, 1, few.embedding(Modality.AUDIO)),
+    }
+    states = random_states(ensemble, torch.Generator().manual_seed(0))
+    branches = {m: narrow(states[m], folds) for m in embeddings}
     there = torch.ones(1, 1, dtype=torch.bool)
-    _, encodings = steps.sense(few, embeddings, branches, dict.fromkeys(embeddings, there))
-    assert senses.calls == 0
+    after, encodings = steps.sense(few, embeddings, branches, dict.fromkeys(embeddings, there))
+    assert senses.calls == 1
     for m, x in encodings.items():
-        torch.testing.assert_close(x, few.run_branch(m, embeddings[m], branches[m], there)[1])
+        state, expected = few.run_branch(m, embeddings[m], branches[m], there)
+        torch.testing.assert_close(x, expected)
+        for ours, theirs in zip(after[m].stacks, state.stacks, strict=True):
+            assert ours is not None
+            assert theirs is not None
+            torch.testing.assert_close(ours.history, theirs.history)
 
 
 def test_what_every_network_shares_may_come_once() -> None:
@@ -125,20 +163,51 @@ def test_what_every_network_shares_may_come_once() -> None:
 
 
 @pytest.mark.skipif(not has_package("openvino"), reason="openvino is not installed")
-@pytest.mark.parametrize("frames", [1, 3])
-def test_openvino_takes_both(frames: int, tmp_path: Path) -> None:
-    ensemble = networks_of([COMPACT, COMPACT])
-    for _ in range(2):  # made, and out of the cache
-        runners = build_steps(ensemble, frames, Route("openvino"), Workshop(ArtifactCache(tmp_path)))
-        assert_same(ensemble, Steps(ensemble, runners), frames, seed=3, atol=1e-4)
-    assert len(list(tmp_path.iterdir())) == 2
+class TestOpenvino:
+    @pytest.mark.parametrize(
+        "ensemble",
+        [
+            pytest.param(lambda: networks_of([COMPACT, COMPACT]), id="folds"),
+            pytest.param(lambda: networks_of([COMPACT, BLIND, COMPACT]), id="a-blind-one"),
+            pytest.param(lambda: networks_of([MUTE, MUTE]), id="sight-alone"),
+            pytest.param(lambda: networks_of([WORDS, WORDS]), id="words-alone"),
+            pytest.param(pairs, id="a-network-for-each-target"),
+        ],
+    )
+    def test_it_takes_whatever_an_ensemble_may_be(self, ensemble: object) -> None:
+        made: Ensemble = ensemble()  # type: ignore[operator]
+        steps = Steps(made, build_steps(made, 2, Route("openvino"), Workshop()))
+        assert_close(passage(steps, made, 2, seed=3), passage(Steps(made), made, 2, seed=3), atol=1e-4)
+
+    def test_frame_by_frame_over_all_that_a_branch_remembers(self, tmp_path: Path) -> None:
+        ensemble = networks_of([COMPACT, COMPACT])
+        length = 1 + COMPACT.branch(Modality.VISUAL).temporal.receptive_field
+        expected = passage(Steps(ensemble), ensemble, 1, seed=4, length=length)
+        for _ in range(2):  # made, and out of the cache
+            runners = build_steps(ensemble, 1, Route("openvino"), Workshop(ArtifactCache(tmp_path)))
+            found = passage(Steps(ensemble, runners), ensemble, 1, seed=4, length=length)
+            assert_close(found, expected, atol=1e-4)
+        assert len(list(tmp_path.iterdir())) == 2
+
+    def test_what_it_gave_stays_what_it_was(self) -> None:
+        ensemble = networks_of([COMPACT, COMPACT])
+        runners = build_steps(ensemble, 1, Route("openvino"), Workshop())
+        graph = fusion_graph(ensemble)
+        first = runners.fusion(*graph.example(1))
+        kept = [x.clone() for x in first]
+        runners.fusion(*(torch.rand_like(x) if x.is_floating_point() else x for x in graph.example(1)))
+        assert all(torch.equal(a, b) for a, b in zip(first, kept, strict=True))
 
 
-def test_without_its_sight_an_ensemble_shares_its_tensors_and_takes_no_crops() -> None:
+def test_the_steps_alone_share_tensors_have_no_others_and_take_no_crops() -> None:
     ensemble = networks_of([COMPACT, COMPACT])
-    small = without_sight(ensemble)
     own = {t.data_ptr() for t in ensemble.buffers()}
-    assert all(t.data_ptr() in own for t in small.buffers())
-    assert sum(t.numel() for t in small.buffers()) < sum(t.numel() for t in ensemble.buffers())
-    with pytest.raises(ValueError, match=r"expected crops|no visual branch|trunk"):
-        small.embed_visual(torch.zeros(1, 3, 1, 1))
+    senses = steps_alone(ensemble, [Modality.VISUAL, Modality.AUDIO], fuses=False)
+    words = steps_alone(ensemble, [Modality.LANGUAGE], fuses=True)
+    for part in (senses, words):
+        assert all(t.data_ptr() in own for t in part.buffers())
+    assert not {t.data_ptr() for t in senses.buffers() if t.dim() == 3} & {
+        t.data_ptr() for t in words.buffers() if t.dim() == 3
+    }, "no weight is in both"
+    with pytest.raises(ValueError, match="no visual branch"):
+        senses.embed_visual(torch.zeros(1, 3, 40, 40))

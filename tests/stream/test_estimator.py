@@ -17,6 +17,7 @@ from models.bundle import Bundle, load_bundle
 from models.centering import RunningCentering
 from models.language.embedder import TextEmbedder
 from models.language.words import Event, Settled, VoiceDecided, Word, WordsRevised
+from models.spec import Modality
 from models.visual.alignment import network_input
 from models.visual.face import FaceTracker
 from stream.batching import Moment
@@ -193,6 +194,45 @@ def test_what_is_the_same_in_a_batch_is_embedded_once_and_what_is_masked_not_at_
     for features, estimate in zip(shown, together, strict=True):
         state, (alone,) = plain.answer(state, [Moment(features, ())])
         assert np.allclose(astuple(estimate.value), astuple(alone.value), atol=1e-5)
+
+
+def test_sound_that_was_begun_is_waited_for_where_sight_fails(
+    bundle: Bundle, frames: list[FrameFeatures]
+) -> None:
+    class Failing(Counting):
+        waited = 0
+
+        def embed_visual(self, crops: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no sight")
+
+        def start_audio(self, patches: torch.Tensor) -> Callable[[], torch.Tensor]:
+            def wait() -> torch.Tensor:
+                self.waited += 1
+                return torch.zeros(len(patches), bundle.ensemble.embedding(Modality.AUDIO))
+
+            return wait
+
+    failing = Failing(bundle)
+    ours = Estimator(bundle, None, served=failing, clock=lambda: 0.0)
+    with pytest.raises(RuntimeError, match="no sight"):
+        ours.answer(ours.initial_state(), [Moment(frames[0], ())])
+    assert failing.waited == 1
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at_once=st.integers(1, 5), until=st.lists(st.integers(0, FRAMES), max_size=6), limit=st.integers(1, 9))
+def test_something_can_settle_exactly_when_settling_gives_something(
+    bundle: Bundle, frames: list[FrameFeatures], at_once: int, until: list[int], limit: int
+) -> None:
+    ours = Estimator(bundle, None, settle_at_once=at_once, window=8, clock=lambda: 0.0)
+    state = ours.initial_state()
+    for i, frame in enumerate(frames):
+        said = [Settled(until[i] / RATE)] if i < len(until) else []
+        state, _ = ours.answer(state, [Moment(frame, tuple(said))])
+        for _ in range(2):
+            expected = ours.can_settle(state)
+            state, settled = ours.settle(state, limit)
+            assert bool(settled) == expected
 
 
 def test_frames_without_a_face_are_embedded_once(bundle: Bundle, frames: list[FrameFeatures]) -> None:

@@ -25,6 +25,8 @@ from scripted import (
 )
 
 from models.accelerate import Preference, serve
+from models.accelerate.eager import run_eager
+from models.accelerate.steps import StepRunners, Steps, fusion_graph, senses_graph
 from models.bundle import Bundle
 from models.centering import RunningCentering, leading_state
 from models.errors import UserError
@@ -333,9 +335,16 @@ def settled(estimator: Estimator, frames: int, rung_at: dict[int, Rung]) -> list
     return found + list(estimator.finish(state)[1].settled)
 
 
-def test_while_folds_rest_the_others_serve_and_once_back_all_is_as_if_they_never_had(bundle: Bundle) -> None:
+@pytest.mark.parametrize("by_runners", [False, True], ids=["eager", "by-runners"])
+def test_while_folds_rest_the_others_serve_and_once_back_all_is_as_if_they_never_had(
+    bundle: Bundle, by_runners: bool
+) -> None:
     window, memory = 30, 24
-    estimator = Estimator(bundle, None, window=window, clock=lambda: 0.0)
+    served = serve(bundle, preference=Preference("eager"))
+    if by_runners:
+        graphs = senses_graph(bundle.ensemble), fusion_graph(bundle.ensemble)
+        served.steps = Steps(bundle.ensemble, StepRunners(1, *map(run_eager, graphs)))
+    estimator = Estimator(bundle, None, window=window, clock=lambda: 0.0, served=served)
     whole = settled(estimator, 160, {})
     rested = settled(estimator, 160, {40: FEW, 60: FULL})
     back = 60 + memory + window - 1
