@@ -1,8 +1,9 @@
 """What frozen encoders say of a trial, computed once and kept as memory-mapped `.npy`.
 
-The trunk's feature maps under a few fixed crops (`--cache-trunk`), as float16, and the audio encoder's embeddings.
-Entries appear whole or not at all, so several folds may fill one cache at a time; a folder's name holds what its
-content depends on, so a stale entry is never found.
+The backbone's feature maps under a few fixed crops (`--cache-trunk`) and the audio encoder's embeddings. The
+trunk's maps are kept as float16; those behind units of the tail, which stay frozen until their group is released,
+as they come of these. Entries appear whole or not at all, so several folds may fill one cache at a time; a
+folder's name holds what its content depends on, so a stale entry is never found.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def trunk_maps(backbone: Backbone, pixels: Tensor) -> Tensor:
     return torch.cat([backbone.trunk(pixels[a:b]) for a, b in chunks(0, len(pixels))])
 
 
-class TrunkCache:
-    """The trunk's maps of whole trials under fixed draws."""
+class MapCache:
+    """A frozen backbone's maps of whole trials under fixed draws: the trunk's, or those behind units of the tail."""
 
     def __init__(
         self, folder: Path, backbone: Backbone, draws: tuple[Draw, ...], spec: CropSpec, store_hash: str
@@ -58,33 +59,47 @@ class TrunkCache:
         self.draws = draws
         self._backbone = backbone
         self._spec = spec
-        self._folder = folder / f"trunk-{weights_hash(backbone)}-{store_hash}"
+        self._folder = folder
+        self._name = f"{weights_hash(backbone)}-{store_hash}"
 
-    def fill(self, trials: Iterable[TrialRecord]) -> Iterator[None]:
+    def fill(self, trials: Iterable[TrialRecord], units: int) -> Iterator[None]:
         """Compute what is missing; yields after every entry, there or made."""
         for trial in trials:
             for variant in range(len(self.draws)):
-                if not self._path(trial, variant).is_file():
-                    save_array(self._path(trial, variant), self._compute(trial, self.draws[variant]))
+                self.maps(trial, variant, units)
                 yield
 
-    def maps(self, trial: TrialRecord, variant: int) -> NDArray[np.float16]:
-        """A trial's maps (N, C, h, w) under draw `variant`, memory-mapped."""
-        path = self._path(trial, variant)
+    def maps(self, trial: TrialRecord, variant: int, units: int) -> NDArray[Any]:
+        """A trial's maps (N, C, h, w) under draw `variant`, so many of the tail's units on, memory-mapped: float16 of
+        the trunk itself, else float32.
+        """
+        path = self._path(trial, variant, units)
         if not path.is_file():
-            save_array(path, self._compute(trial, self.draws[variant]))
+            save_array(path, self._compute(trial, variant, units))
         return _mapped(path)
 
-    def _path(self, trial: TrialRecord, variant: int) -> Path:
+    def _path(self, trial: TrialRecord, variant: int, units: int) -> Path:
         draw = self.draws[variant]
-        return self._folder / trial.name / f"{draw.top}-{draw.left}{'-mirrored' if draw.flip else ''}.npy"
+        room = f"units{units}-{self._name}" if units else f"trunk-{self._name}"
+        file = f"{draw.top}-{draw.left}{'-mirrored' if draw.flip else ''}.npy"
+        return self._folder / room / trial.name / file
 
-    def _compute(self, trial: TrialRecord, draw: Draw) -> NDArray[np.float16]:
+    @torch.no_grad()
+    def _compute(self, trial: TrialRecord, variant: int, units: int) -> NDArray[Any]:
         device = next(self._backbone.parameters()).device
+        kept = _mapped(path) if (path := self._path(trial, variant, 0)).is_file() else None
         parts: list[NDArray[Any]] = []
         for begin, end in chunks(0, trial.frames):
-            pixels = torch.from_numpy(take_pixels(trial.crops[begin:end], draw, self._spec))
-            parts.append(trunk_maps(self._backbone, pixels.to(device)).half().cpu().numpy())
+            if kept is None:
+                pixels = torch.from_numpy(
+                    take_pixels(trial.crops[begin:end], self.draws[variant], self._spec)
+                )
+                maps = trunk_maps(self._backbone, pixels.to(device)).half()
+            else:
+                maps = torch.from_numpy(np.array(kept[begin:end])).to(device)
+            if units:  # of the rounded maps, as they are when training goes on from those
+                maps = self._backbone.advance(maps.float(), units)
+            parts.append(maps.cpu().numpy())
         return np.concatenate(parts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -49,17 +49,17 @@ def evaluate(
     trials: Sequence[TrialRecord],
     spec: WindowSpec,
     context: Context,
-    *,
-    cached: bool,
+    released: Collection[str] | None = None,
 ) -> TargetScores:
     """Scores per target over all trials, concatenated frame by frame; leaves `network` in eval mode.
 
+    With the groups that training has `released`, by what `Inputs` keeps of all before them.
     Raises UserError where no frame is labelled, or an estimate is not finite.
     """
     network.eval()
     estimates, labels = [], []
     for trial in trials:
-        embeddings = inputs.embeddings(network, trial, cached=cached)
+        embeddings = inputs.embeddings(network, trial, released)
         estimates.append(predict_trial(network, embeddings, spec, context))
         labels.append(inputs.labels(trial))
     return judge(np.concatenate(estimates), np.concatenate(labels), network.spec.targets)

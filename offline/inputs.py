@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from models.errors import UserError
 from models.network import EmotionNetwork
 from models.spec import TARGETS, CropSpec, Modality, NetworkSpec
 from models.visual.backbone import Backbone
-from offline.cache import EmbeddingCache, TrunkCache, chunks, trunk_maps
+from offline.cache import EmbeddingCache, MapCache, chunks, trunk_maps
 from offline.foundation import Foundation
 from offline.options import TrainOptions
 from offline.store import Store, TrialRecord
@@ -33,13 +33,15 @@ class TrialWindow:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B windows of T frames: `maps` (B * T, C, h, w) of the frozen trunk, embeddings (B, T, E), labels (B, T, K).
+    """B windows of T frames: `maps` (B * T, C, h, w) of the frozen trunk, or so many of the tail's `units` on,
+    embeddings (B, T, E), labels (B, T, K).
 
     Labels are NaN where nothing is annotated and where a window is padded. A branch that the network has not is None.
     `available` (B, T, M) says which modalities there are: a recording without sound has neither sound nor words.
     """
 
     maps: Tensor | None
+    units: int
     audio: Tensor | None
     language: Tensor | None
     labels: Tensor
@@ -73,34 +75,37 @@ class Inputs:
         self._targets = [TARGETS.index(t) for t in self.spec.targets]
         self._augment = options.augment
         self._trunk: Backbone | None = None
-        self._maps: TrunkCache | None = None
+        self._maps: MapCache | None = None
         self._sound: EmbeddingCache | None = None
         if self.spec.visual is not None:
             assert foundation.backbone is not None
             self._trunk = foundation.backbone.to(self._device)
             if options.cache_trunk:
                 draws = fixed_draws(options.cache_trunk if options.augment else 1, self.crop)
-                self._maps = TrunkCache(cache, self._trunk, draws, self.crop, store_hash)
+                self._maps = MapCache(cache, self._trunk, draws, self.crop, store_hash)
         if self.spec.audio is not None and foundation.audio_encoder is not None:
             self._sound = EmbeddingCache(cache, foundation.audio_encoder.to(self._device), store_hash)
         check_trials(store, self.trials, self.spec, own_encoder=self._sound is not None)
 
     @property
     def cache_entries(self) -> int:
-        """How many entries `fill_caches` goes through."""
+        """How many entries `fill_sound` and `fill_maps` go through."""
         variants = len(self._maps.draws) if self._maps is not None else 0
         return len(self.trials) * (variants + (self._sound is not None))
 
-    def fill_caches(self, *, backwards: bool = False) -> Iterator[None]:
-        """Compute what the caches lack, yielding after each entry.
+    def fill_sound(self, *, backwards: bool = False) -> Iterator[None]:
+        """Compute the embeddings that the cache lacks, yielding after each trial.
 
         Two folds that start together, one of them backwards, share the work.
         """
-        trials = self.trials[::-1] if backwards else self.trials
         if self._sound is not None:
-            yield from self._sound.fill(trials)
+            yield from self._sound.fill(self.trials[::-1] if backwards else self.trials)
+
+    def fill_maps(self, released: Collection[str], *, backwards: bool = False) -> Iterator[None]:
+        """As `fill_sound`, the maps of all that is frozen while so many groups are released, yielding after each."""
         if self._maps is not None:
-            yield from self._maps.fill(trials)
+            trials = self.trials[::-1] if backwards else self.trials
+            yield from self._maps.fill(trials, self._frozen_units(released))
 
     def normalisation(self, names: Sequence[str]) -> dict[Modality, tuple[float, float]]:
         """One scalar mean and standard deviation of each modality's embeddings over the named trials' frames.
@@ -130,13 +135,18 @@ class Inputs:
         """A trial's labels (N, K) of the network's targets, NaN where nothing is annotated."""
         return np.asarray(trial.labels, np.float32)[:, self._targets]
 
-    def batch(self, windows: Sequence[TrialWindow], random: np.random.Generator) -> Batch:
+    def batch(
+        self, windows: Sequence[TrialWindow], random: np.random.Generator, released: Collection[str] = ()
+    ) -> Batch:
         """Windows as one batch for training: each under one draw of the crop, taken from `random`."""
         maps: Tensor | None = None
+        units = 0
         if self._maps is not None:
+            units = self._frozen_units(released)
             variants = [int(random.integers(len(self._maps.draws))) for _ in windows]
             cached = [
-                cut(self._maps.maps(w.trial, v), w.window) for w, v in zip(windows, variants, strict=True)
+                cut(self._maps.maps(w.trial, v, units), w.window)
+                for w, v in zip(windows, variants, strict=True)
             ]
             maps = torch.from_numpy(np.concatenate(cached)).to(self._device).float()
         elif self._trunk is not None:
@@ -146,6 +156,7 @@ class Inputs:
             maps = trunk_maps(self._trunk, torch.cat(pixels).to(self._device))
         return Batch(
             maps=maps,
+            units=units,
             audio=self._stack(windows, Modality.AUDIO),
             language=self._stack(windows, Modality.LANGUAGE),
             labels=self._to_device([cut(self.labels(w.trial), w.window, np.nan) for w in windows]),
@@ -153,10 +164,13 @@ class Inputs:
         )
 
     @torch.no_grad()
-    def embeddings(self, network: EmotionNetwork, trial: TrialRecord, *, cached: bool) -> TrialEmbeddings:
+    def embeddings(
+        self, network: EmotionNetwork, trial: TrialRecord, released: Collection[str] | None = None
+    ) -> TrialEmbeddings:
         """A whole trial, seen through the centre crop by `network` in eval mode.
 
-        `cached` allows the trunk's kept maps, which are rounded to float16.
+        Where it is said which groups training has `released`, by the kept maps of all before them, which come of the
+        trunk's rounded to float16.
         """
         found: dict[Modality, Tensor] = {
             m: torch.from_numpy(np.array(self._embeddings(trial, m), np.float32)).to(self._device)[None]
@@ -165,19 +179,21 @@ class Inputs:
         }
         if network.backbone is not None and self._trunk is not None:
             parts = []
+            kept = None if released is None or self._maps is None else self._frozen_units(released)
             for begin, end in chunks(0, trial.frames):
-                if cached and self._maps is not None:
-                    maps = (
-                        torch.from_numpy(np.array(self._maps.maps(trial, 0)[begin:end]))
-                        .to(self._device)
-                        .float()
-                    )
+                if kept is not None and self._maps is not None:
+                    maps = torch.from_numpy(np.array(self._maps.maps(trial, 0, kept)[begin:end]))
+                    parts.append(network.backbone.tail(maps.to(self._device).float(), kept))
                 else:
                     pixels = take_pixels(trial.crops[begin:end], centre_draw(self.crop), self.crop)
                     maps = network.backbone.trunk(torch.from_numpy(pixels).to(self._device))
-                parts.append(network.backbone.tail(maps))
+                    parts.append(network.backbone.tail(maps))
             found[Modality.VISUAL] = torch.cat(parts)[None]
         return TrialEmbeddings(found, self._available(trial, trial.frames)[None])
+
+    def _frozen_units(self, released: Collection[str]) -> int:
+        assert self._trunk is not None
+        return self._trunk.frozen_units(released)
 
     def _available(self, trial: TrialRecord, frames: int) -> Tensor:
         # As in prediction and live: without a recogniser there are no words, which is not the same as silence.

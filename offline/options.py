@@ -15,9 +15,10 @@ Context = Literal["windows", "stream"]
 class TrainOptions(BaseModel):
     """Options of a run; all of its folds share them, and resuming with others is refused.
 
-    `batch` windows make one step of the network, `accumulate` such batches one step of the optimiser. `cache_trunk`
-    0 runs the frozen trunk on every window under a free draw of the crop; V keeps its maps under V fixed draws.
-    `context` is how validation sees a trial: in windows whose overlaps are averaged, or in one causal pass.
+    `batch` windows make one step of the network, `accumulate` such batches one step of the optimiser.
+    `cache_trunk` 0 runs the frozen trunk on every window under a free draw of the crop; V keeps the maps of all
+    that is frozen under V fixed draws. `context` is how validation sees a trial: in windows whose overlaps are
+    averaged, or in one causal pass.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

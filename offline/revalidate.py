@@ -56,7 +56,7 @@ def validation_predictions(
     with tempfile.TemporaryDirectory(prefix="affectstream-") as cache:
         inputs = Inputs(store, trials, run.foundation(), options, Path(cache), "")
         for trial in trials:
-            embeddings = inputs.embeddings(network, trial, cached=False)
+            embeddings = inputs.embeddings(network, trial)
             outputs = predict_trial(network, embeddings, options.window_spec, options.context).astype(
                 np.float64
             )

@@ -95,12 +95,12 @@ def set_modes(network: EmotionNetwork, groups: tuple[str, ...]) -> None:
 
 
 def forward_batch(network: EmotionNetwork, batch: Batch) -> Tensor:
-    """Estimates (B, T, K) of a batch; the trunk's part of the work is in `batch.maps`."""
+    """Estimates (B, T, K) of a batch; the frozen units' part of the work is in `batch.maps`."""
     windows, frames = batch.labels.shape[:2]
     given = {Modality.AUDIO: batch.audio, Modality.LANGUAGE: batch.language}
     embeddings = {m: x for m, x in given.items() if x is not None}
     if network.backbone is not None and batch.maps is not None:
-        embeddings[Modality.VISUAL] = network.backbone.tail(batch.maps).view(windows, frames, -1)
+        embeddings[Modality.VISUAL] = network.backbone.tail(batch.maps, batch.units).view(windows, frames, -1)
     estimates: Tensor = network(embeddings, batch.available)
     return estimates
 
@@ -141,7 +141,8 @@ class _Training:
         self.report(
             FoldStarted(self.index, self.schedule.epochs, len(self.windows), self.inputs.cache_entries)
         )
-        for _ in self.inputs.fill_caches(backwards=self.index % 2 == 1):
+        backwards = self.index % 2 == 1
+        for _ in self.inputs.fill_sound(backwards=backwards):
             self.report(CacheFilled(self.index))
         self.normalisation = self.inputs.normalisation(self.fold.training)
         for modality, (mean, std) in self.normalisation.items():
@@ -150,6 +151,9 @@ class _Training:
             self._restore()
         else:
             write_json(self.folder.record, {**self.run.record, "fold": self.index})
+        groups = released(self.progress.schedule, self.schedule)
+        for _ in self.inputs.fill_maps(groups, backwards=backwards):
+            self.report(CacheFilled(self.index))
         with open_log(self.folder.path, self.progress.schedule.epoch, enabled=tensorboard) as log:
             while self.progress.stopped is None:
                 line = self._epoch()
@@ -163,7 +167,7 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss, steps = self._train(groups, rate)
-        scores = self._evaluate(cached=True)
+        scores = self._evaluate(groups)
         after, actions = step(state, _mean_ccc(scores), self.schedule)
         if actions.keep:
             self.weights = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
@@ -218,7 +222,7 @@ class _Training:
                 break
             together = batches[begin : begin + options.accumulate]
             self.optimizer.zero_grad(set_to_none=True)
-            losses += [self._learn(batch, len(together)) for batch in together]
+            losses += [self._learn(batch, len(together), groups) for batch in together]
             self.optimizer.step()
             steps += 1
             total = math.ceil(len(batches) / options.accumulate)
@@ -226,8 +230,8 @@ class _Training:
             self.report(StepDone(self.index, epoch, steps, int(min(total, most)), losses[-1], rate))
         return float(np.mean(losses)), steps
 
-    def _learn(self, windows: list[TrialWindow], share: int) -> float:
-        batch = self.inputs.batch(windows, self.random)
+    def _learn(self, windows: list[TrialWindow], share: int, groups: tuple[str, ...]) -> float:
+        batch = self.inputs.batch(windows, self.random, groups)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.amp):
             estimates = forward_batch(self.network, batch)
         loss = ccc_loss(estimates, batch.labels)
@@ -240,10 +244,10 @@ class _Training:
         (loss / share).backward()  # type: ignore[no-untyped-call]
         return value
 
-    def _evaluate(self, *, cached: bool) -> dict[Target, Scores]:
+    def _evaluate(self, groups: tuple[str, ...] | None) -> dict[Target, Scores]:
         options = self.options
         return evaluate(
-            self.network, self.inputs, self.validation, options.window_spec, options.context, cached=cached
+            self.network, self.inputs, self.validation, options.window_spec, options.context, groups
         )
 
     def _new_optimizer(self) -> torch.optim.Adam:
@@ -301,7 +305,7 @@ class _Training:
     def _finish(self) -> Json:
         """Judge the best weights once more where the epochs were judged on rounded maps, and close the books."""
         if self.options.cache_trunk and self.network.backbone is not None:
-            self.progress = replace(self.progress, scores=self._evaluate(cached=False))
+            self.progress = replace(self.progress, scores=self._evaluate(None))
         result = self._result(finished=True)
         write_json(self.folder.result, result)
         self.report(FoldDone(self.index, result))

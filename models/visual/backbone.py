@@ -7,7 +7,7 @@ checkpoints: `input_layer.*`, `body.N.*` with N over all units of all stages, `o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -117,9 +117,23 @@ class Backbone(nn.Module):
             x = unit(x)
         return x
 
-    def tail(self, x: Tensor) -> Tensor:
-        """The trunk's feature map to embeddings (N, E) of unit length."""
-        for unit in self.tail_units():
+    def frozen_units(self, released: Collection[str]) -> int:
+        """How many of the tail's units come before the first released group, and are frozen with the trunk."""
+        if "layer3_tail" in released:
+            return 0
+        return self._stage4 - self._released if "layer4" in released else len(self.tail_units())
+
+    def advance(self, x: Tensor, units: int) -> Tensor:
+        """The trunk's feature map through so many of the tail's units."""
+        for unit in self.tail_units()[:units]:
+            x = unit(x)
+        return x
+
+    def tail(self, x: Tensor, units: int = 0) -> Tensor:
+        """The trunk's feature map, or that which `advance` gives after so many units, to embeddings (N, E) of unit
+        length.
+        """
+        for unit in self.tail_units()[units:]:
             x = unit(x)
         return functional.normalize(self.output_layer(x), dim=1)
 

@@ -63,7 +63,7 @@ def train(
         int,
         typer.Option(
             "--cache-trunk",
-            help="Keep the frozen trunk's maps under so many fixed crops (float16 on disk); 0: exact, any crop.",
+            help="Keep the frozen layers' maps under so many fixed crops (on disk); 0: exact, any crop.",
         ),
     ] = 0,
     max_steps: Annotated[int | None, typer.Option(help="Stop after so many optimiser steps.")] = None,

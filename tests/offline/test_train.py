@@ -185,11 +185,13 @@ def test_kept_maps_are_the_trunk_s(tmp_path: Path, tiny_store: Path, tiny_trunk:
     assert network.backbone is not None
     assert run.foundation.backbone is not None
     network.backbone.load_state_dict(run.foundation.backbone.state_dict())
-    exact, kept = (
-        inputs.embeddings(network, trial, cached=c).embeddings[Modality.VISUAL] for c in (False, True)
+    exact, *kept = (
+        inputs.embeddings(network, trial, released).embeddings[Modality.VISUAL]
+        for released in (None, (), ("layer4",), ("layer4", "layer3_tail"))
     )
-    assert not torch.equal(exact, kept)
-    torch.testing.assert_close(exact, kept, atol=2e-3, rtol=0)
+    assert not torch.equal(exact, kept[0])
+    torch.testing.assert_close(exact, kept[0], atol=2e-3, rtol=0)
+    assert all(torch.equal(kept[0], other) for other in kept[1:]), "wherever the kept maps end"
 
 
 def test_padding_and_missing_sound_reach_the_network_as_such(
@@ -386,7 +388,7 @@ def test_without_a_recogniser_the_language_branch_is_masked_as_in_prediction(
     assert any("no words" in note and "--modalities visual,audio" in note for note in notes)
     trial = run.store.trials("train")[0]
     inputs = Inputs(run.store, [trial], run.foundation, run.options, tmp_path / "cache", run.store_hash)
-    given = inputs.embeddings(EmotionNetwork(run.options.network).eval(), trial, cached=False).available
+    given = inputs.embeddings(EmotionNetwork(run.options.network).eval(), trial).available
     masked = dict(zip(run.options.network.modalities, given[0, 0].tolist(), strict=True))
     assert masked == {Modality.VISUAL: True, Modality.AUDIO: True, Modality.LANGUAGE: False}
 
