@@ -307,6 +307,7 @@ class _Stack(nn.Module):
     def __init__(self, networks: Sequence[EmotionNetwork]) -> None:
         super().__init__()
         self.modalities = networks[0].spec.modalities
+        self._encodings = {m: networks[0].branch(m).spec.encoding for m in self.modalities}
         backbones = [n.backbone for n in networks if n.backbone is not None]
         self.tail = StackedTail(backbones) if backbones else None
         self.temporal = nn.ModuleDict(
@@ -324,7 +325,7 @@ class _Stack(nn.Module):
         return found
 
     def encoding(self, modality: Modality) -> int:
-        return self.branch(modality).spec.encoding
+        return self._encodings[modality]
 
     def run_branch(
         self, modality: Modality, embeddings: Tensor, state: TemporalState | None, available: Tensor | None

@@ -118,15 +118,18 @@ class Steps:
             for m, state in branches.items():
                 after[m], encodings[m] = ensemble.run_branch(m, embeddings[m], state, available[m])
             return after, encodings
-        # Folds that rest are computed with zeros: the call costs the same, whatever is in it.
         networks, working = self._ensemble.networks, ensemble.networks
+        pasts = graph.flatten_state(branches)
+        if working < networks:
+            # Folds that rest are computed with zeros: the call costs the same, whatever is in it.
+            pasts = tuple(_rows(past, working, networks) for past in pasts)
         outputs = runners.senses(
             *(available[m] for m in graph.branches),
             *(
                 _rows(embeddings[m], working, networks) if m is Modality.VISUAL else embeddings[m]
                 for m in graph.branches
             ),
-            *(_rows(past, working, networks) for past in graph.flatten_state(branches)),
+            *pasts,
         )
         if working < networks:
             outputs = tuple(x[:working].clone() for x in outputs)
