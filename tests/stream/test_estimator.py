@@ -225,9 +225,9 @@ def test_something_can_settle_exactly_when_settling_gives_something(
     bundle: Bundle, frames: list[FrameFeatures], at_once: int, until: list[int], limit: int
 ) -> None:
     ours = Estimator(bundle, None, settle_at_once=at_once, window=8, clock=lambda: 0.0)
-    state = ours.initial_state()
+    state, marks = ours.initial_state(), sorted(until)
     for i, frame in enumerate(frames):
-        said = [Settled(until[i] / RATE)] if i < len(until) else []
+        said = [Settled(marks[i] / RATE)] if i < len(marks) else []
         state, _ = ours.answer(state, [Moment(frame, tuple(said))])
         for _ in range(2):
             expected = ours.can_settle(state)
