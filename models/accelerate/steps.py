@@ -67,50 +67,15 @@ class Steps:
 
         `ensemble` is the whole one, or its leading folds (`models.leading`), whose sizes then count.
         """
-        found: list[dict[Modality, Tensor]] = []
-        after = dict(branches)
-        for part in self._parts(embeddings[next(iter(branches))].shape[2] if branches else 0):
-            own = {m: x[:, :, part] for m, x in embeddings.items()}
-            masks = {m: x[:, part] for m, x in available.items()}
-            after, encodings = self._sense(ensemble, own, after, masks)
-            found.append(encodings)
-        if len(found) == 1:
-            return after, found[0]
-        return after, {m: torch.cat([encodings[m] for encodings in found], dim=2) for m in branches}
-
-    def fuse(
-        self,
-        encodings: Mapping[Modality, Tensor],
-        available: Tensor,
-        language: BranchState | None,
-        words: Tensor | None,
-    ) -> tuple[BranchState | None, Tensor]:
-        """T frames of all folds: sight's and sound's encodings (S, 1, T, C), masks (1, T, M), the language branch's
-        state and word vectors (1, 1, T, E), both None without it, to its next state and estimates (F, 1, T, K).
-        """
-        found: list[Tensor] = []
-        for part in self._parts(available.shape[1]):
-            own = {m: x[:, :, part] for m, x in encodings.items()}
-            given = None if words is None else words[:, :, part]
-            language, estimates = self._fuse(own, available[:, part], language, given)
-            found.append(estimates)
-        return language, found[0] if len(found) == 1 else torch.cat(found, dim=2)
-
-    def _parts(self, frames: int) -> list[slice]:
-        """The frames that go together: all, or as many as the runners take."""
-        size = frames if self._runners is None else self._runners.frames
-        calls = frames // size if size else 0
-        if not 1 < calls <= MOST_CALLS or frames % size:
-            return [slice(0, frames)]
-        return [slice(at, at + size) for at in range(0, frames, size)]
-
-    def _sense(
-        self,
-        ensemble: Ensemble,
-        embeddings: Mapping[Modality, Tensor],
-        branches: Mapping[Modality, BranchState],
-        available: Mapping[Modality, Tensor],
-    ) -> tuple[dict[Modality, BranchState], dict[Modality, Tensor]]:
+        parts = self._parts(next((x.shape[2] for x in embeddings.values()), 0))
+        if len(parts) > 1:
+            found: list[dict[Modality, Tensor]] = []
+            for part in parts:
+                given = {m: x[:, :, part] for m, x in embeddings.items()}
+                masks = {m: x[:, part] for m, x in available.items()}
+                branches, encodings = self.sense(ensemble, given, branches, masks)
+                found.append(encodings)
+            return dict(branches), {m: torch.cat([each[m] for each in found], dim=2) for m in branches}
         graph, runners = self._senses, self._runners
         fits = runners is not None and all(x.shape[2] == runners.frames for x in embeddings.values())
         if runners is None or runners.senses is None or not fits:
@@ -136,19 +101,31 @@ class Steps:
         count = len(graph.branches)
         return graph.unflatten_state(outputs[count:]), dict(zip(graph.branches, outputs, strict=False))
 
-    def _fuse(
+    def fuse(
         self,
         encodings: Mapping[Modality, Tensor],
         available: Tensor,
         language: BranchState | None,
         words: Tensor | None,
     ) -> tuple[BranchState | None, Tensor]:
+        """T frames of all folds: sight's and sound's encodings (S, 1, T, C), masks (1, T, M), the language branch's
+        state and word vectors (1, 1, T, E), both None without it, to its next state and estimates (F, 1, T, K).
+        """
+        parts = self._parts(available.shape[1])
+        if len(parts) > 1:
+            found: list[Tensor] = []
+            for part in parts:
+                own = {m: x[:, :, part] for m, x in encodings.items()}
+                given = None if words is None else words[:, :, part]
+                language, estimates = self.fuse(own, available[:, part], language, given)
+                found.append(estimates)
+            return language, torch.cat(found, dim=2)
         graph, ensemble = self._fusion, self._ensemble
         if self._runners is not None and available.shape[1] == self._runners.frames:
-            given = () if words is None else (words,)
+            spoken = () if words is None else (words,)
             branches = {} if language is None else {Modality.LANGUAGE: language}
             estimates, *histories = self._runners.fusion(
-                available, *given, *(encodings[m] for m in graph.others), *graph.flatten_state(branches)
+                available, *spoken, *(encodings[m] for m in graph.others), *graph.flatten_state(branches)
             )
             return graph.unflatten_state(histories).get(Modality.LANGUAGE), estimates
         encodings = dict(encodings)
@@ -159,6 +136,14 @@ class Steps:
                 Modality.LANGUAGE, words, language, available[..., column]
             )
         return language, ensemble.fuse(encodings, available)
+
+    def _parts(self, frames: int) -> list[slice]:
+        """The frames that go together: all, or as many as the runners take."""
+        size = frames if self._runners is None else self._runners.frames
+        calls = frames // size if size else 0
+        if not 1 < calls <= MOST_CALLS or frames % size:
+            return [slice(0, frames)]
+        return [slice(at, at + size) for at in range(0, frames, size)]
 
 
 def senses_graph(ensemble: Ensemble) -> StepGraph:
