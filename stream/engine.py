@@ -135,6 +135,7 @@ class Engine:
         """
         began = time.monotonic()
         try:
+            await asyncio.to_thread(_version)  # every status has it, and the first would read files for it
             async with attached(self._sinks) as outlet:
                 self._outlet = outlet
                 self._turn("running")
