@@ -9,13 +9,14 @@ from pathlib import Path
 from benchmarks.measuring import Table, Timing, in_turns, ratio, time_in_turns
 from benchmarks.naive import count_flops
 from benchmarks.peak import SIDE, Device, measure_peaks
-from models.accelerate import ArtifactCache, Precision, Preference, Served, serve
-from models.accelerate.machine import has_cuda, has_package
-from models.accelerate.route import BACKENDS, OFFERED, Route
-from models.accelerate.served import PartReport
-from models.bundle import Bundle, load_bundle
-from models.language.pieces import open_text_model
-from models.untrained import make_untrained_bundle
+from models.accelerate.backend import BACKENDS, OFFERED, Precision, Route
+from models.accelerate.cache import ArtifactCache
+from models.accelerate.hardware import has_cuda, has_package
+from models.accelerate.runtime import PartReport, Served
+from models.accelerate.select import Preference, serve
+from models.bundle.load import Bundle, load_bundle
+from models.bundle.untrained import make_untrained_bundle
+from models.text.tokenizer import open_text_model
 
 Peaks = Mapping[tuple[Device, Precision], float]
 """Gop/s."""

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from models.ensemble import Ensemble
-from models.network import EmotionNetwork
+from models.networks.ensemble import Ensemble
+from models.networks.fold import EmotionNetwork
 from models.spec import Modality, preset
 
 PROMISE = 0.45

@@ -1,6 +1,7 @@
 """How the cost of a frame grows with folds, window and frame rate: the estimator alone, on made-up frames.
 
-What each costs is what `stream.estimator` does with a frame: embeddings, branches, fusion, centering, and settling it
+What each costs is what `stream.estimation.estimator` does with a frame: embeddings, branches, fusion, centering,
+and settling it
 again. The frame rate does not change a frame's cost, only how many there are; the window changes how much of the past
 may be revised when words change, and how much centering remembers.
 """
@@ -12,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import Table, Timing, in_turns, time_in_turns
-from models.bundle import load_bundle
-from models.language.words import Settled
-from models.untrained import make_untrained_bundle
-from stream.estimator import Estimator, EstimatorState
-from stream.features import Availability, FrameFeatures
+from models.bundle.load import load_bundle
+from models.bundle.untrained import make_untrained_bundle
+from models.speech.words import Settled
+from stream.estimation.estimator import Estimator, EstimatorState
+from stream.perception.features import Availability, FrameFeatures
 
 FRAME_RATE = 30.0
 _SETTLING_S = 1.0

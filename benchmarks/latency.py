@@ -33,8 +33,8 @@ import numpy as np
 import psutil
 import typer
 
-from models.accelerate.machine import load_average, usable_processors
-from stream.choices import DEMO_RECORDING
+from models.accelerate.hardware import load_average, usable_processors
+from stream.options import DEMO_RECORDING
 
 PROMISED_P99_MS = 100.0
 WARM_UP_S = 3.0

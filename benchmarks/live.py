@@ -25,13 +25,13 @@ import numpy as np
 
 from benchmarks.latency import Run, in_real_time, measure, mosquitto
 from benchmarks.measuring import CAMERA_RATE, Table, describe_machine, four_cameras
-from models.accelerate import openvino
+from models.accelerate.backends import openvino
+from models.bundle.untrained import make_untrained_bundle
 from models.centering import ccc
-from models.language.small_bert import BASE
 from models.spec import TARGETS
-from models.untrained import make_untrained_bundle
-from stream.choices import DEMO_RECORDING, Choices, Outputs
-from stream.ladder import AUTO, FULL, RUNGS
+from models.text.small_bert import BASE
+from stream.flow.ladder import AUTO, FULL, RUNGS
+from stream.options import DEMO_RECORDING, Choices, Outputs
 from stream.session import stream, use_threads
 
 LEAST_CCC = 0.99

@@ -13,7 +13,7 @@ from statistics import median, quantiles
 
 import torch
 
-from models.accelerate.machine import (
+from models.accelerate.hardware import (
     device_name,
     is_calm,
     load_average,

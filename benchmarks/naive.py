@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measuring import Table, in_turns, ratio, time_in_turns
 from models.audio.vggish import Vggish
-from models.ensemble import Ensemble
-from models.network import EmotionNetwork
+from models.networks.ensemble import Ensemble
+from models.networks.fold import EmotionNetwork
 from models.spec import WindowSpec, preset
 
 WINDOW = WindowSpec().length

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measuring import Table, Timing, time_in_turns
-from models.accelerate import Precision, Route, Unavailable, Workshop, accelerate
-from models.accelerate.compiled import DTYPES
-from models.accelerate.machine import has_cpu_bfloat16, has_cuda
-from models.accelerate.route import OFFERED
+from models.accelerate.backend import OFFERED, Precision, Route, Unavailable, Workshop
+from models.accelerate.backends.compiled import DTYPES
+from models.accelerate.build import accelerate
+from models.accelerate.hardware import has_cpu_bfloat16, has_cuda
 
 SIDE = 2048
 _CONV = (64, 128, 20, 3)  # frames, channels, map side, kernel: the middle of IR-50

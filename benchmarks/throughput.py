@@ -12,13 +12,15 @@ from pathlib import Path
 import torch
 
 from benchmarks.measuring import CAMERA_RATE, Table, Timing, four_cameras, in_turns, time_in_turns
-from models.accelerate import ArtifactCache, Preference, Served, serve
-from models.accelerate.machine import has_package
+from models.accelerate.cache import ArtifactCache
+from models.accelerate.hardware import has_package
+from models.accelerate.runtime import Served
+from models.accelerate.select import Preference, serve
 from models.accelerate.steps import SENSES
-from models.bundle import Bundle, load_bundle
-from models.ensemble import BranchState
+from models.bundle.load import Bundle, load_bundle
+from models.bundle.untrained import make_untrained_bundle
+from models.networks.ensemble import BranchState
 from models.spec import Modality
-from models.untrained import make_untrained_bundle
 
 
 class FramePath:

@@ -22,11 +22,11 @@ from rich.table import Table
 
 from models.console import make_app, run
 from models.errors import UserError
-from models.parts import PARTS, find_part, get_part, install_command, models_folder, pull
+from models.parts.registry import PARTS, find_part, get_part, install_command, models_folder, pull
 
 if TYPE_CHECKING:
-    from models.bundle import Bundle
-    from models.manifest import Manifest
+    from models.bundle.load import Bundle
+    from models.bundle.manifest import Manifest
     from models.spec import NetworkSpec
 
 pull_app = make_app("Install pretrained parts.")
@@ -115,7 +115,7 @@ def show_bundle(
 
     The whole bundle is checked on the way: a damaged one is refused.
     """
-    from models.bundle import load_bundle
+    from models.bundle.load import load_bundle
 
     loaded = load_bundle(bundle, missing_parts="tolerate")
     manifest, recipe = loaded.manifest, loaded.manifest.recipe
@@ -155,7 +155,7 @@ def _sizes(manifest: Manifest) -> str:
     """Parameters of a fold and of what folds share, counted on a network without memory."""
     import torch
 
-    from models.network import EmotionNetwork
+    from models.networks.fold import EmotionNetwork
 
     with torch.device("meta"):
         networks = [

@@ -10,7 +10,7 @@ import typer
 
 from models.console import make_app, run
 from models.errors import UserError
-from stream.choices import DEMO_RECORDING, LATENCY_TARGET_MS, Choices, Outputs
+from stream.options import DEMO_RECORDING, LATENCY_TARGET_MS, Choices, Outputs
 
 RUN_HELP: Final = """
 Estimate how a person seems to feel, 30 times a second, and publish it over MQTT.
@@ -174,7 +174,7 @@ def stream_run(
 ) -> None:
     """Estimates from a source to the terminal, a broker and a record."""
     if list_devices:
-        from stream.devices import list_devices as found_devices
+        from stream.sources.devices import list_devices as found_devices
 
         typer.echo(str(found_devices()))
         return
@@ -204,7 +204,7 @@ def stream_run(
         view=view,
     )
     # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
-    from stream.connection import run as run_async
+    from stream.mqtt.connection import run as run_async
     from stream.session import stream
 
     run_async(stream(choices, outputs))
@@ -244,9 +244,9 @@ def stream_watch(
     seconds: Annotated[float | None, typer.Option(min=0.0, help="End after so long.")] = None,
 ) -> None:
     """Whatever is published, until Ctrl-C."""
-    from stream.connection import BrokerAddress
-    from stream.connection import run as run_async
-    from stream.watch import watch
+    from stream.mqtt.connection import BrokerAddress
+    from stream.mqtt.connection import run as run_async
+    from stream.view.watch import watch
 
     address = BrokerAddress.parse(broker, ca_file=ca_file)
     run_async(watch(address, publisher_id=publisher_id, as_json=as_json, count=count, seconds=seconds))

@@ -7,8 +7,8 @@
 
 The event loop only passes things on. Every queue is bounded: a recording waits where a stage is behind and
 never loses a frame; a live source's newest frame wins, every drop is counted by cause, and an engine that
-does not keep up steps down the ladder (`stream.ladder`). Frames are estimated a few at once (`stream.batching`);
-their provisional estimates go out before anything is settled.
+does not keep up steps down the ladder (`stream.flow.ladder`). Frames are estimated a few at once
+(`stream.estimation.batching`); their provisional estimates go out before anything is settled.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from functools import cache, partial
 from importlib.metadata import version
 from typing import Final, Literal, TypeVar
 
-from models.language.words import Event as SpeechEvent
-from models.language.words import Settled, WordsRevised
-from stream.batching import Moment, ends_batch, frames_at_once, keep_words, runs
-from stream.choices import LATENCY_TARGET_MS, Pace
-from stream.estimator import Estimator, EstimatorState
-from stream.features import Availability, Perception, PerceptionState
-from stream.ladder import AUTO, REVIEW_S, Rung
-from stream.mailbox import Closed, Mailbox
-from stream.media import AudioChunk, Event, InputChange, NoPicture, Source, VideoFrame, pump
-from stream.messages import BundleStatus, Estimate, InputStatus, Phase, Status
-from stream.scheduler import Scheduler
-from stream.sinks import Outlet, Sink, attached
-from stream.speech import Speech
+from models.speech.words import Event as SpeechEvent
+from models.speech.words import Settled, WordsRevised
+from stream.estimation.batching import Moment, ends_batch, frames_at_once, keep_words, runs
+from stream.estimation.estimator import Estimator, EstimatorState
+from stream.flow.ladder import AUTO, REVIEW_S, Rung
+from stream.flow.mailbox import Closed, Mailbox
+from stream.flow.scheduler import Scheduler
+from stream.messages import BundleStatus, Estimate, InputStatus, Phase, Status, Transcript
+from stream.options import LATENCY_TARGET_MS, Pace
+from stream.perception.features import Availability, Perception, PerceptionState
+from stream.perception.speech import Speech
+from stream.sinks.base import Outlet, Sink, attached
+from stream.sources.events import AudioChunk, Event, InputChange, NoPicture, Source, VideoFrame
+from stream.sources.pump import pump
 from stream.telemetry import Telemetry, resident_mib
-from stream.transcript import Transcript
 
 Command = Literal["pause", "resume", "recenter"]
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class EngineSettings:
     """How the engine runs.
 
     `pace` concerns recordings: `live` waits for each frame's time, `fast` for nobody. `budget` concerns live
-    sources: `auto`, or the rung of `stream.ladder` to stay on. `latency_target_ms` is how long a recording's
+    sources: `auto`, or the rung of `stream.flow.ladder` to stay on. `latency_target_ms` is how long a recording's
     frame may wait for others to be estimated with; it bounds how many of a live source's are. `detector`,
     `accelerator`, `notes` and `measures` (more counters) are for `status`.
     """

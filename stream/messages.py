@@ -1,9 +1,11 @@
-"""What leaves the engine: estimates and status, as frozen data and as the JSON that is published."""
+"""What leaves the engine: estimates, status and words, as frozen data and as the JSON that is published."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
+
+from models.speech.words import WordsRevised
 
 SCHEMA: Final = 1
 
@@ -38,7 +40,7 @@ class Estimate:
     (seconds since the epoch) and `latency_ms` the time from then until the estimate was ready (None for
     settled estimates and for files replayed faster than they play). `words` is what is being said at this
     frame as far as is known, joined by spaces; it leaves the process only where the user asked for it.
-    `degraded` names what a live engine that could not keep up spared at this frame (`stream.ladder`), None
+    `degraded` names what a live engine that could not keep up spared at this frame (`stream.flow.ladder`), None
     where it spared nothing.
     """
 
@@ -118,7 +120,7 @@ class Latency:
 class Status:
     """The engine's state: published on change and every 5 s (`schemas/status.json`).
 
-    `budget` is `auto` or the rung of `stream.ladder` that the engine is to stay on; `degraded` the rung it is
+    `budget` is `auto` or the rung of `stream.flow.ladder` that the engine is to stay on; `degraded` the rung it is
     on, None at full. `notes` say, a line each, what was asked for and cannot be had.
     """
 
@@ -142,3 +144,51 @@ class Status:
     def to_json(self) -> dict[str, Any]:
         """The MQTT form."""
         return {"schema": SCHEMA, **asdict(self), "notes": list(self.notes)}
+
+
+@dataclass(frozen=True)
+class TranscriptWord:
+    """One word: its text, when it was said (media seconds), how sure the recogniser is (0 to 1, or None)."""
+
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """One utterance as far as it is known; it replaces what was said about the same `utterance` before.
+
+    Words leave the process only where the user asked for it.
+
+    `utterance` counts from 0 within a run. `settled` says that no word of it can change any more.
+    """
+
+    utterance: int
+    words: tuple[TranscriptWord, ...]
+    settled: bool
+
+    @classmethod
+    def of(cls, event: WordsRevised) -> Transcript:
+        """What the recogniser said."""
+        words = tuple(TranscriptWord(w.text, w.start_s, w.end_s, w.confidence) for w in event.words)
+        return cls(event.utterance, words, event.closed)
+
+    @property
+    def text(self) -> str:
+        """The words joined by spaces."""
+        return " ".join(word.text for word in self.words)
+
+    def to_json(self) -> dict[str, Any]:
+        """The MQTT form (`schemas/transcript.json`)."""
+        return {
+            "schema": SCHEMA,
+            "utterance": self.utterance,
+            "text": self.text,
+            "settled": self.settled,
+            "words": [
+                {**asdict(word), "start_s": round(word.start_s, 3), "end_s": round(word.end_s, 3)}
+                for word in self.words
+            ],
+        }

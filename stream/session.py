@@ -8,20 +8,20 @@ import signal
 import sys
 from contextlib import AsyncExitStack, suppress
 
-from models.accelerate.machine import usable_processors
-from models.bundle import resolve_bundle
+from models.accelerate.hardware import usable_processors
+from models.bundle.load import resolve_bundle
+from models.bundle.manifest import read_manifest
 from models.console import tell
-from models.manifest import read_manifest
-from stream.assembly import assemble, load
-from stream.broker import EmbeddedBroker
-from stream.choices import Choices, Outputs
-from stream.connection import BrokerAddress
+from stream.build import assemble, load
 from stream.engine import Command, Engine, Summary
-from stream.known import KnownTrajectory
-from stream.sinks import Sink
-from stream.sinks.mqtt import MqttSink, check_publisher_id
+from stream.mqtt.broker import EmbeddedBroker
+from stream.mqtt.connection import BrokerAddress
+from stream.mqtt.sink import MqttSink, check_publisher_id
+from stream.options import Choices, Outputs
+from stream.sinks.base import Sink
 from stream.sinks.record import RecordSink
-from stream.terminal import TerminalSink
+from stream.view.labels import KnownTrajectory
+from stream.view.terminal import TerminalSink
 
 MOST_THREADS = 4
 

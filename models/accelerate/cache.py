@@ -23,8 +23,7 @@ import platformdirs
 import torch
 from torch import Tensor, nn
 
-from models.hashing import file_hashes
-from models.staging import put_in_place
+from models.files import file_hashes, put_in_place
 
 ENTRY: Final = "entry.json"
 MOST_BYTES: Final = 8 * 1024**3

@@ -14,9 +14,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.accelerate.route import Precision
-from models.bundle import Bundle
-from models.ensemble import Ensemble
+from models.accelerate.backend import Precision
+from models.bundle.load import Bundle
+from models.networks.ensemble import Ensemble
 from models.spec import Modality
 
 

@@ -15,12 +15,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.accelerate.graphs import StepGraph
-from models.accelerate.route import Route, Runner, Workshop
-from models.accelerate.run import accelerate
-from models.ensemble import BranchState, Ensemble
+from models.accelerate.backend import Route, Runner, Workshop
+from models.accelerate.build import accelerate
+from models.accelerate.export import StepGraph
+from models.networks.ensemble import BranchState, Ensemble
+from models.networks.tcn import TemporalState
 from models.spec import Modality
-from models.tcn import TemporalState
 
 SENSES: Final = (Modality.VISUAL, Modality.AUDIO)
 """The modalities whose encodings are final as soon as the frame is there."""
@@ -42,7 +42,7 @@ class StepRunners:
 class Steps:
     """The two functions, by `runners` where the frames fit them, else eagerly.
 
-    Sizes are those of `models.ensemble`, with one sequence (B = 1).
+    Sizes are those of `models.networks.ensemble`, with one sequence (B = 1).
     """
 
     def __init__(self, ensemble: Ensemble, runners: StepRunners | None = None) -> None:
@@ -65,7 +65,7 @@ class Steps:
         """T frames of sight and sound: embeddings (S or 1, 1, T, E), their branches' states and masks (1, T) to
         the next states and encodings (S, 1, T, C).
 
-        `ensemble` is the whole one, or its leading folds (`models.leading`), whose sizes then count.
+        `ensemble` is the whole one, or its leading folds (`models.networks.subset`), whose sizes then count.
         """
         parts = self._parts(next((x.shape[2] for x in embeddings.values()), 0))
         if len(parts) > 1:

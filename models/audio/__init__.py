@@ -1,1 +1,1 @@
-"""The sound room: the rolling log-mel front end and VGGish."""
+"""Sound: the rolling log-mel front end and VGGish."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from models.checkpoint import CheckpointReport, load_tensors, read_checkpoint
+from models.parts.checkpoint import CheckpointReport, load_tensors, read_checkpoint
 from models.spec import VggishSpec
 
 _GROUPS = (1, 1, 2, 2)

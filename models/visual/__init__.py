@@ -1,1 +1,1 @@
-"""The visual room: a face found and aligned, and the backbone that embeds it."""
+"""A face found, followed and aligned, and the backbone that embeds it."""

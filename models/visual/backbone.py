@@ -13,8 +13,8 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.checkpoint import CheckpointReport, load_tensors, read_checkpoint
 from models.errors import UserError
+from models.parts.checkpoint import CheckpointReport, load_tensors, read_checkpoint
 from models.spec import BackboneSpec
 
 

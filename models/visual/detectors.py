@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import UserError
-from models.hashing import file_hash, tree_hash
+from models.files import file_hash, tree_hash
 
 Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -239,7 +239,7 @@ def make_detector(
     if choice == "haar":
         return HaarDetector()
     if model_path is None:
-        from models.parts import find_part, require_part
+        from models.parts.registry import find_part, require_part
 
         part = find_part("yunet") if choice == "auto" else require_part("yunet")
         if part is None:

@@ -1,1 +1,1 @@
-"""The offline commands, one module each: thin, options in, work elsewhere."""
+"""The offline command lines: thin, options in, work elsewhere."""

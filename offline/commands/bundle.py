@@ -12,7 +12,7 @@ from models.console import make_app, run
 from models.errors import UserError
 
 if TYPE_CHECKING:
-    from offline.pack import PackOptions
+    from offline.bundling.bundle import PackOptions
 
 HELP: Final = """
 Make a bundle of a run's trained folds: for stream-run --bundle and offline-predict.
@@ -67,8 +67,8 @@ def bundle(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")] = False,
 ) -> None:
     """Gather, write, check."""
-    from offline.pack import PackOptions, check_target, pack
-    from offline.trained import find_runs, open_run
+    from offline.bundling.bundle import PackOptions, check_target, pack
+    from offline.training.results import find_runs, open_run
 
     found = find_runs(runs)
     if len(found) > max(2, len(runs)) or (len(found) > 1 and len(runs) == 1):
@@ -106,7 +106,7 @@ def _with_text_encoder(options: PackOptions, choice: str | None) -> PackOptions:
         return options
     if not choice.startswith("bundle:"):
         return dataclasses.replace(options, text_encoder=Path(choice).expanduser())
-    from models.bundle import load_bundle
+    from models.bundle.load import load_bundle
 
     source = load_bundle(choice.removeprefix("bundle:"), missing_parts="tolerate")
     if source.text_encoder_folder is None:

@@ -16,12 +16,12 @@ from offline.commands.bars import frame_progress
 from offline.commands.devices import choose_device
 
 if TYPE_CHECKING:
-    from models.bundle import Bundle
-    from offline.options import Context
-    from offline.predict import Predictions
-    from offline.scorecard import Outcome
-    from offline.store import Store, TrialRecord
-    from stream.assembly import Parts
+    from models.bundle.load import Bundle
+    from offline.data.store import Store, TrialRecord
+    from offline.prediction.predict import Predictions
+    from offline.prediction.scorecard import Outcome
+    from offline.training.options import Context
+    from stream.build import Parts
 
 HELP: Final = """
 Predict valence and arousal with a bundle: of a store's trials, or of any recording.
@@ -172,9 +172,9 @@ def _check_outputs(request: Request, overwrite: bool) -> None:
 
 
 def _predict_store(request: Request) -> None:
-    from models.bundle import load_bundle
-    from offline.predict import check_store
-    from offline.store import Store
+    from models.bundle.load import load_bundle
+    from offline.data.store import Store
+    from offline.prediction.predict import check_store
 
     if request.labels is not None:
         raise UserError("--labels is for a recording: a store has its own")
@@ -196,7 +196,7 @@ def _predict_store(request: Request) -> None:
 
 
 def _score_partition(request: Request, bundle: Bundle, store: Store) -> Outcome:
-    from offline.scorecard import score_predictions
+    from offline.prediction.scorecard import score_predictions
 
     trials = _choose(request, store)
     if request.without and not any(t.facts.annotated for t in trials):
@@ -206,8 +206,8 @@ def _score_partition(request: Request, bundle: Bundle, store: Store) -> Outcome:
 
 
 def _score_own_folds(request: Request, path: Path, bundle: Bundle, store: Store) -> Outcome:
-    from offline.folds import check_split, read_folds
-    from offline.scorecard import Outcome, score_own_folds
+    from offline.data.folds import check_split, read_folds
+    from offline.prediction.scorecard import Outcome, score_own_folds
 
     split = read_folds(path)
     check_split(split, store.trials(), path)
@@ -247,8 +247,8 @@ def _fold_numbers(bundle: Bundle, folds: int, path: Path) -> tuple[int, ...]:
 
 
 def _predict_trials(request: Request, bundle: Bundle, trials: Sequence[TrialRecord]) -> Predictions:
-    from offline.predict import predict_trials
-    from offline.submission import check_targets
+    from offline.prediction.files import check_targets
+    from offline.prediction.predict import predict_trials
 
     if request.submission is not None:
         check_targets(bundle.ensemble.targets)
@@ -260,9 +260,9 @@ def _predict_trials(request: Request, bundle: Bundle, trials: Sequence[TrialReco
 
 def _predict_recording(request: Request) -> None:
     """Through the engine itself for plain estimates; from extracted features for whatever else is asked."""
-    from offline.scorecard import Outcome
-    from stream.assembly import input_status, load
-    from stream.choices import Choices
+    from offline.prediction.scorecard import Outcome
+    from stream.build import input_status, load
+    from stream.options import Choices
 
     if request.trials or request.own_fold is not None:
         raise UserError(f"--trial and --own-fold are for a store, and {request.source} is a file")
@@ -285,7 +285,7 @@ def _predict_recording(request: Request) -> None:
         for note in mismatches(parts):
             _tell(note)
         if request.contexts == ("stream",) and request.labels is None:
-            from offline.replay import replay
+            from offline.prediction.replay import replay
 
             with frame_progress("predicting", parts.source.info.frames_hint) as advance:
                 outcome = Outcome({"stream": [replay(parts, advance)]})
@@ -298,9 +298,9 @@ def _predict_recording(request: Request) -> None:
 
 def mismatches(parts: Parts) -> list[str]:
     """Where a recording's features are made by other parts than those that the bundle was trained on."""
-    from offline.recipe import DISTRIBUTED
-    from stream.assembly import is_detector
-    from stream.axis import same_rate
+    from offline.data.recipe import DISTRIBUTED
+    from stream.build import is_detector
+    from stream.sources.file_clock import same_rate
 
     recipe = parts.bundle.manifest.recipe
     used = {"detector": parts.detector.name}
@@ -333,8 +333,8 @@ def _predict_extracted(request: Request, parts: Parts) -> Outcome:
     """A recording made into a trial of a store that is thrown away afterwards."""
     import tempfile
 
-    from offline.replay import extract
-    from offline.scorecard import score_predictions
+    from offline.prediction.replay import extract
+    from offline.prediction.scorecard import score_predictions
 
     with tempfile.TemporaryDirectory(prefix="affectstream-") as temporary:
         with frame_progress("extracting features", parts.source.info.frames_hint) as advance:
@@ -344,8 +344,8 @@ def _predict_extracted(request: Request, parts: Parts) -> Outcome:
 
 def _finish(request: Request, bundle: Bundle, outcome: Outcome) -> None:
     """Files first, then tables: what was computed is on disk whatever happens to the terminal."""
-    from offline.checkpointing import write_json
-    from offline.submission import write_submission, write_trials
+    from offline.files import write_json
+    from offline.prediction.files import write_submission, write_trials
 
     if request.out is not None:
         for predictions in outcome.predictions.values():
@@ -365,7 +365,7 @@ def _finish(request: Request, bundle: Bundle, outcome: Outcome) -> None:
 def _show(request: Request, bundle: Bundle, outcome: Outcome) -> None:
     from rich.console import Console
 
-    from offline import tables
+    from offline.prediction import tables
 
     console = Console(highlight=False, markup=False, soft_wrap=False)
     cards = outcome.cards

@@ -12,13 +12,13 @@ import typer
 
 from models.console import USER_ERROR, make_app, run
 from models.errors import UserError
-from stream.choices import DetectorChoice
+from stream.options import DetectorChoice
 
 if TYPE_CHECKING:
-    from offline.preprocess import Extractors
-    from offline.recipe import FeatureParts
-    from offline.store import Partition, TrialFacts
-    from offline.trials import SourceTrial
+    from offline.data.aff_wild2 import SourceTrial
+    from offline.data.preprocess import Extractors
+    from offline.data.recipe import FeatureParts
+    from offline.data.store import Partition, TrialFacts
 
 HELP: Final = """
 Make a store of features from a data set's recordings: Aff-Wild2 as distributed, or a performed corpus. The features
@@ -102,10 +102,10 @@ def _preprocess(
 ) -> None:
     from filelock import FileLock, Timeout
 
-    from offline.pool import available_cores
-    from offline.preprocess import check_store_folder, is_done, prepare_store
-    from offline.recipe import PartChoices, choose_parts
-    from offline.trials import find_trials
+    from offline.data.aff_wild2 import find_trials
+    from offline.data.preprocess import check_store_folder, is_done, prepare_store
+    from offline.data.recipe import PartChoices, choose_parts
+    from offline.processes import available_cores
 
     check_store_folder(store)
     trials = find_trials(dataset, _partition(partition))[:limit]
@@ -142,9 +142,9 @@ def _make_all(
     tolerance: int,
 ) -> tuple[list[TrialFacts], dict[str, str]]:
     """Makes what is left; the facts of what was made, and why the rest was not."""
-    from offline.arrays import DiskProblem
-    from offline.pool import NoTools, run_jobs
-    from offline.progress import FrameProgress
+    from offline.commands.frame_bar import FrameProgress
+    from offline.data.arrays import DiskProblem
+    from offline.processes import NoTools, run_jobs
 
     done: list[TrialFacts] = []
     failed = {trial.name: trial.problem for trial in left if trial.video is None}
@@ -212,7 +212,7 @@ def _load(parts: FeatureParts) -> Extractors:
     import cv2
     import torch
 
-    from offline.preprocess import Extractors
+    from offline.data.preprocess import Extractors
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -220,8 +220,8 @@ def _load(parts: FeatureParts) -> Extractors:
 
 
 def _make(store: Path, tolerance: int, extractors: Extractors, trial: SourceTrial) -> TrialFacts:
-    from offline.pool import count_step
-    from offline.preprocess import preprocess_trial
+    from offline.data.preprocess import preprocess_trial
+    from offline.processes import count_step
 
     return preprocess_trial(trial, store, extractors, tolerance=tolerance, on_frame=count_step)
 
@@ -249,8 +249,8 @@ def _summarise(
 
 def _frame_rate(store: Path, trials: Sequence[SourceTrial]) -> float:
     """A begun store's; else what most recordings have."""
-    from offline.rates import usual_rate
-    from offline.store import STORE, read_store_manifest
+    from offline.data.frame_rate import usual_rate
+    from offline.data.store import STORE, read_store_manifest
 
     if (store / STORE).is_file():
         return read_store_manifest(store).recipe.frame_rate
@@ -258,7 +258,7 @@ def _frame_rate(store: Path, trials: Sequence[SourceTrial]) -> float:
 
 
 def _partition(name: str | None) -> Partition | None:
-    from offline.store import PARTITIONS
+    from offline.data.store import PARTITIONS
 
     for partition in PARTITIONS:
         if name == partition:

@@ -20,9 +20,9 @@ from models.errors import UserError
 from offline.commands.devices import choose_device
 
 if TYPE_CHECKING:
-    from offline.learners import Part
-    from offline.options import PretrainOptions
-    from offline.pretrain import PretrainEpoch
+    from offline.pretraining.learners import Part
+    from offline.pretraining.pretrain import PretrainEpoch
+    from offline.training.options import PretrainOptions
 
 app = console.make_app(
     "Pretrain a slim preset's face backbone, audio encoder and text encoder on a store of people whom no fold will "
@@ -66,9 +66,9 @@ def pretrain(
     from pydantic import ValidationError
 
     from offline.commands.train import first_problem
-    from offline.options import PretrainOptions
-    from offline.pretrain import join_parts
-    from offline.store import Store
+    from offline.data.store import Store
+    from offline.pretraining.pretrain import join_parts
+    from offline.training.options import PretrainOptions
 
     try:
         options = PretrainOptions(
@@ -111,7 +111,7 @@ def pretrain(
 
 
 def _parts(text: str) -> tuple[Part, ...]:
-    from offline.learners import PARTS
+    from offline.pretraining.learners import PARTS
 
     named = {name.strip() for name in text.split(",")}
     unknown = sorted(named - set(PARTS))
@@ -123,8 +123,8 @@ def _parts(text: str) -> tuple[Part, ...]:
 def _pretrain_part(store: Path, part: Part, options: PretrainOptions, checkpoint: Path) -> None:
     import torch
 
-    from offline.pretrain import pretrain_part
-    from offline.store import Store
+    from offline.data.store import Store
+    from offline.pretraining.pretrain import pretrain_part
 
     torch.set_num_threads(options.threads)
     pretrain_part(Store.open(store), part, options, checkpoint, _print)

@@ -14,9 +14,9 @@ from models.errors import UserError
 from offline.commands.bars import frame_progress
 
 if TYPE_CHECKING:
-    from offline.report import PredictionGroup, RunMaterial
-    from offline.store import Store
-    from offline.trained import TrainedRun
+    from offline.data.store import Store
+    from offline.reporting.report import PredictionGroup, RunMaterial
+    from offline.training.results import TrainedRun
 
 HELP: Final = """
 Report on training runs: curves, predicted against labelled, tables.
@@ -55,9 +55,9 @@ def report(
     """Read, draw, write."""
     if find_spec("matplotlib") is None:
         raise UserError("figures need matplotlib, which is not installed: pip install 'affectstream[train]'")
-    from offline.report import REPORT, distinct_names, make_report, write_report
-    from offline.store import Store
-    from offline.trained import find_runs, open_run
+    from offline.data.store import Store
+    from offline.reporting.report import REPORT, distinct_names, make_report, write_report
+    from offline.training.results import find_runs, open_run
     from stream.session import use_threads
 
     folder = out or runs[0] / "report"
@@ -85,8 +85,8 @@ def command() -> None:
 
 def _material(name: str, trained: TrainedRun, given: Store | None, notes: list[str]) -> RunMaterial:
     """A run with its folds' predictions, where its store is at hand; else a note says what is missing."""
-    from offline.report import PredictionGroup, RunMaterial
-    from offline.revalidate import check_store, find_store, validation_predictions
+    from offline.reporting.report import PredictionGroup, RunMaterial
+    from offline.reporting.revalidate import check_store, find_store, validation_predictions
 
     path = trained.folder.path.resolve()
     store = given or find_store(trained, [Path.cwd(), path.parent, path.parent.parent])
@@ -113,8 +113,8 @@ def _material(name: str, trained: TrainedRun, given: Store | None, notes: list[s
 
 def _read_predictions(folder: Path, name: str) -> Sequence[PredictionGroup]:
     """What `offline-predict --out` wrote, by context. Raises UserError where there is nothing of it."""
-    from offline.report import PredictionGroup
-    from offline.submission import read_trial
+    from offline.prediction.files import read_trial
+    from offline.reporting.report import PredictionGroup
 
     groups = []
     for context in ("stream", "windows"):

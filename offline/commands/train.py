@@ -110,10 +110,10 @@ def train(
 
 
 def _train(load: Callable[..., Any], fold: str, resume: bool, workers: int, tensorboard: bool) -> None:
-    from offline import tensorboard as log
-    from offline.checkpointing import read_json
-    from offline.display import Note, open_display, result_text
-    from offline.workers import run_folds, run_in_turn
+    from offline.files import read_json
+    from offline.training import tensorboard as log
+    from offline.training.events import Note, open_display, result_text
+    from offline.training.workers import run_folds, run_in_turn
 
     ready, notes = load(resume=resume)
     indexes = list(range(ready.split.folds)) if fold == "all" else [_fold_index(fold)]
@@ -152,9 +152,9 @@ def _open_run(
 ) -> Any:
     import torch
 
-    from offline.options import TrainOptions
-    from offline.runs import RunFolder, prepare_run
-    from offline.store import Store
+    from offline.data.store import Store
+    from offline.training.options import TrainOptions
+    from offline.training.run import RunFolder, prepare_run
 
     try:
         options = TrainOptions.model_validate(wanted)
@@ -172,7 +172,7 @@ def _load_again(load: Callable[..., Any]) -> Any:
 
 
 def _train_one(ready: Any, index: int, report: Callable[[Any], None], *, tensorboard: bool) -> object:
-    from offline.train import train_fold
+    from offline.training.train import train_fold
 
     return train_fold(ready, index, report, tensorboard=tensorboard)
 
@@ -198,7 +198,7 @@ def _fold_index(text: str) -> int:
 
 def _recorded_threads(folder: Path, resume: bool) -> int | None:
     """A run goes on with the threads it began with, whatever this machine has: sums depend on them."""
-    from offline.checkpointing import read_json
+    from offline.files import read_json
 
     record = folder / "run.json"
     if not resume or not record.is_file():

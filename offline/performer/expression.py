@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.performer.features import Pose
+from offline.performer.facial_features import Pose
 from offline.performer.person import Habits
 from offline.performer.trajectory import Series, wander
 

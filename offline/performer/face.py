@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.performer.easel import BOTTOM, LEFT, RIGHT, TOP, Picture, lay_in
-from offline.performer.features import FeaturePainter, Pose
+from offline.performer.canvas import BOTTOM, LEFT, RIGHT, TOP, Picture, lay_in
+from offline.performer.facial_features import FeaturePainter, Pose
 from offline.performer.person import Person
 from offline.performer.portrait import paint_portrait
 

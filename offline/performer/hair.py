@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from offline.performer.easel import Easel, Plane, Points, as_plane, mirrored, outline, smooth
+from offline.performer.canvas import Easel, Plane, Points, as_plane, mirrored, outline, smooth
 from offline.performer.person import HairStyle, Person
 
 # Right halves, top to bottom, of what hangs behind face and neck.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline.performer.expression import express
-from offline.performer.features import Pose
+from offline.performer.facial_features import Pose
 from offline.performer.person import Person
 from offline.performer.script import LINES, SMALL_TALK, Line, choose_line
 from offline.performer.trajectory import Series, wander

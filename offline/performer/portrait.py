@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from offline.performer.easel import (
+from offline.performer.canvas import (
     EYE_X,
     EYE_Y,
     MOUTH_Y,

@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from models.errors import UserError
-from offline.performer.easel import Picture
+from offline.performer.canvas import Picture
 from offline.performer.face import FacePainter
 from offline.performer.performance import Performance
 from offline.performer.voice import SAMPLE_RATE, Samples

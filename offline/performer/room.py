@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from offline.performer.easel import SHIFT, Picture, as_plane, blur, mirrored, outline, smooth, to_picture
+from offline.performer.canvas import SHIFT, Picture, as_plane, blur, mirrored, outline, smooth, to_picture
 from offline.performer.person import Person
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from models.errors import UserError
-from stream.messages import Estimate, Status
-from stream.transcript import Transcript
+from stream.messages import Estimate, Status, Transcript
 
 QUEUE_LINES: Final = 4096
 

@@ -10,8 +10,8 @@ from benchmarks.accelerators import share_of_peak
 from benchmarks.measuring import Timing
 from benchmarks.naive import count_flops
 from benchmarks.peak import Work
-from models.accelerate import Route
-from models.accelerate.machine import has_package
+from models.accelerate.backend import Route
+from models.accelerate.hardware import has_package
 
 
 def nothing() -> None:

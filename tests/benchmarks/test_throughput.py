@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import throughput
 from benchmarks.measuring import Timing
-from models.accelerate import Preference
+from models.accelerate.select import Preference
 
 
 class Path:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-STREAM_TESTS = Path(__file__).resolve().parent.parent / "stream"
-sys.path.insert(0, str(STREAM_TESTS))
 
 
 @pytest.fixture(autouse=True)

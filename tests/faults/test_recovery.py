@@ -13,13 +13,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from brokers import Mosquitto, Subscriber, until
-from scripted import Collected
 
-from stream.assembly import assemble, load
-from stream.choices import Choices
-from stream.sinks import Sink
-from stream.sinks.mqtt import MqttSink
+from stream.build import assemble, load
+from stream.mqtt.sink import MqttSink
+from stream.options import Choices
+from stream.sinks.base import Sink
+from tests.stream.brokers import Mosquitto, Subscriber, until
+from tests.stream.scripted import Collected
 
 TICK_S = 1 / 30
 

@@ -19,7 +19,17 @@ from random import Random
 import numpy as np
 import psutil
 import pytest
-from scripted import (
+
+from models.spec import LanguageSpec, NetworkSpec
+from models.speech.recogniser import HeardWord, Samples
+from models.visual.tracker import FaceTracker
+from stream.engine import EngineSettings
+from stream.estimation.estimator import Estimator
+from stream.messages import Estimate
+from stream.perception.features import Perception
+from stream.perception.speech import Speech, transcriber_settings
+from stream.sources.events import SAMPLE_RATE, AudioChunk, Event, VideoFrame
+from tests.stream.scripted import (
     SMALL,
     Collected,
     ScriptedDetector,
@@ -30,16 +40,6 @@ from scripted import (
     small_bundle,
     turned,
 )
-
-from models.language.recogniser import HeardWord, Samples
-from models.spec import LanguageSpec, NetworkSpec
-from models.visual.face import FaceTracker
-from stream.engine import EngineSettings
-from stream.estimator import Estimator
-from stream.features import Perception
-from stream.media import SAMPLE_RATE, AudioChunk, Event, VideoFrame
-from stream.messages import Estimate
-from stream.speech import Speech, transcriber_settings
 
 MEDIA_S = 30 * 60
 RATE = 8.0

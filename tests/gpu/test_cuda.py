@@ -9,16 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.accelerate import ArtifactCache, Preference, Route, accelerate, serve
-from models.accelerate.graphs import VisualGraph
-from models.accelerate.machine import has_cuda, has_package
-from models.accelerate.served import STEPS
+from models.accelerate.backend import Route
+from models.accelerate.build import accelerate
+from models.accelerate.cache import ArtifactCache
+from models.accelerate.export import VisualGraph
+from models.accelerate.hardware import has_cuda, has_package
+from models.accelerate.runtime import STEPS
+from models.accelerate.select import Preference, serve
 from models.accelerate.steps import Steps, random_states, run_through
-from models.bundle import Bundle, load_bundle
-from models.ensemble import Ensemble
-from models.network import EmotionNetwork
+from models.bundle.load import Bundle, load_bundle
+from models.bundle.untrained import make_untrained_bundle
+from models.networks.ensemble import Ensemble
+from models.networks.fold import EmotionNetwork
 from models.spec import COMPACT, PAPER, Modality, NetworkSpec
-from models.untrained import make_untrained_bundle
 
 pytestmark = [
     pytest.mark.gpu,

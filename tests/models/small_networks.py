@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.network import EmotionNetwork
+from models.networks.fold import EmotionNetwork
 from models.spec import (
     TARGETS,
     AudioSpec,

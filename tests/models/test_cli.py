@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from models.bundle import resolve_bundle
+from models.bundle.load import resolve_bundle
 from models.cli import info_command, list_command, pull_command
-from models.parts import find_part
+from models.parts.registry import find_part
 
 Console = Callable[..., tuple[int, str, str]]
 
@@ -105,7 +105,7 @@ class TestInfo:
         assert "in the bundle" in line_with(out, "vosk-tiny") or "yes: " in line_with(out, "vosk-tiny")
 
     def test_an_untrained_bundle_says_so(self, console: Console, tmp_path: Path) -> None:
-        from models.untrained import NOTE, make_untrained_bundle
+        from models.bundle.untrained import NOTE, make_untrained_bundle
 
         make_untrained_bundle(tmp_path / "two", folds=2)
         _, out, _ = console(info_command, "models-info", tmp_path / "two")
@@ -114,8 +114,8 @@ class TestInfo:
         assert [line.split()[0] for line in out.splitlines() if "none" in line] == ["0", "1"]
 
     def test_names_missing_parts_and_the_command(self, console: Console, tmp_path: Path) -> None:
-        from models.bundle import FeatureRecipe, PartUse, save_bundle
-        from models.network import EmotionNetwork
+        from models.bundle.load import FeatureRecipe, PartUse, save_bundle
+        from models.networks.fold import EmotionNetwork
         from models.spec import COMPACT
 
         spec = COMPACT.model_copy(update={"visual": None, "language": None})

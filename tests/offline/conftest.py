@@ -6,12 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-from stores import write_store, write_trunk
 
-# The machine is shared: an example's time says nothing about the code.
-settings.register_profile("offline", deadline=None)
-settings.load_profile("offline")
+from tests.offline.stores import write_store, write_trunk
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from models.audio.vggish import Vggish
-from models.manifest import FeatureRecipe, PartUse
+from models.bundle.manifest import FeatureRecipe, PartUse
 from models.spec import COMPACT, NetworkSpec
 from models.visual.backbone import Backbone
-from offline.arrays import write_rows
-from offline.foundation import Foundation, save_foundation
-from offline.store import STORE, TRIAL, StoreManifest, TrialFacts
+from offline.data.arrays import write_rows
+from offline.data.store import STORE, TRIAL, StoreManifest, TrialFacts
+from offline.training.pretrained import Foundation, save_foundation
 
 RECIPE = FeatureRecipe(
     detector=PartUse(name="haar"),

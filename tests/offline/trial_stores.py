@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.manifest import FeatureRecipe
-from offline.arrays import write_rows
-from offline.store import STORE, TRIAL, Partition, Store, StoreManifest, TrialFacts
+from models.bundle.manifest import FeatureRecipe
+from offline.data.arrays import write_rows
+from offline.data.store import STORE, TRIAL, Partition, Store, StoreManifest, TrialFacts
 
 RATE = 30.0
 

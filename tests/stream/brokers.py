@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from stream.connection import BrokerAddress
 from stream.messages import Affect, BundleStatus, Estimate, InputStatus, Latency, Present, Status
+from stream.mqtt.connection import BrokerAddress
 
 
 def estimate(frame: int, *, settled: bool = False, valence: float = 0.25, words: str = "") -> Estimate:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from brokers import Mosquitto, Subscriber
+
+from tests.stream.brokers import Mosquitto, Subscriber
 
 
 @pytest.fixture(autouse=True)

@@ -17,10 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from models.audio.vggish import Vggish
-from models.bundle import Bundle, FeatureRecipe, PartUse, load_bundle, save_bundle
-from models.language.small_bert import make_text_encoder
-from models.network import EmotionNetwork
-from models.parts import require_part
+from models.bundle.load import Bundle, FeatureRecipe, PartUse, load_bundle, save_bundle
+from models.networks.fold import EmotionNetwork
+from models.parts.registry import require_part
 from models.spec import (
     AudioSpec,
     BackboneSpec,
@@ -30,17 +29,25 @@ from models.spec import (
     VggishSpec,
     VisualSpec,
 )
+from models.text.small_bert import make_text_encoder
 from models.visual.detectors import Face
-from models.visual.face import FaceTracker
-from stream.assembly import bundle_status
+from models.visual.tracker import FaceTracker
+from stream.build import bundle_status
 from stream.engine import Engine, EngineSettings
-from stream.estimator import Estimator
-from stream.features import Perception
-from stream.media import SAMPLE_RATE, AudioChunk, Event, InputChange, NoPicture, SourceInfo, VideoFrame
-from stream.messages import Estimate, InputStatus, Status
-from stream.sinks import Sink
-from stream.speech import Speech, transcriber_settings
-from stream.transcript import Transcript
+from stream.estimation.estimator import Estimator
+from stream.messages import Estimate, InputStatus, Status, Transcript
+from stream.perception.features import Perception
+from stream.perception.speech import Speech, transcriber_settings
+from stream.sinks.base import Sink
+from stream.sources.events import (
+    SAMPLE_RATE,
+    AudioChunk,
+    Event,
+    InputChange,
+    NoPicture,
+    SourceInfo,
+    VideoFrame,
+)
 
 SMALL = NetworkSpec(
     visual=VisualSpec(

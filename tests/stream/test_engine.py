@@ -9,8 +9,21 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from brokers import until
-from scripted import (
+
+from models.bundle.load import Bundle
+from models.errors import UserError
+from models.speech.words import Event as SpeechEvent
+from models.speech.words import Settled
+from models.visual.tracker import FaceTracker
+from stream.engine import EngineSettings
+from stream.estimation.batching import Moment
+from stream.estimation.estimator import Estimator, EstimatorState
+from stream.messages import Estimate, InputStatus
+from stream.perception.features import Perception
+from stream.perception.speech import GRACE_S
+from stream.sources.events import AudioChunk, Event, VideoFrame
+from tests.stream.brokers import until
+from tests.stream.scripted import (
     Collected,
     ScriptedDetector,
     ScriptedSource,
@@ -22,19 +35,6 @@ from scripted import (
     sound,
     turned,
 )
-
-from models.bundle import Bundle
-from models.errors import UserError
-from models.language.words import Event as SpeechEvent
-from models.language.words import Settled
-from models.visual.face import FaceTracker
-from stream.batching import Moment
-from stream.engine import EngineSettings
-from stream.estimator import Estimator, EstimatorState
-from stream.features import Perception
-from stream.media import AudioChunk, Event, VideoFrame
-from stream.messages import Estimate, InputStatus
-from stream.speech import GRACE_S
 
 TICK = 1 / 30
 

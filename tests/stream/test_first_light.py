@@ -14,16 +14,16 @@ from pathlib import Path
 
 import av
 import pytest
-from brokers import Mosquitto, Subscriber, free_port, until
-from recordings import CLIPS
 
-from models.accelerate import openvino
-from models.accelerate.machine import has_package
-from models.bundle import resolve_bundle
-from stream.assembly import assemble, input_status, load
-from stream.choices import DEMO_RECORDING, LATENCY_TARGET_MS, Choices
+from models.accelerate.backends import openvino
+from models.accelerate.hardware import has_package
+from models.bundle.load import resolve_bundle
+from stream.build import assemble, input_status, load
 from stream.cli import run_command
+from stream.options import DEMO_RECORDING, LATENCY_TARGET_MS, Choices
 from stream.sinks.record import RecordSink
+from tests.stream.brokers import Mosquitto, Subscriber, free_port, until
+from tests.stream.recordings import CLIPS
 
 Record = list[dict[str, object]]
 

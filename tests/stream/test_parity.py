@@ -11,24 +11,24 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scripted import Collected
 
 from models.centering import RunningCentering
-from models.language.embedder import TextEmbedder
-from models.language.timeline import WordTimeline
-from models.language.transcriber import Transcriber
-from models.language.words import VoiceDecided, WordsRevised
 from models.spec import WindowSpec
+from models.speech.timeline import WordTimeline
+from models.speech.transcriber import Transcriber
+from models.speech.words import VoiceDecided, WordsRevised
+from models.text.embedder import TextEmbedder
 from models.visual.alignment import network_input
-from models.visual.face import FaceTracker
-from offline.predict import Prediction, predict_trials
-from offline.replay import extract
-from stream.assembly import Parts, assemble, load
-from stream.choices import DEMO_RECORDING, Choices
-from stream.features import Availability, Perception
-from stream.media import AudioChunk, VideoFrame
+from models.visual.tracker import FaceTracker
+from offline.prediction.predict import Prediction, predict_trials
+from offline.prediction.replay import extract
+from stream.build import Parts, assemble, load
 from stream.messages import Estimate
-from stream.speech import transcriber_settings
+from stream.options import DEMO_RECORDING, Choices
+from stream.perception.features import Availability, Perception
+from stream.perception.speech import transcriber_settings
+from stream.sources.events import AudioChunk, VideoFrame
+from tests.stream.scripted import Collected
 
 TOLERANCE = 1e-4
 CLIPS = ["weekly_address_5s.mp4", "lbax4n.mpg", "1001_DFA_HAP_XX.flv", "face_noface.mov"]

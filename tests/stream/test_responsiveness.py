@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from brokers import Mosquitto
 
-from stream.choices import DEMO_RECORDING, Choices, Outputs
+from stream.options import DEMO_RECORDING, Choices, Outputs
 from stream.session import stream
+from tests.stream.brokers import Mosquitto
 
 MOST_MS = 20.0
 

@@ -6,15 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from brokers import estimate, status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from stream.messages import Affect, Estimate, InputStatus, Latency, Present
+from stream.messages import Affect, Estimate, InputStatus, Latency, Present, Transcript, TranscriptWord
+from stream.mqtt.sink import state_of
 from stream.schemas import TOPICS, complaint, schema
-from stream.sinks.mqtt import state_of
-from stream.transcript import Transcript, TranscriptWord
+from tests.stream.brokers import estimate, status
 
 MESSAGES: dict[str, Any] = {
     "estimate": estimate(3).to_json(),

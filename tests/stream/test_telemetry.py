@@ -7,12 +7,12 @@ import mmap
 import re
 
 import pytest
-from brokers import status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.messages import InputStatus, Latency
 from stream.telemetry import LatencyWindow, RateMeter, Telemetry, render_prometheus, resident_mib
+from tests.stream.brokers import status
 
 
 class Clock:

@@ -1,0 +1,1 @@
+"""What computes a part: eager PyTorch, torch.compile, OpenVINO, TensorRT."""

@@ -1,0 +1,233 @@
+"""OpenVINO on the CPU: float32, bfloat16, and int8 calibrated with NNCF.
+
+The converted model is kept in the cache as OpenVINO's own XML and binary file. Both packages send usage
+statistics over the network unless told otherwise: here they are kept from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.accelerate.backend import (
+    Precision,
+    Route,
+    Runner,
+    Unavailable,
+    Workshop,
+    check_shapes,
+    first_line,
+)
+from models.accelerate.cache import Facts, module_hash, tensors_hash
+from models.accelerate.hardware import has_package, processor_name, versions
+
+MODEL: Final = "model.xml"
+_NOT_IN_INT8: Final = ("NormalizeL2", "ReduceL2", "ReduceSum", "Power", "Sqrt", "Divide")
+
+# Counts up whenever int8 is calibrated in another way: what was built and chosen before is not taken again.
+INT8_METHOD: Final = 3
+
+MISSING: Final = "openvino is not installed (pip install 'affectstream[openvino]')"
+
+
+class OpenvinoRunner:
+    """A compiled model with one request, its inputs and outputs in one place: call it from one thread at a time."""
+
+    def __init__(self, compiled: Any, shapes: list[tuple[int, ...]]) -> None:
+        self._request = request = compiled.create_infer_request()
+        self._shapes = shapes
+        self._inputs = [_bind(port, request.set_input_tensor, i) for i, port in enumerate(compiled.inputs)]
+        self._outputs = [_bind(port, request.set_output_tensor, i) for i, port in enumerate(compiled.outputs)]
+
+    def start(self, *inputs: Tensor) -> Callable[[], tuple[Tensor, ...]]:
+        """Begin in a thread of OpenVINO's, and return what waits, which must be called before the next one begins:
+        several runners started so run side by side.
+        """
+        self._take(inputs)
+        self._request.start_async()
+        return self._wait
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The model's outputs, float32, the caller's own."""
+        self._take(inputs)
+        self._request.infer(share_outputs=True)
+        return self._copied()
+
+    def _take(self, inputs: tuple[Tensor, ...]) -> None:
+        check_shapes(inputs, self._shapes)
+        for own, given in zip(self._inputs, inputs, strict=True):
+            np.copyto(own, given.detach().numpy())
+
+    def _wait(self) -> tuple[Tensor, ...]:
+        self._request.wait()
+        return self._copied()
+
+    def _copied(self) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(x.astype(np.float32)) for x in self._outputs)
+
+
+def _bind(port: Any, set_tensor: Callable[[int, Any], None], index: int) -> np.ndarray[Any, Any]:
+    """A tensor for an input or an output of fixed shape, as the array that it is in."""
+    tensor = _import("openvino").Tensor(port.element_type, port.shape)
+    set_tensor(index, tensor)
+    array: np.ndarray[Any, Any] = tensor.data
+    return array
+
+
+def build(module: nn.Module, example: tuple[Tensor, ...], route: Route, workshop: Workshop) -> Runner:
+    """A runner for inputs of the example's shapes. Raises Unavailable."""
+    engine = _engine()
+    if route.precision == "bfloat16" and not has_bfloat16():
+        raise Unavailable("this processor has no bfloat16 arithmetic")
+    facts = _facts(module, example, route.precision, workshop)
+    folder = None if workshop.cache is None else workshop.cache.find(facts)
+    try:
+        if folder is None:
+            model = _convert(module, example, route.precision, workshop)
+            if workshop.cache is not None:
+                folder = workshop.cache.keep(facts, lambda staged: _save(model, staged, route.precision))
+        if folder is not None:
+            # Saving changes the last bits: the first start and the later ones must run the same model.
+            model = engine.read_model(folder / MODEL)
+        compiled = engine.compile_model(model, "CPU", _options(route.precision, workshop.threads))
+        return OpenvinoRunner(compiled, [tuple(x.shape) for x in example])
+    except Unavailable:
+        raise
+    except Exception as e:  # what OpenVINO raises has no common base
+        raise Unavailable(f"openvino cannot take it: {first_line(e)}") from e
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16 itself, as OpenVINO sees it; False without OpenVINO."""
+    try:
+        capabilities = _engine().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except (Unavailable, RuntimeError):
+        return False
+    return "BF16" in capabilities
+
+
+def has_vnni() -> bool:
+    """Whether the processor sums products of eight bits in thirty-two; False where PyTorch cannot tell."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_vnni", "avx_vnni"))
+
+
+@cache
+def _engine() -> Any:
+    if not has_package("openvino"):
+        raise Unavailable(MISSING)
+    try:
+        return _import("openvino").Core()
+    except (ImportError, OSError, RuntimeError) as e:
+        raise Unavailable(f"openvino cannot start: {first_line(e)}") from e
+
+
+def _import(name: str) -> Any:
+    """Import a package of the OpenVINO family without its telemetry: it falls back to a stub of its own."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return import_module(name)
+
+
+def _facts(module: nn.Module, example: tuple[Tensor, ...], precision: Precision, workshop: Workshop) -> Facts:
+    calibration = [x for inputs in workshop.calibration for x in inputs] if precision == "int8" else []
+    return {
+        "kind": "openvino model",
+        "content": module_hash(module),
+        "inputs": [[str(x.dtype), list(x.shape)] for x in example],
+        "precision": precision,
+        "calibration": tensors_hash(calibration),
+        "device": processor_name(),
+        "versions": versions("openvino", "nncf", "torch"),
+    } | ({"int8": INT8_METHOD, "vnni": has_vnni()} if precision == "int8" else {})
+
+
+def _options(precision: Precision, threads: int) -> dict[str, Any]:
+    # What is left unquantised in an int8 model runs in the fastest floating type there is.
+    floating = "bf16" if precision != "float32" and has_bfloat16() else "f32"
+    return {
+        "INFERENCE_PRECISION_HINT": floating,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _convert(module: nn.Module, example: tuple[Tensor, ...], precision: Precision, workshop: Workshop) -> Any:
+    if precision == "int8" and not has_package("nncf"):
+        raise Unavailable(
+            "nncf, which calibrates int8, is not installed (pip install 'affectstream[openvino]')"
+        )
+    workshop.progress(f"converting for openvino {precision}")
+    openvino = _import("openvino")
+    with warnings.catch_warnings(), _no_logging(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        # Traced, not exported: an export takes PReLU apart, and with it the kernel that computes it.
+        shapes = [list(x.shape) for x in example]
+        model = openvino.convert_model(module, example_input=example, input=shapes)
+    if precision == "int8":
+        workshop.progress("calibrating int8")
+        model = _quantise(model, workshop)
+    return model
+
+
+@contextlib.contextmanager
+def _no_logging() -> Iterator[None]:
+    """Tracing looks at every attribute there is; `transformers` warns of some."""
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _quantise(model: Any, workshop: Workshop) -> Any:
+    """Post-training int8: weights per channel, activations by the calibration inputs' ranges."""
+    samples = [[x.numpy() for x in inputs] for inputs in workshop.calibration]
+    if not samples:
+        raise Unavailable("int8 needs calibration inputs, and there are none")
+    nncf, ranges = _import("nncf"), _import("nncf.quantization.range_estimator")
+    nncf.set_log_level(40)
+    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
+        return nncf.quantize(
+            model,
+            nncf.Dataset(samples),
+            preset=nncf.QuantizationPreset.MIXED,
+            target_device=nncf.TargetDevice.CPU,
+            subset_size=len(samples),
+            # The quick correction looks at each layer alone: estimates were off by twice as much.
+            fast_bias_correction=False,
+            # An embedding's length is a sum of squares: eight bits lose it.
+            ignored_scope=nncf.IgnoredScope(types=list(_NOT_IN_INT8), validate=False),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                overflow_fix=_overflow_fix(nncf),
+                # The widest range of all inputs: nncf's own default, their average, cuts off what is rare.
+                activations_range_estimator_params=ranges.RangeEstimatorParametersSet.MINMAX,
+            ),
+        )
+
+
+def _overflow_fix(nncf: Any) -> Any:
+    """Seven bits to every weight where the processor has no VNNI: there it adds two products in sixteen bits."""
+    return nncf.OverflowFix.FIRST_LAYER if has_vnni() else nncf.OverflowFix.ENABLE
+
+
+def _save(model: Any, folder: Path, precision: Precision) -> None:
+    _import("openvino").save_model(model, folder / MODEL, compress_to_fp16=precision != "float32")
+    for path in folder.iterdir():  # the reader maps them: nobody may write to them by accident
+        os.chmod(path, 0o444)

@@ -1,0 +1,34 @@
+"""From a module and its example input to a callable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from torch import Tensor, nn
+
+from models.accelerate.backend import Backend, Route, Runner, Workshop
+from models.accelerate.backends import compiled, openvino, tensorrt
+from models.accelerate.backends.eager import run_eager
+
+_Build = Callable[[nn.Module, tuple[Tensor, ...], Route, Workshop], Runner]
+
+_BUILDERS: Final[dict[Backend, _Build]] = {
+    "compile": compiled.build_compiled,
+    "cuda": compiled.build_cuda,
+    "openvino": openvino.build,
+    "tensorrt": tensorrt.build,
+}
+
+
+def accelerate(
+    module: nn.Module, example: tuple[Tensor, ...], route: Route, workshop: Workshop | None = None
+) -> Runner:
+    """A module in eval mode as a callable for inputs of exactly the example's shapes.
+
+    It computes what the module computes, at the route's precision; whether closely enough is for
+    `models.accelerate.parity` to say. Raises Unavailable where the route cannot be taken here.
+    """
+    if route.backend == "eager":
+        return run_eager(module)
+    return _BUILDERS[route.backend](module.eval(), example, route, workshop or Workshop())

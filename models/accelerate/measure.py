@@ -1,0 +1,337 @@
+"""A bundle's parts, and each of them on a route: built, held to eager on the probe, and measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from models.accelerate.backend import EAGER, Precision, Route, Runner, Unavailable, Workshop
+from models.accelerate.build import accelerate
+from models.accelerate.export import TextGraph, VisualGraph
+from models.accelerate.parity import LIMITS, Agreement, Reference, compare, compare_tensors, estimate
+from models.accelerate.runtime import AUDIO, TEXT, VISUAL, BatchedPart, TextPart
+from models.accelerate.steps import Passage, Steps, build_steps, random_states, run_through
+from models.bundle.load import Bundle
+from models.spec import Modality
+
+TEXT_LENGTHS: Final = (16, 64)
+"""Pieces of an utterance so far: most, and nearly all."""
+
+_MEASURED: Final = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One part to be served: eager's form, the form for exporters, and what to try both on."""
+
+    name: str
+    eager: nn.Module
+    graph: Callable[[], nn.Module]
+    frames: tuple[Tensor, ...]
+    calibration: tuple[Tensor, ...]
+    sizes: tuple[int, ...]
+    modality: Modality | None
+    per_frame: bool
+
+    def example(self, size: int) -> tuple[Tensor, ...]:
+        """Inputs of one size: a batch of probe frames, or one utterance of that length."""
+        if self.per_frame:
+            return (_batch(self.frames[0], 0, size),)
+        ids, mask = self.frames
+        return _resize(ids, size), _resize(mask, size)
+
+    def text_lengths(self) -> list[int]:
+        """Lengths of an utterance to try: each size full, and with half of the most padding that it may get."""
+        shorter = (0, *self.sizes)
+        return [
+            n for low, size in zip(shorter, self.sizes, strict=False) for n in ((low + size + 1) // 2, size)
+        ]
+
+    def calibration_inputs(self, size: int) -> list[tuple[Tensor, ...]]:
+        """Inputs of one size to calibrate int8 on."""
+        samples = torch.cat(self.calibration) if self.calibration else None
+        if samples is None:
+            return []
+        return [(_batch(samples, at, size),) for at in range(0, len(samples), size)]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A part on a route, built and agreed; measured, unless there is nothing to choose."""
+
+    route: Route
+    runners: Mapping[int, Runner]
+    ms: float | None = None
+    agreement: Agreement | None = None
+
+
+@dataclass(eq=False)
+class Trial:
+    """The candidates of one part as they come, and why others did not.
+
+    Eager is none where the user insists. `taken` is the one that an earlier start chose, for good or ill.
+    """
+
+    part: Part
+    eager: Candidate
+    insist: bool = False
+    accepted: list[Candidate] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    taken: Candidate | None = None
+
+    def best(self) -> Candidate:
+        """The one to serve: `taken`, else the fastest."""
+        if self.taken is not None:
+            return self.taken
+        found = self.accepted if self.insist and self.accepted else [self.eager, *self.accepted]
+        return min(found, key=lambda c: c.ms or 0.0)
+
+
+class Judge:
+    """Builds a candidate, holds it to eager, and measures it."""
+
+    def __init__(self, bundle: Bundle, reference: Reference, workshop: Workshop) -> None:
+        self.bundle = bundle
+        self.reference = reference
+        self._workshop = workshop
+
+    def try_route(self, trial: Trial, route: Route) -> None:
+        """Add the candidate to the trial where it can be built and agrees; else a note.
+
+        Words, which cost nothing per frame, go by the back-end's float32 where a lower precision cannot serve.
+        """
+        part = trial.part
+        if route == EAGER or any(c.route == route for c in trial.accepted):
+            return
+        exact = Route(route.backend)
+        if part.name == TEXT and route.precision == "int8":  # nothing here to calibrate words on
+            self.try_route(trial, exact)
+            return
+        try:
+            runners = {size: self._build(part, size, route) for size in part.sizes}
+            agreement = self.agreement(part, runners, route.precision)
+        except Unavailable as e:
+            trial.notes.append(f"{route} does not serve: {e}")
+            return
+        if not agreement.holds:
+            trial.notes.append(f"{route} does not serve, it disagreed with eager on the probe: {agreement}")
+            if part.name == TEXT and route != exact:
+                self.try_route(trial, exact)
+            return
+        trial.accepted.append(Candidate(route, runners, measure(part, runners), agreement))
+
+    def agreement(self, part: Part, runners: Mapping[int, Runner], precision: Precision) -> Agreement:
+        """The part's fast path beside eager on the probe; the worst of its sizes. Raises Unavailable where it
+        fails there.
+        """
+        try:
+            if part.modality is None:
+                found = [self._compare_text(part, runners, n, precision) for n in part.text_lengths()]
+            else:
+                found = [self._compare(part, part.modality, {n: r}, precision) for n, r in runners.items()]
+        except (RuntimeError, ValueError) as e:
+            raise Unavailable(f"it fails on the probe: {e}") from e
+        return Agreement(max(a.features for a in found), max(a.estimates for a in found), LIMITS[precision])
+
+    def build_steps(self, frames: int, route: Route) -> Steps:
+        """What follows the embeddings of so many frames, on a route. Raises Unavailable."""
+        shop = self._workshop
+        workshop = Workshop(shop.cache, shop.threads, lambda said: shop.progress(f"steps: {said}"))
+        ensemble = self.bundle.ensemble
+        return Steps(ensemble, build_steps(ensemble, frames, route, workshop))
+
+    def agreement_of_steps(self, steps: Steps, frames: int) -> Agreement:
+        """Estimates, encodings and next states beside eager's over the probe, in the middle of something and with
+        every set of inputs missing at some frame. Raises Unavailable where it fails there.
+        """
+        try:
+            expected, found = (self._run_through(s, frames) for s in (Steps(self.bundle.ensemble), steps))
+        except (RuntimeError, ValueError) as e:
+            raise Unavailable(f"it fails on the probe: {e}") from e
+        return compare_tensors(found.tensors, expected.tensors, "float32")
+
+    def measure_steps(self, steps: Steps, frames: int) -> float:
+        """Milliseconds a frame over the probe."""
+        times = []
+        for _ in range(_MEASURED):
+            began = time.perf_counter()
+            self._run_through(steps, frames)
+            times.append(time.perf_counter() - began)
+        return 1e3 * median(times) / self._probed(frames)
+
+    @torch.inference_mode()
+    def _run_through(self, steps: Steps, frames: int) -> Passage:
+        ensemble, count = self.bundle.ensemble, self._probed(frames)
+        each = torch.arange(count)
+        embeddings = {m: x[:, each % x.shape[1]] for m, x in self.reference.embeddings.items()}
+        # All there, then all but the first, and so on: the missing ones count in binary.
+        bits = 2 ** torch.arange(len(ensemble.modalities))
+        available = (each[:, None] & bits) == 0
+        states = random_states(ensemble, torch.Generator().manual_seed(0))
+        return run_through(steps, ensemble, states, embeddings, available, frames)
+
+    def _probed(self, frames: int) -> int:
+        """Frames of a run over the probe: whole calls, two at least, and every set of missing inputs."""
+        least = max(2 * frames, 1 << len(self.bundle.ensemble.modalities))
+        return -(-least // frames) * frames
+
+    def _build(self, part: Part, size: int, route: Route) -> Runner:
+        calibration = part.calibration_inputs(size) if route.precision == "int8" else []
+        shop = self._workshop
+        workshop = Workshop(
+            shop.cache, shop.threads, lambda said: shop.progress(f"{part.name}: {said}"), calibration
+        )
+        return accelerate(part.graph(), part.example(size), route, workshop)
+
+    def _compare(
+        self, part: Part, modality: Modality, runners: Mapping[int, Runner], precision: Precision
+    ) -> Agreement:
+        found = BatchedPart(runners, frame_dim(part))(part.frames[0])
+        own = found if part.name == VISUAL else found.unsqueeze(0)
+        return compare(self.bundle.ensemble, self.reference, {modality: own}, precision)
+
+    def _compare_text(
+        self, part: Part, runners: Mapping[int, Runner], length: int, precision: Precision
+    ) -> Agreement:
+        """Word vectors of a fixed utterance as the language branch's embeddings: eager's beside those that the
+        runners serve, padded and masked.
+        """
+        ids, mask = (_resize(x, length) for x in part.frames)
+        eager = eager_runner(part)
+        expected, found = TextPart({}, eager)(ids, mask), TextPart(runners, eager)(ids, mask)
+        embeddings = {m: x[:, :1].expand(-1, length, -1) for m, x in self.reference.embeddings.items()}
+        embeddings[Modality.LANGUAGE] = expected
+        reference = Reference(embeddings, estimate(self.bundle.ensemble, embeddings))
+        return compare(self.bundle.ensemble, reference, {Modality.LANGUAGE: found}, precision)
+
+
+def parts_of(bundle: Bundle, batches: tuple[int, ...], text_model: nn.Module | None) -> list[Part]:
+    """The bundle's parts that can be served, those of `text_model` in the end."""
+    parts: list[Part] = []
+    probe = bundle.probe
+    if Modality.VISUAL in bundle.ensemble.modalities:
+        crops = probe["crops"]
+        # No face is the crop of zeros, which is -1 in normalised pixels; others are mirrored and dimmed.
+        varied = (crops, crops.flip(-1), 0.5 * crops - 0.5, torch.full_like(crops[:1], -1.0))
+        parts.append(
+            Part(
+                name=VISUAL,
+                eager=EagerVisual(bundle),
+                graph=lambda: VisualGraph(bundle.ensemble),
+                frames=(crops,),
+                calibration=varied,
+                sizes=batches,
+                modality=Modality.VISUAL,
+                per_frame=True,
+            )
+        )
+    if Modality.AUDIO in bundle.ensemble.modalities and bundle.audio_encoder is not None:
+        encoder, patches = bundle.audio_encoder, probe["patches"]
+        # Log-mel: an offset is a gain. Silence is the front end's floor.
+        floor = torch.full_like(
+            patches[:1], float(torch.tensor(bundle.manifest.recipe.logmel.log_offset).log())
+        )
+        parts.append(
+            Part(
+                name=AUDIO,
+                eager=encoder,
+                graph=lambda: encoder,
+                frames=(patches,),
+                calibration=(patches, patches - 1.0, patches + 1.0, floor),
+                sizes=batches,
+                modality=Modality.AUDIO,
+                per_frame=True,
+            )
+        )
+    if Modality.LANGUAGE in bundle.ensemble.modalities and text_model is not None:
+        graph = TextGraph(text_model).eval()
+        parts.append(
+            Part(
+                name=TEXT,
+                eager=graph,
+                graph=lambda: graph,
+                frames=_text_probe(text_model),
+                calibration=(),
+                sizes=_text_lengths(text_model),
+                modality=None,
+                per_frame=False,
+            )
+        )
+    return parts
+
+
+class EagerVisual(nn.Module):
+    """The stacked form that serves eagerly."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        self.ensemble = bundle.ensemble
+
+    def forward(self, crops: Tensor) -> Tensor:
+        return self.ensemble.embed_visual(crops)
+
+
+def _text_probe(model: nn.Module) -> tuple[Tensor, Tensor]:
+    """A fixed utterance as piece ids (1, L), drawn over the whole vocabulary, and its mask."""
+    longest = _text_lengths(model)[-1]
+    size = int(getattr(model.config, "vocab_size", 0) or 1)
+    ids = torch.randint(0, size, (1, longest), generator=torch.Generator().manual_seed(0))
+    return ids, torch.ones_like(ids)
+
+
+def _text_lengths(model: nn.Module) -> tuple[int, ...]:
+    positions = int(getattr(model.config, "max_position_embeddings", 0) or 512)
+    return tuple(n for n in TEXT_LENGTHS if n <= positions - 4) or (max(1, positions - 4),)
+
+
+def eager_runner(part: Part) -> Runner:
+    """The part as it is; any number of frames."""
+    return accelerate(part.eager, part.frames, EAGER)
+
+
+def eager_candidate(part: Part) -> Candidate:
+    """What every other candidate is held to."""
+    runners = {0: eager_runner(part)}
+    return Candidate(EAGER, runners, measure(part, runners))
+
+
+def unmeasured(part: Part) -> Candidate:
+    """Eager where there is nothing to choose."""
+    return Candidate(EAGER, {0: eager_runner(part)})
+
+
+def measure(part: Part, runners: Mapping[int, Runner]) -> float:
+    """Milliseconds a frame (an utterance, for text) at the smallest size: the median of a few calls.
+
+    A live source's frames come mostly one by one; a recording's batches have one size.
+    """
+    size = min(part.sizes)
+    inputs = part.example(size)
+    runner = runners[size] if size in runners else runners[0]
+    runner(*inputs)
+    times = []
+    for _ in range(_MEASURED):
+        began = time.perf_counter()
+        runner(*inputs)
+        times.append(time.perf_counter() - began)
+    return 1e3 * median(times) / (size if part.per_frame else 1)
+
+
+def frame_dim(part: Part) -> int:
+    """Where the part's outputs count frames."""
+    return 1 if part.name == VISUAL else 0
+
+
+def _batch(frames: Tensor, at: int, size: int) -> Tensor:
+    """`size` frames from `at` on, round and round."""
+    return frames[(at + torch.arange(size)) % len(frames)].contiguous()
+
+
+def _resize(x: Tensor, length: int) -> Tensor:
+    return x[:, :length].contiguous()

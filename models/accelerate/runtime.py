@@ -1,0 +1,170 @@
+"""What the engine calls in place of the eager parts: the same shapes in and out, whatever computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from models.accelerate.backend import EAGER, Route, Runner
+from models.accelerate.parity import Agreement
+from models.accelerate.steps import Steps
+
+VISUAL: Final = "visual"
+AUDIO: Final = "audio"
+TEXT: Final = "text"
+STEPS: Final = "steps"
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """How one part serves, and why: for the status topic, the log and the benchmark.
+
+    Times are the medians of a short measurement, in milliseconds a frame (a call, for text), None where nothing
+    was measured; `agreement` is None for eager. `notes` say in one line each what was tried and did not serve.
+    """
+
+    part: str
+    route: Route
+    ms: float | None
+    eager_ms: float | None
+    agreement: Agreement | None = None
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.part}: {self.route}"
+        if self.ms is not None and self.eager_ms is not None:
+            text += f", {self.ms:.2f} ms (eager {self.eager_ms:.2f})"
+        return text if self.agreement is None else f"{text}; {self.agreement}"
+
+
+@runtime_checkable
+class Startable(Protocol):
+    """A runner that can be begun and waited for later: several run side by side."""
+
+    def start(self, *inputs: Tensor) -> Callable[[], tuple[Tensor, ...]]:
+        """Begin; the returned function waits for the outputs."""
+        ...
+
+
+class BatchedPart:
+    """A part as runners of fixed batch sizes: any number of frames, the last few padded up.
+
+    `frame_dim` is where the outputs count frames. With no fixed sizes the only runner takes any number.
+    """
+
+    def __init__(self, runners: Mapping[int, Runner], frame_dim: int) -> None:
+        self._any = runners.get(0)
+        self._runners = dict(sorted(((n, r) for n, r in runners.items() if n), reverse=True))
+        self._frame_dim = frame_dim
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Frames (N, ...) to outputs with N in the dimension `frame_dim`; N at least 1."""
+        return self.start(frames)()
+
+    def start(self, frames: Tensor) -> Callable[[], Tensor]:
+        """Begin where the back-end can, else compute; the returned function gives the outputs."""
+        runner = self._any or self._runners.get(len(frames))
+        if isinstance(runner, Startable):
+            wait = runner.start(frames)
+            return lambda: wait()[0]
+        found = self._run(frames) if runner is None else runner(frames)[0]
+        return lambda: found
+
+    def _run(self, frames: Tensor) -> Tensor:
+        outputs: list[Tensor] = []
+        at = 0
+        while at < len(frames):
+            left = len(frames) - at
+            size = next((n for n in self._runners if n <= left), min(self._runners))
+            chunk = frames[at : at + size]
+            if len(chunk) < size:
+                chunk = torch.cat([chunk, chunk[-1:].expand(size - len(chunk), *chunk.shape[1:])])
+            outputs.append(self._runners[size](chunk)[0].narrow(self._frame_dim, 0, min(size, left)))
+            at += size
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=self._frame_dim)
+
+
+class TextPart:
+    """The text encoder as runners of fixed lengths, for one utterance at a time; longer ones run eagerly."""
+
+    def __init__(self, runners: Mapping[int, Runner], eager: Runner) -> None:
+        self._runners = dict(sorted(runners.items()))
+        self._eager = eager
+
+    def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Piece ids and mask (N, L) int64 to the last layers' sum (N, L, E)."""
+        length = ids.shape[1]
+        fitting = next((n for n in self._runners if n >= length), None)
+        if fitting is None:
+            return self._eager(ids, mask)[0]
+        padding = (0, fitting - length)
+        ids, mask = torch.nn.functional.pad(ids, padding), torch.nn.functional.pad(mask, padding)
+        rows = [self._runners[fitting](ids[i : i + 1], mask[i : i + 1])[0] for i in range(len(ids))]
+        return torch.cat(rows)[:, :length]
+
+
+class Served:
+    """A bundle's parts, ready to serve. Call it from one thread at a time.
+
+    A part that the bundle does not have, or whose encoder is not installed, is None; calling for it raises
+    ValueError. `steps` is what follows the embeddings.
+    """
+
+    def __init__(
+        self,
+        visual: BatchedPart | None,
+        audio: BatchedPart | None,
+        text: TextPart | None,
+        steps: Steps,
+        reports: tuple[PartReport, ...],
+    ) -> None:
+        self._visual, self._audio, self._text = visual, audio, text
+        self.steps = steps
+        self.reports = reports
+
+    @property
+    def name(self) -> str:
+        """How frames are computed, for people: `openvino int8`, or by part where parts differ."""
+        routes = {r.part: str(r.route) for r in self.reports if r.part in (VISUAL, AUDIO)}
+        if len(set(routes.values())) == 1:
+            return next(iter(routes.values()))
+        return ", ".join(f"{part} {route}" for part, route in routes.items()) or str(EAGER)
+
+    def is_eager(self, part: str) -> bool:
+        """Whether a part (`visual`, `audio`, `text`) runs as it is, its weights in the bundle."""
+        return all(r.route == EAGER for r in self.reports if r.part == part)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was tried and does not serve, one line each."""
+        return tuple(f"{r.part}: {note}" for r in self.reports for note in r.notes)
+
+    def embed_visual(self, crops: Tensor) -> Tensor:
+        """Crops (N, 3, S, S) in normalised pixels to visual embeddings (S, N, E)."""
+        return _there(self._visual, VISUAL)(crops)
+
+    def embed_audio(self, patches: Tensor) -> Tensor:
+        """Log-mel patches (N, 96, 64) to embeddings (N, E)."""
+        return _there(self._audio, AUDIO)(patches)
+
+    def start_audio(self, patches: Tensor) -> Callable[[], Tensor]:
+        """Begin with patches (N, 96, 64) where the back-end can, beside what the caller does meanwhile; the returned
+        function, which must be called before the next one begins, gives the embeddings (N, E).
+        """
+        return _there(self._audio, AUDIO).start(patches)
+
+    def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Piece ids and mask (N, L) int64 to the sum of the encoder's last four layers (N, L, E)."""
+        if self._text is None:
+            raise ValueError("no text encoder is served")
+        return self._text(ids, mask)
+
+
+def _there(part: BatchedPart | None, name: str) -> BatchedPart:
+    if part is None:
+        raise ValueError(f"no {name} encoder is served")
+    return part

@@ -1,0 +1,1 @@
+"""What is said: the voice gate, the recogniser, words and their times."""

@@ -1,0 +1,186 @@
+"""The speech recogniser behind a small protocol, and Vosk as the one there is.
+
+One recogniser hears one utterance and is thrown away: a new one costs 0.1 ms, since the model is shared, and
+its times start at zero. Nothing here ever downloads a model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import UserError
+
+SAMPLE_RATE: Final = 16_000
+PREFERRED: Final = ("vosk-model-en-us-0.22", "vosk-model-small-en-us-0.15")
+"""Full models for real people, best first; the report uses the first."""
+WAY_OUT: Final = "models-pull vosk-model-small-en-us-0.15"
+TINY: Final = "vosk-tiny"
+TINY_FOLDER: Final = Path(__file__).resolve().parent.parent / "assets" / TINY
+"""The recogniser that ships in the package: 272 words, synthetic voices, for the demo and the tests."""
+
+Samples = NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class HeardWord:
+    """A recognised word; times in seconds of the sound that this recogniser was given."""
+
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+class Recogniser(Protocol):
+    """Hears one utterance."""
+
+    def accept(self, samples: Samples) -> bool:
+        """Takes the next samples (16 kHz mono). True where the recogniser itself finds the utterance over."""
+        ...
+
+    def partial(self) -> str:
+        """The text so far, words between single spaces; it may still change. Empty where there is none."""
+        ...
+
+    def final(self) -> list[HeardWord]:
+        """Everything heard, up to the last sample. Nothing may be called after this."""
+        ...
+
+
+RecogniserFactory = Callable[[], Recogniser]
+
+
+class VoskRecogniser:
+    """One utterance's `vosk.KaldiRecognizer`."""
+
+    def __init__(self, model: Any) -> None:
+        import vosk
+
+        self._kaldi = vosk.KaldiRecognizer(model, SAMPLE_RATE)
+        self._kaldi.SetWords(True)
+
+    def accept(self, samples: Samples) -> bool:
+        return bool(self._kaldi.AcceptWaveform(samples.tobytes()))
+
+    def partial(self) -> str:
+        return str(json.loads(self._kaldi.PartialResult()).get("partial", ""))
+
+    def final(self) -> list[HeardWord]:
+        # FinalResult flushes; Result would leave the last 0.3 s or so undecoded.
+        heard = json.loads(self._kaldi.FinalResult()).get("result", [])
+        return [HeardWord(w["word"], float(w["start"]), float(w["end"]), float(w["conf"])) for w in heard]
+
+
+def check_vosk_folder(folder: Path) -> None:
+    """Raises UserError where `folder` does not hold a Vosk model (Kaldi's files, as Vosk lays them out)."""
+    way_out = f"give the folder of an unpacked Vosk model, or install one: {WAY_OUT}"
+    if not folder.is_dir():
+        raise UserError(f"no Vosk model at '{folder}': {way_out}")
+    graph = ["graph/HCLG.fst"] if (folder / "graph/HCLG.fst").exists() else ["graph/HCLr.fst", "graph/Gr.fst"]
+    for name in ("am/final.mdl", "conf/mfcc.conf", "conf/model.conf", *graph):
+        part = folder / name
+        if not part.is_file() or part.stat().st_size == 0:
+            raise UserError(f"'{folder}' is not a Vosk model ({name} is missing or empty): {way_out}")
+
+
+def open_recogniser(folder: Path) -> RecogniserFactory:
+    """Loads the Vosk model in `folder`; what it returns makes a recogniser for each utterance.
+
+    Recognisers of one model may run in several threads. Raises UserError where the folder is no Vosk model or
+    Vosk refuses it.
+    """
+    folder = Path(folder)
+    check_vosk_folder(folder)
+    import vosk
+
+    vosk.SetLogLevel(-3)
+    try:
+        with _stderr_held_back():
+            model = vosk.Model(model_path=str(folder))
+    except Exception as error:  # Vosk raises a bare Exception
+        raise UserError(
+            f"Vosk cannot load '{folder}': its files are damaged; install it again: {WAY_OUT}"
+        ) from error
+    return lambda: VoskRecogniser(model)
+
+
+@contextmanager
+def _stderr_held_back() -> Iterator[None]:
+    """Keeps what Kaldi writes straight to file descriptor 2; given back unless the block raises.
+
+    For a damaged model that is up to 60 lines, whatever the log level, where the user needs one.
+    """
+    with tempfile.TemporaryFile() as kept:
+        sys.stderr.flush()
+        real = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.truncate(0)
+            raise
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            kept.seek(0)
+            sys.stderr.write(kept.read().decode(errors="replace"))
+
+
+class InstalledFolder(Protocol):
+    """What is asked of an installed part: where it is."""
+
+    @property
+    def path(self) -> Path: ...
+
+
+@dataclass(frozen=True)
+class RecogniserChoice:
+    """Which recogniser to use: its folder, or why there is none and what would change that."""
+
+    name: str
+    folder: Path | None
+    reason: str = ""
+    way_out: str = ""
+
+
+def find_recogniser(choice: str, find_part: Callable[[str], InstalledFolder | None]) -> RecogniserChoice:
+    """Resolves a user's choice of recogniser; loads nothing.
+
+    `auto`: the best full Vosk model installed, else none with the reason; the shipped `vosk-tiny` is only for
+    synthetic voices and never chosen by itself. `none`: no words. Otherwise one of these models' names, or a
+    folder. `find_part` looks an installed part up (`models.parts.registry.find_part`); it is asked for full models
+    only. Raises UserError for a model that is not installed, and for what is neither a name nor a folder.
+    """
+    if choice == "none":
+        return RecogniserChoice("none", None, reason="switched off")
+    if choice == "auto":
+        for name in PREFERRED:
+            part = find_part(name)
+            if part is not None:
+                return RecogniserChoice(name, Path(part.path))
+        return RecogniserChoice("none", None, reason="no speech recogniser is installed", way_out=WAY_OUT)
+    if choice == TINY:
+        return RecogniserChoice(TINY, TINY_FOLDER)
+    if choice in PREFERRED:
+        part = find_part(choice)
+        if part is None:
+            raise UserError(f"the recogniser '{choice}' is not installed: models-pull {choice}")
+        return RecogniserChoice(choice, Path(part.path))
+    folder = Path(choice)
+    if folder.is_dir():
+        check_vosk_folder(folder)
+        return RecogniserChoice(folder.resolve().name, folder)
+    raise UserError(
+        f"no recogniser '{choice}': give auto, none, {TINY}, {', '.join(PREFERRED)} or a Vosk model's folder"
+    )

@@ -1,0 +1,1 @@
+"""Words to vectors: tokens, punctuation, a BERT's word vectors."""

@@ -1,0 +1,88 @@
+"""A BERT small enough for a bundle to bring along, with a vocabulary that fits the shipped recogniser."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from models.parts.registry import SHIPPED
+
+RECOGNISER: Final = "vosk-tiny"
+
+_SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_POSITIONS: Final = 128
+
+
+@dataclass(frozen=True)
+class BertShape:
+    """Layers, the width of one of a layer's heads, and how many times its own width a layer is wide inside."""
+
+    layers: int
+    head: int
+    inner: int
+
+
+SMALL: Final = BertShape(layers=4, head=12, inner=2)
+BASE: Final = BertShape(layers=12, head=64, inner=4)
+"""That of BERT base (Devlin et al. 2019), which is 768 wide."""
+
+
+def make_text_encoder(
+    folder: Path,
+    width: int,
+    seed: int,
+    weights: Mapping[str, Tensor] | None = None,
+    *,
+    shape: BertShape = SMALL,
+) -> None:
+    """Write a BERT, `width` wide, as a transformers folder; it can spell any word of printable ASCII.
+
+    Its vocabulary is the words that the shipped recogniser knows, single characters, and their continuations. It is
+    random unless `weights`, the state of one made here before, are given.
+    """
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    characters = sorted(set(string.ascii_lowercase + string.digits + string.punctuation))
+    vocabulary = list(
+        dict.fromkeys([*_SPECIAL, *characters, *(f"##{c}" for c in characters), *recogniser_words()])
+    )
+    tokenizer = BertTokenizerFast(
+        vocab={piece: i for i, piece in enumerate(vocabulary)},
+        do_lower_case=True,
+        model_max_length=_POSITIONS,
+    )
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=max(1, width // shape.head),
+        intermediate_size=shape.inner * width,
+        max_position_embeddings=_POSITIONS,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BertModel(config, add_pooling_layer=False)
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                nn.init.uniform_(parameter, -0.1, 0.1)
+    if weights is not None:
+        model.load_state_dict(weights)
+    tokenizer.save_pretrained(folder)
+    config.architectures = ["BertModel"]
+    config.save_pretrained(folder)
+    (folder / "model.safetensors").write_bytes(save(model.state_dict(), metadata={"format": "pt"}))
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+
+
+def recogniser_words() -> list[str]:
+    """The words that the shipped recogniser can say."""
+    lines = (SHIPPED / RECOGNISER / "graph" / "words.txt").read_text(encoding="utf-8").splitlines()
+    words = [line.split()[0] for line in lines]
+    return sorted(word for word in words if word.strip("'").isalpha())

@@ -1,0 +1,1 @@
+"""A run's folds into one bundle."""

@@ -1,0 +1,1 @@
+"""Trials: data sets as distributed, and the store of features made of them."""

@@ -1,0 +1,1 @@
+"""A bundle's estimates over whole trials, and what they are worth."""

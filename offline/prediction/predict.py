@@ -1,0 +1,274 @@
+"""A bundle's estimates over whole trials, per fold and centered, in two contexts.
+
+    stream    one causal pass, running centering over 300 frames: what the live engine settles on
+    windows   the report's: windows of 300 frames every 200, each from a fresh state, overlaps averaged, and each
+              trial's whole series centered: for comparison with published numbers
+
+Either way values are clipped to [-1, 1] last (report section 3.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.bundle.load import Bundle
+from models.centering import RunningCentering, center
+from models.errors import UserError
+from models.networks.ensemble import Ensemble, EnsembleState
+from models.spec import TARGETS, Modality, Target, WindowSpec
+from models.visual.alignment import network_input
+from offline.data.store import Store, TrialRecord, bundle_recipe
+from offline.data.windows import average_windows, cut_windows
+from offline.training.options import Context
+
+Floats = NDArray[np.float64]
+
+CHUNK_FRAMES: Final = 256
+WINDOWS_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, eq=False)
+class TrialEmbeddings:
+    """A trial as the temporal branches take it.
+
+    `embeddings` of each of the ensemble's modalities are (S or 1, 1, N, E); `missing` are those that were not
+    there, whose embeddings do not count.
+    """
+
+    embeddings: dict[Modality, Tensor]
+    missing: frozenset[Modality] = frozenset()
+
+    @property
+    def frames(self) -> int:
+        """N."""
+        return int(next(iter(self.embeddings.values())).shape[2])
+
+    def without(self, modality: Modality | None) -> TrialEmbeddings:
+        """The same with one branch masked, as where its input is gone; None masks nothing more."""
+        return self if modality is None else replace(self, missing=self.missing | {modality})
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The estimates of one trial: N frames, F folds, K targets in the order of `targets`.
+
+    `folds` (F, N, K) are each fold's own outputs, not clipped; `value` (N, K) the centered merge, clipped to
+    [-1, 1]; `spread` (N, K) the standard deviation between the centred folds; `times` (N,) seconds from the first
+    frame; `labels` (N, K), NaN where there is none.
+    """
+
+    trial: str
+    context: Context
+    targets: tuple[Target, ...]
+    times: Floats
+    folds: Floats
+    value: Floats
+    spread: Floats
+    labels: Floats
+
+    @property
+    def clipped_folds(self) -> Floats:
+        """Each fold's outputs as they are judged and submitted: (F, N, K) in [-1, 1]."""
+        return np.clip(self.folds, -1.0, 1.0)
+
+
+def check_store(bundle: Bundle, store: Store) -> None:
+    """Refuse a store whose features are not what the bundle was trained on. Raises UserError that names them."""
+    store.check_recipe(bundle_recipe(bundle.manifest), f"the bundle '{bundle.manifest.name}'")
+
+
+@torch.inference_mode()
+def embed_trial(bundle: Bundle, trial: TrialRecord, device: str = "cpu") -> TrialEmbeddings:
+    """What the frozen and the folds' own encoders make of a trial, frame by frame.
+
+    A trial without sound has neither sound nor words. Sound is missing too where neither the bundle nor the store
+    has its encoder, words where the features were made without a recogniser or a text encoder. The trial's store
+    must have passed `check_store`.
+    """
+    ensemble = bundle.ensemble
+    embeddings: dict[Modality, Tensor] = {}
+    missing: set[Modality] = set()
+    for modality in ensemble.modalities:
+        found: Tensor | None
+        if modality is Modality.VISUAL:
+            found = _embed_crops(bundle, trial, device)
+        elif not trial.facts.has_sound:
+            found = None
+        elif modality is Modality.AUDIO:
+            found = _embed_sound(bundle, trial, device)
+        else:
+            found = _embed_words(trial, device)
+        if found is None:
+            missing.add(modality)
+            found = torch.zeros(1, 1, trial.frames, ensemble.embedding(modality), device=device)
+        embeddings[modality] = found
+    return TrialEmbeddings(embeddings, frozenset(missing))
+
+
+@torch.inference_mode()
+def run_folds(ensemble: Ensemble, trial: TrialEmbeddings, context: Context, spec: WindowSpec) -> Floats:
+    """Every fold's outputs over a trial, (F, N, K), not clipped."""
+    mask = torch.tensor([m not in trial.missing for m in ensemble.modalities])
+    mask = mask.to(next(iter(trial.embeddings.values())).device)
+    if context == "stream":
+        return _run_stream(ensemble, trial, mask)
+    return _run_windows(ensemble, trial, mask, spec)
+
+
+def merge_folds(folds: Floats, context: Context, spec: WindowSpec) -> tuple[Floats, Floats]:
+    """The folds' outputs (F, N, K) merged by CCC-centering and clipped: (value (N, K), spread (N, K)).
+
+    Raises ValueError for outputs that are not finite.
+    """
+    value, spread = np.empty(folds.shape[1:]), np.empty(folds.shape[1:])
+    if context == "stream":
+        centering = RunningCentering(len(folds), spec.length, folds.shape[2])
+        state = centering.initial_state()
+        for t in range(folds.shape[1]):
+            state, frame = centering.step(state, folds[:, t].T)
+            value[t], spread[t] = frame.value, frame.spread
+    else:
+        for k in range(folds.shape[2]):
+            centered = center(folds[:, :, k])
+            value[:, k], spread[:, k] = centered.merged, centered.folds.std(axis=0)
+    return np.clip(value, -1.0, 1.0), spread
+
+
+def predict_trial(
+    bundle: Bundle,
+    trial: TrialRecord,
+    embeddings: TrialEmbeddings,
+    context: Context,
+    spec: WindowSpec | None = None,
+) -> Prediction:
+    """The estimates of a trial from its embeddings. Raises UserError where they are not finite."""
+    spec = spec or WindowSpec()
+    folds = run_folds(bundle.ensemble, embeddings, context, spec)
+    try:
+        value, spread = merge_folds(folds, context, spec)
+    except ValueError as e:
+        raise UserError(
+            f"the estimates of trial '{trial.name}' are not finite: its features are damaged, remove "
+            f"{trial.folder} and run offline-preprocess again"
+        ) from e
+    targets = bundle.ensemble.targets
+    columns = [TARGETS.index(t) for t in targets]
+    return Prediction(
+        trial=trial.name,
+        context=context,
+        targets=targets,
+        times=np.array(trial.times, np.float64),
+        folds=folds,
+        value=value,
+        spread=spread,
+        labels=np.array(trial.labels, np.float64)[:, columns],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The predictions of some trials, in their order, by context; `masked` are those without one branch."""
+
+    whole: dict[Context, list[Prediction]]
+    masked: dict[Context, dict[Modality, list[Prediction]]]
+
+
+def predict_trials(
+    bundle: Bundle,
+    trials: Sequence[TrialRecord],
+    contexts: Sequence[Context],
+    without: Sequence[Modality] = (),
+    *,
+    device: str = "cpu",
+    progress: Callable[[int], None] = lambda frames: None,
+) -> Predictions:
+    """Predict trials in each context, whole and with each branch of `without` masked; each is embedded once.
+
+    `progress` is told of every trial's frames. Moves the bundle to `device`. Raises UserError where the bundle has no
+    such branch, or as `predict_trial`.
+    """
+    ensemble = bundle.ensemble
+    absent = [m.value for m in without if m not in ensemble.modalities]
+    if absent:
+        raise UserError(f"the bundle '{bundle.manifest.name}' has no {absent[0]} branch to ablate")
+    ensemble.to(device)
+    if bundle.audio_encoder is not None:
+        bundle.audio_encoder.to(device)
+    whole: dict[Context, list[Prediction]] = {c: [] for c in contexts}
+    masked: dict[Context, dict[Modality, list[Prediction]]] = {c: {m: [] for m in without} for c in contexts}
+    for trial in trials:
+        embeddings = embed_trial(bundle, trial, device)
+        for c in contexts:
+            whole[c].append(predict_trial(bundle, trial, embeddings, c))
+            for m in without:
+                masked[c][m].append(predict_trial(bundle, trial, embeddings.without(m), c))
+        progress(trial.frames)
+    return Predictions(whole, masked)
+
+
+def _run_stream(ensemble: Ensemble, trial: TrialEmbeddings, mask: Tensor) -> Floats:
+    state: EnsembleState | None = None
+    parts = []
+    for begin, end in _chunks(trial.frames):
+        chunk = {m: x[:, :, begin:end] for m, x in trial.embeddings.items()}
+        state, outputs = ensemble.run(chunk, state, mask.expand(1, end - begin, -1))
+        parts.append(outputs[:, 0].double().cpu().numpy())
+    return np.concatenate(parts, axis=1)
+
+
+def _run_windows(ensemble: Ensemble, trial: TrialEmbeddings, mask: Tensor, spec: WindowSpec) -> Floats:
+    windows = cut_windows(trial.frames, spec)
+    outputs: list[NDArray[np.float32]] = []
+    for i in range(0, len(windows), WINDOWS_AT_ONCE):
+        some = windows[i : i + WINDOWS_AT_ONCE]
+        # A short trial goes in as it is: the network is causal, zeros behind the end would change nothing.
+        batch = {
+            m: torch.cat([x[:, :, w.start : w.stop] for w in some], dim=1)
+            for m, x in trial.embeddings.items()
+        }
+        y = ensemble.run(batch, None, mask.expand(len(some), some[0].frames, -1))[1]
+        outputs += list(y.transpose(0, 1).cpu().numpy())
+    folds = [average_windows(windows, [y[f] for y in outputs], trial.frames) for f in range(ensemble.folds)]
+    return np.stack(folds).astype(np.float64)
+
+
+def _embed_crops(bundle: Bundle, trial: TrialRecord, device: str) -> Tensor:
+    """(S, 1, N, E)."""
+    crops, spec = trial.crops, bundle.manifest.recipe.crop
+    parts = [
+        bundle.ensemble.embed_visual(torch.from_numpy(network_input(crops[a:b], spec)).to(device))
+        for a, b in _chunks(trial.frames)
+    ]
+    return torch.cat(parts, dim=1)[:, None]
+
+
+def _embed_sound(bundle: Bundle, trial: TrialRecord, device: str) -> Tensor | None:
+    """(1, 1, N, E): what the store keeps of the same encoder, or what the bundle's makes of the log-mel."""
+    use = bundle.manifest.recipe.audio_encoder
+    stored = trial.audio
+    if stored is not None and use is not None and not use.bundled:
+        return torch.from_numpy(np.array(stored, np.float32)).to(device)[None, None]
+    encoder = bundle.audio_encoder
+    if encoder is None:
+        return None
+    parts = [encoder(torch.from_numpy(trial.patches(a, b)).to(device)) for a, b in _chunks(trial.frames)]
+    return torch.cat(parts)[None, None]
+
+
+def _embed_words(trial: TrialRecord, device: str) -> Tensor | None:
+    """(1, 1, N, E): the store's word vectors, None where nothing could recognise or embed words."""
+    vectors = trial.language
+    if trial.recipe.recogniser is None or not vectors.shape[1]:
+        return None
+    return torch.from_numpy(np.array(vectors, np.float32)).to(device)[None, None]
+
+
+def _chunks(frames: int) -> Iterator[tuple[int, int]]:
+    return ((begin, min(begin + CHUNK_FRAMES, frames)) for begin in range(0, frames, CHUNK_FRAMES))

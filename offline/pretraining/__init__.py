@@ -1,0 +1,1 @@
+"""Pretraining the encoders that folds stand on."""

@@ -1,0 +1,24 @@
+"""What pretraining trains: a slim preset's encoders, each under what is thrown away afterwards."""
+
+from __future__ import annotations
+
+from models.errors import UserError
+from offline.pretraining.audio import AudioLearner
+from offline.pretraining.base import PARTS, Learner, Part
+from offline.pretraining.language import LanguageLearner
+from offline.pretraining.visual import VisualLearner
+from offline.training.options import PretrainOptions
+
+__all__ = ["PARTS", "Learner", "Part", "make_learner"]
+
+
+def make_learner(part: Part, options: PretrainOptions) -> Learner:
+    """The part of the options' preset, and what it learns with. Raises UserError where the preset has none."""
+    spec = options.network
+    if part == "visual" and spec.visual is not None:
+        return VisualLearner(spec.visual, options)
+    if part == "audio" and spec.audio is not None:
+        return AudioLearner(spec.audio, options)
+    if part == "language" and spec.language is not None:
+        return LanguageLearner(spec.language, options)
+    raise UserError(f"the {options.preset} preset has no {part} branch")

@@ -1,0 +1,1 @@
+"""Reports on training: figures and one HTML page."""

@@ -1,0 +1,1 @@
+"""Training folds: the loop, its schedule, what it reads, what it leaves behind."""

@@ -1,0 +1,1 @@
+"""From features and words to estimates, provisional and settled."""

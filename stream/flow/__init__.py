@@ -1,0 +1,1 @@
+"""What flows between the stages: bounded queues, and the ladder of what is spared when a machine cannot keep up."""

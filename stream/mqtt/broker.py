@@ -1,0 +1,92 @@
+"""The embedded broker, for a machine that has none: MQTT 3.1.1, in this process, for this machine only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from types import TracebackType
+from typing import Any, Final, Self
+
+from models.errors import UserError
+from stream.mqtt.connection import BrokerAddress
+
+PREFERRED_PORT: Final = 1883
+
+
+class EmbeddedBroker:
+    """An amqtt broker for as long as the context lasts.
+
+    `port` None takes 1883 where it is free and any free port otherwise; 0 any free port; another number that
+    port or none (UserError). It asks nobody for a password: keep `host` a loopback address unless everybody
+    on the network may read and publish. Messages are not stored: they end with the process.
+
+        async with EmbeddedBroker() as broker:
+            sink = MqttSink(broker.address)
+    """
+
+    def __init__(self, port: int | None = None, *, host: str = "127.0.0.1") -> None:
+        self._host = host
+        self._port = port
+        self._broker: Any = None
+        self._address: BrokerAddress | None = None
+
+    @property
+    def address(self) -> BrokerAddress:
+        """Where it listens; known once the context is entered."""
+        if self._address is None:
+            raise RuntimeError("the embedded broker has not been started")
+        return self._address
+
+    async def __aenter__(self) -> Self:
+        """Start listening. Raises UserError where the port is taken or not allowed."""
+        if self._port is None:
+            try:
+                await self._start(PREFERRED_PORT)
+            except UserError:
+                await self._start(0)
+        else:
+            await self._start(self._port)
+        return self
+
+    async def _start(self, port: int) -> None:
+        from amqtt.broker import Broker
+        from amqtt.contexts import BrokerConfig, ListenerConfig
+        from amqtt.errors import BrokerError
+
+        for name in ("amqtt", "transitions"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        bind = f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
+        broker = Broker(
+            BrokerConfig(
+                listeners={"default": ListenerConfig(bind=bind)},
+                plugins={"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+            )
+        )
+        try:
+            await broker.start()
+        except BrokerError as error:
+            cause = error.__cause__
+            numbered = isinstance(cause, OSError) and cause.errno and cause.errno > 0
+            reason = os.strerror(cause.errno) if numbered else str(cause or error)
+            raise UserError(
+                f"cannot start the embedded broker on {bind} ({reason}): "
+                "give another port, or use the broker that is there"
+            ) from None
+        self._broker = broker
+        self._address = BrokerAddress(self._host, _listening_port(broker))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Disconnect everybody and stop listening."""
+        broker, self._broker = self._broker, None
+        if broker is not None:
+            await broker.shutdown()
+
+
+def _listening_port(broker: Any) -> int:
+    # amqtt keeps the port that the system chose to itself.
+    listening: socket.socket = broker._servers["default"].instance.sockets[0]
+    port: int = listening.getsockname()[1]
+    return port

@@ -1,0 +1,352 @@
+"""Cameras, microphones and streams, live: ticks at a steady rate with the newest picture, and sound beside
+them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import UserError
+from stream.messages import InputStatus
+from stream.sources.device_clock import Backoff, fit_sound, newest_at
+from stream.sources.devices import (
+    ANYTHING,
+    READ_TIMEOUT_S,
+    Address,
+    Asked,
+    Given,
+    camera_address,
+    compare,
+    microphone_address,
+    open_address,
+    stream_address,
+)
+from stream.sources.events import SAMPLE_RATE, AudioChunk, Event, InputName, NoPicture, SourceInfo, VideoFrame
+from stream.sources.reader import Capture, Inbox, Opener, Reader, Sound
+from stream.sources.scaling import MOST_LONG_SIDE, fitted
+
+# A picture older than this is not shown again: the tick has none.
+STALE_PICTURE_S: Final = 0.5
+STALE_SOUND_S: Final = 1.0
+
+# How long a tick waits for sound captured up to it; what comes later still comes, after the frame.
+PATIENCE_S: Final = 0.05
+
+# Ticks by which a consumer may be late before the ones it missed are dropped.
+MOST_LATE_TICKS: Final = 3
+
+FIRST_PICTURE_S: Final = 15.0
+
+# In ticks: a picture captured this little after its tick counts as at it (a camera at the tick's own rate
+# would else fall on either side by chance), and one that is expected is waited for this long after the tick.
+AT_TICK: Final = 0.25
+PICTURE_PATIENCE: Final = 0.9
+
+GENTLE: Final = Backoff()
+
+
+class LiveSource:
+    """A camera or stream, and a microphone or the stream's own sound, on one axis that ticks at `tick_rate`.
+
+    Each tick gives a `VideoFrame` with the newest picture captured at or before it, give or take a quarter of
+    a tick (`repeated` where that is the last tick's; `captured_at` stays the picture's own), or `NoPicture`
+    while the camera is away; both count in `index`. A consumer that is late loses ticks: `index` goes on,
+    `time_s` leaps. Sound comes as it is captured and may end before the tick it comes with, by the
+    microphone's delay beyond `PATIENCE_S`.
+
+    `counters`: `camera_repeats`, `camera_surplus` (pictures superseded before their tick), `ticks_dropped`
+    (consumer late), `ticks_without_picture`, `camera_losses`, `microphone_losses`, `camera_clock_jumps`,
+    `microphone_clock_jumps`, `decode_errors`, `audio_gaps`, `audio_gap_samples`, `audio_overlap_samples`,
+    `audio_before_video_samples`, `audio_stretched_samples` (added or taken to follow the clock),
+    `microphone_overflow_samples`. `measures`: `camera_drift_ppm`, `microphone_drift_ppm`.
+
+    Opening raises `UserError` where an input cannot be opened; later losses are `InputChange`s.
+    """
+
+    live: Final = True
+
+    def __init__(
+        self,
+        camera: Address,
+        microphone: Address | None = None,
+        *,
+        own_sound: bool = False,
+        asked: Asked = ANYTHING,
+        tick_rate: float = 30.0,
+        opener: Opener = open_address,
+        backoff: Backoff = GENTLE,
+        first_picture_s: float = FIRST_PICTURE_S,
+    ) -> None:
+        if not tick_rate > 0:
+            raise ValueError(f"tick_rate must be above 0, not {tick_rate}")
+        self._tick_rate = tick_rate
+        self._first_picture_s = first_picture_s
+        self._closed = threading.Event()
+        self._inbox = Inbox()
+        self._readers: list[Reader] = []
+        self._next_sample: int | None = None
+        self._started = False
+        opened = opener(camera)
+        try:
+            self._info, detail, inputs = self._describe(camera, opened, microphone, own_sound, asked)
+            self._readers.append(Reader(camera, opened, opener, self._inbox, inputs, detail, backoff))
+            if microphone is not None:
+                heard = opener(microphone)
+                self._readers.append(
+                    Reader(microphone, heard, opener, self._inbox, ("microphone",), microphone.label, backoff)
+                )
+        except BaseException:
+            opened.close()
+            raise
+        for name in ("camera", "microphone"):
+            on = any(
+                name in reader_inputs for reader_inputs in (inputs, ("microphone",) if microphone else ())
+            )
+            self._inbox.turn(name, InputStatus("waiting") if on else InputStatus("off"))
+
+    def _describe(
+        self, camera: Address, opened: Any, microphone: Address | None, own_sound: bool, asked: Asked
+    ) -> tuple[SourceInfo, str, tuple[InputName, ...]]:
+        if not opened.streams.video:
+            raise UserError(f"{camera.label} has no picture")
+        video = opened.streams.video[0]
+        context = video.codec_context
+        rate = float(video.average_rate) if video.average_rate else None
+        given = Given((context.width, context.height), rate, str(context.pix_fmt))
+        own = own_sound and microphone is None and bool(opened.streams.audio)
+        audio_codec = opened.streams.audio[0].codec_context.name if own else None
+        info = SourceInfo(
+            name=camera.label,
+            width=context.width,
+            height=context.height,
+            frame_rate=self._tick_rate,
+            duration_s=None,
+            video_codec=str(context.name),
+            audio_codec=audio_codec if microphone is None else "pcm",
+            has_audio=own or microphone is not None,
+            frames_hint=None,
+        )
+        return (
+            info,
+            f"{camera.label}: {compare(asked, given)}",
+            ("camera", "microphone") if own else ("camera",),
+        )
+
+    @property
+    def info(self) -> SourceInfo:
+        """What it is; the picture's size is the device's, at opening."""
+        return self._info
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Drops and repairs so far, by cause; absent names are 0."""
+        with self._inbox.changed:
+            return dict(self._inbox.counters)
+
+    @property
+    def measures(self) -> Mapping[str, float]:
+        """The inputs' measured clock drift, parts per million against this machine's clock."""
+        return {f"{name}_drift_ppm": ppm for name, ppm in dict(self._inbox.drift_ppm).items()}
+
+    @property
+    def inputs(self) -> Mapping[str, InputStatus]:
+        """Each input's health, and what it was asked for and gives."""
+        with self._inbox.changed:
+            return {str(name): status for name, status in self._inbox.status.items()}
+
+    def close(self) -> None:
+        """Ends `events()` at once; it then waits for the devices to be closed. Safe from any thread."""
+        self._closed.set()
+        with self._inbox.changed:
+            self._inbox.changed.notify_all()
+        if not self._started:
+            self._stop()
+
+    def events(self) -> Iterator[Event]:
+        """Ticks, sound and changes of health as they happen, once: a live source cannot be read again."""
+        if self._started:
+            raise RuntimeError("a live source is read once")
+        self._started = True
+        try:
+            for reader in self._readers:
+                reader.start()
+            yield from self._ticks()
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        for reader in self._readers:
+            reader.stop()
+        deadline_s = time.monotonic() + READ_TIMEOUT_S + 1.0
+        for reader in self._readers:
+            if not reader.join(max(0.0, deadline_s - time.monotonic())):
+                self._inbox.count("inputs_not_closed")
+
+    def _ticks(self) -> Iterator[Event]:
+        zero_s = self._wait_for_first()
+        if zero_s is None:
+            yield from self._inbox.take_changes()
+            return
+        shown: Capture | None = None
+        rgb: NDArray[np.uint8] | None = None
+        tick = index = 0
+        while not self._closed.is_set():
+            due_s = zero_s + tick / self._tick_rate
+            yield from self._until(due_s, zero_s)
+            if self._closed.is_set():
+                return
+            capture, surplus = self._newest(due_s)
+            self._inbox.count("camera_surplus", surplus)
+            self._watch(due_s, capture or shown, zero_s)
+            yield from self._inbox.take_changes()
+            time_s = tick / self._tick_rate
+            if capture is not None:
+                shown, rgb = capture, self._rgb(capture)
+            if shown is None or rgb is None or due_s - shown.at_s > STALE_PICTURE_S:
+                if self._inbox.health("camera") == "ended":
+                    return
+                self._inbox.count("ticks_without_picture")
+                yield NoPicture(index, time_s, _wall(due_s))
+            else:
+                if capture is None:
+                    if self._inbox.health("camera") == "ended":
+                        return
+                    self._inbox.count("camera_repeats")
+                yield VideoFrame(index, time_s, _wall(shown.at_s), rgb, repeated=capture is None)
+            index += 1
+            tick += 1
+            late = int((time.monotonic() - zero_s) * self._tick_rate) - tick
+            if late > MOST_LATE_TICKS:
+                self._inbox.count("ticks_dropped", late)
+                tick += late
+
+    def _wait_for_first(self) -> float | None:
+        """The first picture's capture time: zero of the axis. None where the source was closed or ended
+        before.
+        """
+        deadline_s = time.monotonic() + self._first_picture_s
+        with self._inbox.changed:
+            while not self._inbox.pictures:
+                if self._closed.is_set() or self._inbox.health("camera") == "ended":
+                    return None
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0:
+                    status = self._inbox.status["camera"]
+                    raise UserError(
+                        f"{self.info.name} gave no picture for {self._first_picture_s:g} s"
+                        f"{': ' + status.detail if status.detail else ''}; is it in use, or covered?"
+                    )
+                self._inbox.changed.wait(left_s)
+            return self._inbox.pictures[0].at_s
+
+    def _until(self, due_s: float, zero_s: float) -> Iterator[AudioChunk]:
+        """Hands on sound until the tick is due and its sound is there, or patience ends."""
+        while not self._closed.is_set():
+            for sound in self._inbox.take_sounds():
+                yield from self._fit(sound, zero_s)
+            now_s = time.monotonic()
+            until_s = due_s
+            if (
+                self._inbox.health("microphone") == "ok"
+                and (self._next_sample or 0) < (due_s - zero_s) * SAMPLE_RATE
+            ):
+                until_s = due_s + PATIENCE_S
+            if self._inbox.next_picture_s() <= due_s + AT_TICK / self._tick_rate:
+                until_s = max(until_s, due_s + PICTURE_PATIENCE / self._tick_rate)
+            if now_s >= until_s:
+                return
+            with self._inbox.changed:
+                if not self._inbox.sounds and not self._closed.is_set():
+                    # Woken by whatever comes, so that what ends the wait is seen at once.
+                    self._inbox.changed.wait(until_s - now_s)
+
+    def _newest(self, due_s: float) -> tuple[Capture | None, int]:
+        with self._inbox.changed:
+            pictures = self._inbox.pictures
+            at = newest_at([p.at_s for p in pictures], due_s + AT_TICK / self._tick_rate)
+            if at is None:
+                return None, 0
+            for _ in range(at):
+                pictures.popleft()
+            return pictures.popleft(), at
+
+    def _watch(self, due_s: float, capture: Capture | None, zero_s: float) -> None:
+        """Turns an input that says it is well but gives nothing to `waiting`, and back when it gives again."""
+        heard_s = zero_s + (self._next_sample or 0) / SAMPLE_RATE
+        newest_s = max((p.at_s for p in list(self._inbox.pictures)), default=0.0)
+        seen_s = max(newest_s, capture.at_s if capture else 0.0)
+        since: dict[InputName, tuple[float, float]] = {
+            "camera": (due_s - seen_s, STALE_PICTURE_S),
+            "microphone": (due_s - heard_s, STALE_SOUND_S),
+        }
+        for name, (quiet_s, stale_s) in since.items():
+            status = self._inbox.status[name]
+            if status.health == "ok" and quiet_s > stale_s:
+                detail = f"{status.detail}; nothing came for {stale_s:g} s"
+                self._inbox.turn(
+                    name, InputStatus("waiting", detail, "check that it is connected and not in use")
+                )
+            elif status.health == "waiting" and quiet_s <= stale_s and status.detail:
+                self._inbox.turn(name, InputStatus("ok", status.detail.rsplit("; nothing came", 1)[0]))
+
+    def _fit(self, sound: Sound, zero_s: float) -> Iterator[AudioChunk]:
+        samples = sound.samples
+        fit = fit_sound(self._next_sample, (sound.at_s - zero_s) * SAMPLE_RATE, len(samples), SAMPLE_RATE)
+        if fit.gap:
+            self._inbox.count("audio_gaps")
+            self._inbox.count("audio_gap_samples", fit.gap)
+        if fit.skip:
+            cause = "audio_before_video_samples" if self._next_sample is None else "audio_overlap_samples"
+            self._inbox.count(cause, fit.skip)
+            samples = samples[fit.skip :]
+        if fit.stretch:
+            self._inbox.count("audio_stretched_samples")
+            length = len(samples)
+            places = np.linspace(0, length - 1, length + fit.stretch)
+            samples = np.interp(places, np.arange(length), samples).astype(np.float32)
+        if len(samples):
+            self._next_sample = fit.start + len(samples)
+            yield AudioChunk(fit.start, samples)
+
+    def _rgb(self, capture: Capture) -> NDArray[np.uint8]:
+        picture = capture.picture
+        width, height = fitted(picture.width, picture.height, MOST_LONG_SIDE)
+        rgb = picture.reformat(width=width, height=height, format="rgb24").to_ndarray()
+        return np.ascontiguousarray(rgb, dtype=np.uint8)
+
+
+def _wall(at_s: float) -> float:
+    """A time on the arrival (monotonic) clock as seconds since the epoch."""
+    return time.time() - (time.monotonic() - at_s)
+
+
+def open_live(
+    target: str,
+    *,
+    microphone: str | None = None,
+    asked: Asked = ANYTHING,
+    tick_rate: float = 30.0,
+) -> LiveSource:
+    """A live source: `camera:0`, `camera:NAME`, a URL, or `lavfi:GRAPH`.
+
+    `microphone` None: the default one beside a camera, a stream's own sound; `none`: no sound; else a number
+    or name. Raises `UserError` where an input cannot be opened.
+    """
+    is_camera = target.startswith("camera:")
+    picture = camera_address(target.removeprefix("camera:"), asked) if is_camera else stream_address(target)
+    if microphone is None and is_camera:
+        microphone = "default"
+    heard = None if microphone in (None, "none") else microphone_address(str(microphone))
+    return LiveSource(
+        picture,
+        heard,
+        own_sound=microphone is None,
+        asked=asked,
+        tick_rate=tick_rate,
+    )

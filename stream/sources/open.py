@@ -1,0 +1,35 @@
+"""The source that a name means: a recording, a camera, a stream."""
+
+from __future__ import annotations
+
+from stream.sources.events import Source
+
+
+def open_source(
+    target: str,
+    *,
+    microphone: str | None = None,
+    size: tuple[int, int] | None = None,
+    frame_rate: float | None = None,
+    tick_rate: float = 30.0,
+) -> Source:
+    """The source named by `target`: a file's path, or, live, `camera:0`, `camera:NAME`, a URL or
+    `lavfi:GRAPH`.
+
+    `microphone` (None: the default, or a stream's own; `none`; a number or a name), `size` and `frame_rate`
+    (asked of the device) and `tick_rate` (frames per second given, the bundle's) concern live sources only.
+    Blocks while devices open. Raises `UserError` where the source cannot be opened.
+    """
+    if target.startswith(("camera:", "lavfi:")) or "://" in target:
+        from stream.sources.devices import Asked
+        from stream.sources.live import open_live
+
+        return open_live(
+            target,
+            microphone=microphone,
+            asked=Asked(size, frame_rate),
+            tick_rate=tick_rate,
+        )
+    from stream.sources.file import MediaFile
+
+    return MediaFile(target)

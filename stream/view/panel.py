@@ -1,0 +1,344 @@
+"""One publisher in a terminal: what its messages said, and the lines that show it. No I/O, no clock.
+
+Everything shown may come from a stranger's broker: text is stripped of control characters, never markup.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from stream.view.labels import Agreement
+
+HISTORY_FRAMES: Final = 300
+UNTRAINED: Final = "untrained: the numbers mean nothing yet"
+STYLES: Final = {"valence": "green", "arousal": "magenta"}
+HEALTH_STYLES: Final = {"ok": "green", "off": "dim", "waiting": "yellow", "lost": "bold red", "ended": "dim"}
+PHASE_STYLES: Final = {"running": "green", "paused": "yellow", "online": "green", "offline": "bold red"}
+
+Message = Mapping[str, Any]
+
+
+@dataclass
+class Tally:
+    """Sums over estimates, for the summary."""
+
+    frames: int = 0
+    present: dict[str, int] = field(default_factory=lambda: {"face": 0, "voice": 0, "words": 0})
+    sums: dict[str, float] = field(default_factory=lambda: {"valence": 0.0, "arousal": 0.0})
+    lowest: dict[str, float] = field(default_factory=dict)
+    highest: dict[str, float] = field(default_factory=dict)
+
+    def add(self, message: Message) -> None:
+        """Take one estimate."""
+        self.frames += 1
+        for what in self.present:
+            self.present[what] += bool(message["present"][what])
+        for target in self.sums:
+            value = float(message[target])
+            self.sums[target] += value
+            self.lowest[target] = min(value, self.lowest.get(target, value))
+            self.highest[target] = max(value, self.highest.get(target, value))
+
+
+class Panel:
+    """What one publisher said so far, bounded, and how that looks.
+
+    Feed it with `take` (decoded messages of the topics `estimate`, `settled`, `state`, `status` and
+    `transcript`, in the form of their schemas), `availability` and `hear`; draw it with `lines`, `plain` and
+    `summary`. With an `agreement`, what is known of a recording is shown beside what is estimated.
+    """
+
+    def __init__(self, name: str = "", hint: str = "", agreement: Agreement | None = None) -> None:
+        self.name = clean(name)
+        self.hint = clean(hint)
+        self._agreement = agreement
+        self.available = ""
+        self.words = ""
+        self._estimate: Message | None = None
+        self._status: Message | None = None
+        self._estimated = Tally()
+        self._settled = Tally()
+        self._transcripts = False
+        self._history: dict[str, deque[float]] = {
+            target: deque(maxlen=HISTORY_FRAMES) for target in ("valence", "arousal")
+        }
+
+    def take(self, topic: str, message: Message) -> None:
+        """Take a message that fits its topic's schema; topics without anything to show are ignored."""
+        if topic == "estimate":
+            self._estimate = message
+            self._estimated.add(message)
+            for target, history in self._history.items():
+                history.append(float(message[target]))
+        elif topic == "state":
+            self._estimate = self._estimate or message
+        elif topic == "settled":
+            self._settled.add(message)
+        elif topic == "status":
+            self._status = message
+        elif topic == "transcript":
+            self._transcripts = True
+            self.words = clean(str(message["text"])) or self.words
+
+    def availability(self, text: str) -> None:
+        """Take `online`, `stopped` or `offline`."""
+        self.available = clean(text)
+
+    def hear(self, words: str) -> None:
+        """Take the words of an estimate, where no transcript tells more."""
+        if words and not self._transcripts:
+            self.words = clean(words)
+
+    @property
+    def trained(self) -> bool | None:
+        """Whether the bundle is trained, or None before anything said so."""
+        return None if self._status is None else bool(self._status["bundle"]["trained"])
+
+    def lines(self, width: int, height: int) -> list[Text]:
+        """The panel as at most `height` lines of at most `width` cells."""
+        chart_rows = 1 if height < 22 else 3 if height < 34 else 6
+        shown = [self._title(width)]
+        if self.trained is False:
+            shown.append(Text(UNTRAINED.center(width), style="bold black on yellow"))
+        for target in self._history:
+            shown.extend(self._target(target, width, chart_rows))
+        shown += [self._present(), self._said(width), self._numbers(), self._drops()]
+        details = [self._bundle(), *self._inputs(), *self._notes(), Text(self.hint, style="dim")]
+        shown += [line for line in details if line]
+        for line in shown:
+            line.truncate(width, overflow="ellipsis")
+        return shown[:height]
+
+    def _title(self, width: int) -> Text:
+        status = self._status
+        source = clean(str(status["source"])) if status else "waiting for the first status"
+        phase = self.available if self.available not in ("", "online") or not status else status["phase"]
+        right = Text(f"● {phase} ", style=PHASE_STYLES.get(phase, "yellow")) if phase else Text()
+        left = Text.assemble((f" {self.name or 'affectstream'} ", "bold reverse"), "  ", source)
+        left.truncate(max(0, width - right.cell_len - 1), overflow="ellipsis", pad=True)
+        return left + Text(" ") + right
+
+    def _target(self, target: str, width: int, chart_rows: int) -> Iterable[Text]:
+        style = STYLES[target]
+        if self._estimate is None:
+            yield Text(f" {target:8}   ...", style="dim")
+            yield from (Text() for _ in range(chart_rows))
+            return
+        value, spread = float(self._estimate[target]), float(self._estimate["spread"][target])
+        known = self._known(target)
+        bar_width = max(11, min(width - 32, 61))
+        yield Text.assemble(
+            (f" {target:8}", "bold"),
+            (f" {value:+.3f} ", f"bold {style}"),
+            bar(value, bar_width, style),
+            (
+                f" ±{spread:.3f} folds" if known is None else f" known {known:+.3f}",
+                "dim" if known is None else "",
+            ),
+        )
+        for row in chart(list(self._history[target]), width - 10, chart_rows):
+            yield Text.assemble(" " * 9, (row, style))
+
+    def _known(self, target: str) -> float | None:
+        if self._agreement is None or self._estimate is None:
+            return None
+        known = self._agreement.known.at(int(self._estimate["frame"]))
+        return None if known is None else float(getattr(known, target))
+
+    def _present(self) -> Text:
+        line = Text(" present", style="bold")
+        for what in ("face", "voice", "words"):
+            there = self._estimate is not None and bool(self._estimate["present"][what])
+            line.append("  ● " if there else "  ○ ", style="green" if there else "dim")
+            line.append(what, style="" if there else "dim")
+        return line
+
+    def _said(self, width: int) -> Text:
+        words = self.words if len(self.words) <= width - 12 else "…" + self.words[-(width - 13) :]
+        return Text.assemble((" words   ", "bold"), " ", (words or "-", "italic" if words else "dim"))
+
+    def _numbers(self) -> Text:
+        line = Text(" frame   ", style="bold")
+        if self._estimate is not None:
+            line.append(f" {self._estimate['frame']}  at {float(self._estimate['time_s']):.2f} s")
+        if self._status is not None:
+            latency = self._status["latency_ms"]
+            line.append(f"   {float(self._status['frame_rate']):.1f} frames/s   {latency_text(latency)}")
+        return line
+
+    def _drops(self) -> Text:
+        text = drops_text(self._status)
+        line = Text.assemble((" dropped ", "bold"), " ", (text, "yellow" if text != "nothing" else "dim"))
+        degraded = (self._status or {}).get("degraded")
+        if degraded:
+            line.append(f"   degraded to {clean(str(degraded))}", style="yellow")
+        return line
+
+    def _bundle(self) -> Text:
+        if self._status is None:
+            return Text()
+        bundle = self._status["bundle"]
+        folds = f"{bundle['folds']} fold{'s' if bundle['folds'] != 1 else ''}"
+        parts = (
+            bundle["name"],
+            bundle["preset"],
+            folds,
+            self._status["accelerator"],
+            self._status["detector"],
+        )
+        return Text.assemble(
+            (" bundle  ", "bold"), " ", (clean(", ".join(str(part) for part in parts if part)), "dim")
+        )
+
+    def _inputs(self) -> Iterable[Text]:
+        for name, given in (self._status or {"inputs": {}})["inputs"].items():
+            health = given["health"]
+            line = Text.assemble((f" {clean(name)[:12]:12} ", "bold"), (health, HEALTH_STYLES[health]))
+            if given["detail"]:
+                line.append(f"  {clean(given['detail'])}", style="dim")
+            if given["way_out"]:
+                line.append(f"  → {clean(given['way_out'])}", style="yellow")
+            yield line
+
+    def _notes(self) -> Iterable[Text]:
+        for note in (self._status or {"notes": ()})["notes"]:
+            yield Text(f" note     {clean(note)}", style="dim")
+
+    def plain(self) -> str:
+        """The panel in one line without colours or special characters, for logs and pipes."""
+        parts = [self.name] if self.name else []
+        if self.available not in ("", "online"):
+            parts.append(self.available)
+        if self._estimate is not None:
+            message = self._estimate
+            parts.append(f"frame {message['frame']} at {float(message['time_s']):.2f} s")
+            for target in self._history:
+                parts.append(f"{target} {message[target]:+.3f} +-{message['spread'][target]:.3f}")
+                if (known := self._known(target)) is not None:
+                    parts.append(f"(known {known:+.3f})")
+            there = [what for what, is_there in message["present"].items() if is_there]
+            parts.append("+".join(there) or "nobody")
+        if self._status is not None:
+            parts.append(f"{float(self._status['frame_rate']):.1f} frames/s")
+            parts.append(latency_text(self._status["latency_ms"]))
+            if (dropped := drops_text(self._status)) != "nothing":
+                parts.append(f"dropped {dropped}")
+        if self.trained is False:
+            parts.append("UNTRAINED")
+        if self.words:
+            parts.append(f'"{self.words[-60:]}"')
+        return "  ".join(part for part in parts if part)
+
+    def introduction(self) -> list[str]:
+        """What a log should say once: source, bundle, inputs that need something, how to subscribe."""
+        if self._status is None:
+            return []
+        said = [f"source {clean(str(self._status['source']))}"]
+        if self.trained is False:
+            said.append(UNTRAINED.upper())
+        said += [line.plain for line in (self._bundle(), *self._inputs(), *self._notes())]
+        said += [self.hint] if self.hint else []
+        prefix = f"{self.name}: " if self.name else ""
+        return [prefix + " ".join(line.split()) for line in said]
+
+    def summary(self) -> Table:
+        """All of it in a table, for the end."""
+        table = Table(title=f"{self.name} summary".strip(), title_justify="left", show_header=False)
+        table.add_column(style="bold")
+        table.add_column()
+        if self.trained is False:
+            table.add_row("bundle", Text(UNTRAINED, style="bold black on yellow"))
+        if self._status is not None:
+            table.add_row("source", Text(clean(str(self._status["source"]))))
+            table.add_row("frames", f"{self._status['frames']} estimated, {self._status['settled']} settled")
+            table.add_row("latency", latency_text(self._status["latency_ms"]) or "-")
+            table.add_row("dropped", Text(drops_text(self._status)))
+            if memory := memory_text(self._status["counters"]):
+                table.add_row("memory", memory)
+        tally = self._settled if self._settled.frames else self._estimated
+        if tally.frames:
+            for target, total in tally.sums.items():
+                table.add_row(
+                    target,
+                    f"mean {total / tally.frames:+.3f}, from {tally.lowest[target]:+.3f}"
+                    f" to {tally.highest[target]:+.3f}",
+                )
+            shares = (f"{what} {count / tally.frames:.0%}" for what, count in tally.present.items())
+            table.add_row("present", ", ".join(shares))
+        if self.words:
+            table.add_row("last words", Text(self.words))
+        if self._agreement is not None and (found := self._agreement.ccc()) is not None:
+            reached = ", ".join(f"{target} {value:+.3f}" for target, value in found.items())
+            table.add_row("CCC", f"{reached} against the known trajectory")
+        return table
+
+
+def clean(text: str) -> str:
+    """The text on one line, without characters that a terminal might obey."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def latency_text(latency: Message) -> str:
+    """`latency p50 21 ms, p95 32 ms`, or nothing before the first frame."""
+    if latency["p50"] is None:
+        return ""
+    return f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms"
+
+
+def memory_text(counters: Message) -> str:
+    """`312 MiB (bundle 250, all parts 290)`, or nothing where the system does not tell."""
+    if not counters.get("resident_mib"):
+        return ""
+    stages = {"bundle": "resident_mib_bundle", "all parts": "resident_mib_parts"}
+    loaded = ", ".join(f"{said} {counters[name]:.0f}" for said, name in stages.items() if name in counters)
+    return f"{counters['resident_mib']:.0f} MiB" + (f" (loaded: {loaded})" if loaded else "")
+
+
+def drops_text(status: Message | None) -> str:
+    """What was dropped, by cause, the most first."""
+    drops = {cause: n for cause, n in (status["drops"] if status else {}).items() if n}
+    ordered = sorted(drops.items(), key=lambda item: -item[1])
+    return clean(", ".join(f"{cause} {n}" for cause, n in ordered)) or "nothing"
+
+
+def bar(value: float, width: int, style: str) -> Text:
+    """A bar of `width` cells from -1 to 1 that grows from its middle."""
+    half = (width - 1) // 2
+    filled = round(min(1.0, abs(value)) * half)
+    left, right = (filled, 0) if value < 0 else (0, filled)
+    return Text.assemble(
+        ("─" * (half - left), "dim"),
+        ("█" * left, style),
+        "┼",
+        ("█" * right, style),
+        ("─" * (half - right), "dim"),
+    )
+
+
+# Braille dots of one cell: two columns of four, from the top; the code point is a sum of these bits.
+_DOTS: Final = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+
+
+def chart(values: Sequence[float], columns: int, rows: int) -> list[str]:
+    """The newest values in [-1, 1] as a line of Braille dots, 2 x 4 to a cell, the newest at the right.
+
+    The chart always spans `HISTORY_FRAMES`; each dot column is the mean of the frames that it stands for.
+    """
+    dots, levels = 2 * columns, 4 * rows
+    cells = [[0] * columns for _ in range(rows)]
+    for dot in range(dots):
+        # Counted back from the newest value, so that old parts of the line keep their shape as it moves.
+        stop = len(values) - (dots - 1 - dot) * HISTORY_FRAMES // dots
+        start = max(0, min(stop - 1, len(values) - (dots - dot) * HISTORY_FRAMES // dots))
+        if stop <= 0:
+            continue
+        mean = sum(values[start:stop]) / (stop - start)
+        level = min(levels - 1, max(0, int((1 - mean) / 2 * levels)))
+        cells[level // 4][dot // 2] |= _DOTS[dot % 2][level % 4]
+    return ["".join(chr(0x2800 + bits) for bits in row) for row in cells]

@@ -1,0 +1,254 @@
+"""Watching from elsewhere: everything that publishes at a broker, as a terminal view or as JSON lines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, TextIO
+
+import aiomqtt
+from rich.console import Console
+
+from models.errors import UserError
+from stream.mqtt.connection import (
+    Backoff,
+    BrokerAddress,
+    abandon,
+    connect,
+    connect_first,
+    disconnect,
+    heeding_cancellation,
+)
+from stream.mqtt.sink import PREFIX, check_publisher_id
+from stream.schemas import TOPICS, complaint
+from stream.view.panel import Panel, clean
+from stream.view.terminal import Screen, View
+
+MOST_PUBLISHERS: Final = 16
+QUEUE_MESSAGES: Final = 1000
+AVAILABILITY: Final = ("online", "stopped", "offline")
+
+
+@dataclass
+class Watched:
+    """What came of watching.
+
+    Messages by topic; how many of them were malformed, or of more publishers than are shown; how many more
+    there was no time for; and how often a connection was made.
+    """
+
+    messages: Counter[str] = field(default_factory=Counter)
+    malformed: int = 0
+    overlooked: int = 0
+    missed: int = 0
+    connections: int = 0
+    last_complaint: str = ""
+
+    @property
+    def total(self) -> int:
+        """Messages received, malformed ones included."""
+        return self.messages.total()
+
+
+class Watcher:
+    """Sorts messages into one panel per publisher. Pure: give it topics and payloads.
+
+    The first `MOST_PUBLISHERS` get a panel; messages of more are counted as overlooked.
+    """
+
+    def __init__(self, hint: str = "") -> None:
+        self.watched = Watched()
+        self.connected = True
+        self._endpoint = hint
+        self._publishers: dict[str, Panel] = {}
+
+    @property
+    def panels(self) -> Sequence[Panel]:
+        """One panel per publisher, by name, each with what there is to say about the watching itself."""
+        # Copied first: a drawing thread asks while messages arrive.
+        panels = list(self._publishers.values())
+        for panel in panels:
+            panel.hint = self.remark()
+        return sorted(panels, key=lambda panel: panel.name)
+
+    def take(self, topic: str, payload: bytes) -> None:
+        """Take a message. One that is not what its topic promises is counted and changes nothing else."""
+        _, publisher_id, kind = (*topic.split("/", 2), "", "")[:3]
+        self.watched.messages[kind] += 1
+        if not payload or kind.startswith("set/"):  # a retained message taken away, or a command to somebody
+            return
+        try:
+            message = _decoded(kind, payload)
+        except ValueError as error:
+            self.watched.malformed += 1
+            self.watched.last_complaint = clean(f"{topic}: {error}")
+            return
+        panel = self._publishers.get(publisher_id)
+        if panel is None:
+            if len(self._publishers) >= MOST_PUBLISHERS:
+                self.watched.overlooked += 1
+                return
+            panel = self._publishers[publisher_id] = Panel(publisher_id)
+        if isinstance(message, str):
+            panel.availability(message)
+        elif message is not None:
+            panel.take(kind, message)
+
+    def remark(self) -> str:
+        """One line about the watching itself."""
+        watched = self.watched
+        parts = [self._endpoint if self.connected else f"{self._endpoint} is away: trying again"]
+        if watched.malformed:
+            parts.append(f"{watched.malformed} malformed, the last {watched.last_complaint}")
+        if watched.overlooked:
+            parts.append(f"{watched.overlooked} messages of further publishers")
+        if watched.missed:
+            parts.append(f"{watched.missed} messages missed")
+        return clean(" " + "; ".join(parts))
+
+
+def _decoded(kind: str, payload: bytes) -> dict[str, Any] | str | None:
+    """A message of one of our topics; None for topics we do not know. Raises ValueError."""
+    if kind == "available":
+        text = payload.decode("utf-8")
+        if text not in AVAILABILITY:
+            raise ValueError(f"'{text[:40]}' is none of {', '.join(AVAILABILITY)}")
+        return text
+    if kind not in TOPICS:
+        return None
+    message = _parsed(payload)
+    if problem := complaint(kind, message):
+        raise ValueError(problem[:160])
+    decoded: dict[str, Any] = message
+    return decoded
+
+
+def _parsed(payload: bytes) -> Any:
+    """Strict JSON. Raises ValueError, also for NaN and for nesting beyond reason."""
+    try:
+        return json.loads(payload, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+async def watch(
+    broker: BrokerAddress,
+    *,
+    publisher_id: str = "+",
+    as_json: bool = False,
+    count: int | None = None,
+    seconds: float | None = None,
+    view: View = "auto",
+    console: Console | None = None,
+    output: TextIO | None = None,
+    backoff: Backoff | None = None,
+) -> Watched:
+    """Watch `affect/<publisher_id>/#` (`+`: everybody) until cancelled, for `count` messages or `seconds`.
+
+    Shows a panel per publisher and a summary at the end; `as_json` writes each message as one JSON line
+    `{"topic": ..., "payload": ...}` to `output` (stdout) instead, the payload as text where it is not JSON.
+    A broker that goes away is sought again with growing waits. A reader that goes away (`| head`) ends it.
+    Raises UserError where the broker cannot be reached at the start or the id cannot be part of a topic.
+    """
+    topics = f"{PREFIX}/{publisher_id if publisher_id == '+' else check_publisher_id(publisher_id)}/#"
+    watcher = Watcher(f"{topics} at {broker.endpoint}")
+    writer = _LineWriter(output or sys.stdout) if as_json else None
+    screen = None if as_json else Screen(lambda: watcher.panels, watcher.remark, view=view, console=console)
+    client = await connect_first(broker, **_queue_options(watcher.watched))
+    tasks = {
+        asyncio.create_task(_listen(client, broker, topics, watcher, writer, count, backoff or Backoff()))
+    }
+    if screen is not None:
+        tasks.add(asyncio.create_task(screen.run()))
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if screen is not None:
+            await screen.close()
+    for task in done:
+        task.result()
+    return watcher.watched
+
+
+async def _listen(
+    client: aiomqtt.Client | None,
+    broker: BrokerAddress,
+    topics: str,
+    watcher: Watcher,
+    writer: _LineWriter | None,
+    count: int | None,
+    backoff: Backoff,
+) -> None:
+    """Until `count` messages came or the reader of the lines is gone."""
+    try:
+        while True:
+            try:
+                if client is None:
+                    await asyncio.sleep(backoff.next_s())
+                    client = await connect(broker, **_queue_options(watcher.watched))
+                await heeding_cancellation(client.subscribe(topics, qos=1))
+                watcher.connected = True
+                watcher.watched.connections += 1
+                async for message in client.messages:
+                    backoff.reset()
+                    payload = bytes(message.payload)
+                    watcher.take(str(message.topic), payload)
+                    gone = writer is not None and not writer.write(str(message.topic), payload)
+                    if gone or watcher.watched.total == count:
+                        return
+            except (aiomqtt.MqttError, UserError):
+                watcher.connected = False
+                if client is not None:
+                    await abandon(client)
+                client = None
+    finally:
+        if client is not None:
+            await disconnect(client)
+
+
+class _LineWriter:
+    """Messages as JSON lines."""
+
+    def __init__(self, output: TextIO) -> None:
+        self._output = output
+
+    def write(self, topic: str, payload: bytes) -> bool:
+        """Whether there is still somebody who reads."""
+        try:
+            content = _parsed(payload)
+        except ValueError:
+            content = payload.decode("utf-8", "replace")
+        try:
+            print(json.dumps({"topic": topic, "payload": content}), file=self._output, flush=True)
+        except BrokenPipeError:
+            # What the interpreter flushes at exit must not complain a second time.
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._output.fileno())
+            return False
+        return True
+
+
+def _queue_options(watched: Watched) -> dict[str, Any]:
+    """A bounded queue for incoming messages, which counts what it has no room for."""
+
+    class Incoming(asyncio.Queue[aiomqtt.Message]):
+        def put_nowait(self, item: aiomqtt.Message) -> None:
+            if self.full():
+                watched.missed += 1
+            else:
+                super().put_nowait(item)
+
+    return {"queue_type": Incoming, "max_queued_incoming_messages": QUEUE_MESSAGES}

@@ -1,0 +1,215 @@
+"""Brokers: addresses, the embedded one, TLS, and the waits between attempts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import aiomqtt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.errors import UserError
+from stream.mqtt.broker import EmbeddedBroker
+from stream.mqtt.connection import Backoff, BrokerAddress, connect, connect_first, disconnect, until_lost
+from tests.stream.brokers import Mosquitto, free_port
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("mqtt://127.0.0.1", BrokerAddress("127.0.0.1", 1883)),
+        ("mqtt://broker.example:1884/", BrokerAddress("broker.example", 1884)),
+        ("mqtts://broker.example", BrokerAddress("broker.example", 8883, tls=True)),
+        ("mqtt://me:p%40ss%2F@[::1]:99", BrokerAddress("::1", 99, "me", "p@ss/")),
+        ("mqtt://me@host", BrokerAddress("host", 1883, "me", None)),
+        (" MQTT://Host ", BrokerAddress("host", 1883)),
+    ],
+)
+def test_addresses_are_read(url: str, address: BrokerAddress) -> None:
+    assert BrokerAddress.parse(url) == address
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "127.0.0.1",
+        "localhost:1883",
+        "http://host",
+        "mqtt://",
+        "mqtt://:1883",
+        "mqtt://host:port",
+        "mqtt://host:99999",
+        "mqtt://host:0",
+        "mqtt://host/topic",
+        "mqtt://host?x=1",
+        "mqtt://[::1",
+        "mqtt://:secret@host",
+    ],
+)
+def test_what_is_no_address_is_one_clear_line_with_an_example(url: str) -> None:
+    with pytest.raises(UserError, match="mqtt://127") as refused:
+        BrokerAddress.parse(url)
+    assert "\n" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_password_is_never_shown() -> None:
+    address = BrokerAddress.parse("mqtts://me:secret@host")
+    assert "secret" not in f"{address} {address!r} {address.endpoint}"
+    assert str(address) == "mqtts://me@host:8883"
+    with pytest.raises(UserError) as refused:
+        BrokerAddress.parse("mqtt://me:secret@host/path")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_certificate_authority_needs_tls_and_a_readable_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="mqtts://host"):
+        BrokerAddress.parse("mqtt://host", ca_file=tmp_path / "ca.pem")
+    for content in (None, "not a certificate"):
+        if content:
+            (tmp_path / "ca.pem").write_text(content)
+        with pytest.raises(UserError, match=r"cannot read certificates from .*ca\.pem"):
+            BrokerAddress.parse("mqtts://host", ca_file=tmp_path / "ca.pem").tls_context()
+
+
+@settings(deadline=None)
+@given(seed=st.integers(), first_s=st.floats(0.01, 2), limit_s=st.floats(2, 60))
+def test_waits_grow_to_their_limit_and_are_jittered(seed: int, first_s: float, limit_s: float) -> None:
+    backoff = Backoff(first_s, limit_s, random.Random(seed))
+    waits = [backoff.next_s() for _ in range(100)]
+    for attempt, wait_s in enumerate(waits):
+        whole = min(limit_s, first_s * 2.0**attempt)
+        assert whole / 2 <= wait_s <= whole
+    assert len(set(waits[-20:])) > 1
+    backoff.reset()
+    assert backoff.next_s() <= first_s
+
+
+async def test_the_embedded_broker_passes_messages_on_and_keeps_retained_ones() -> None:
+    async with EmbeddedBroker(0) as broker:
+        assert broker.address.host == "127.0.0.1"
+        sender = await connect(broker.address)
+        await sender.publish("affect/me/available", "online", qos=1, retain=True)
+        listener = await connect(broker.address)
+        await listener.subscribe("affect/#", qos=1)
+        async with asyncio.timeout(5):
+            message = await anext(listener.messages)
+        assert message.payload == b"online"
+        assert message.retain
+        await disconnect(listener)
+        await disconnect(sender)
+
+
+async def test_the_embedded_broker_takes_the_usual_port_or_any_that_is_free() -> None:
+    async with EmbeddedBroker() as first, EmbeddedBroker() as second:
+        assert first.address.port != second.address.port
+        for broker in (first, second):
+            await disconnect(await connect(broker.address))
+
+
+async def test_a_port_that_is_taken_is_one_clear_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"127\.0\.0\.1:{port} \(Address already in use\): give another"):
+            async with EmbeddedBroker(port):
+                pytest.fail("must not start")
+
+
+async def test_the_embedded_broker_is_quiet_and_ends_with_clients_connected(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with EmbeddedBroker(0) as broker:
+        port = broker.address.port
+        client = await connect(broker.address)
+    async with asyncio.timeout(5):
+        assert isinstance(await until_lost(_listen(client)), aiomqtt.MqttError)
+    assert caplog.records == []
+    async with EmbeddedBroker(port):
+        pass
+
+
+async def _listen(client: aiomqtt.Client) -> None:
+    async for _ in client.messages:
+        pass
+
+
+async def test_a_broker_that_cannot_be_reached_is_one_clear_line() -> None:
+    port = free_port()
+    for url, reason in (
+        (f"mqtt://127.0.0.1:{port}", "refused"),
+        ("mqtt://nowhere.invalid", "nowhere.invalid"),
+    ):
+        with pytest.raises(UserError, match=f"{reason}.*--broker embedded") as refused:
+            await connect_first(BrokerAddress.parse(url))
+        assert "\n" not in str(refused.value)
+
+
+async def test_what_is_no_broker_at_all_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.mqtt.connection.CALL_TIMEOUT_S", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = BrokerAddress("127.0.0.1", silent.getsockname()[1])
+        with pytest.raises(UserError, match="cannot connect to the broker"):
+            await connect_first(address)
+
+
+@pytest.fixture
+def passwords(tmp_path: Path) -> Path:
+    """A mosquitto password file that knows `me`, password `right`."""
+    if shutil.which("mosquitto_passwd") is None:
+        pytest.skip("mosquitto_passwd is not installed")
+    subprocess.run(["mosquitto_passwd", "-c", "-b", tmp_path / "passwords", "me", "right"], check=True)
+    return tmp_path / "passwords"
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """A folder with two self-signed certificates for this machine, `right` and `other`, and their keys."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    for name in ("right", "other"):
+        command = (
+            "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost"
+            " -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+            f" -keyout {tmp_path}/{name}.key -out {tmp_path}/{name}.pem"
+        )
+        subprocess.run(command.split(), check=True, capture_output=True)
+    return tmp_path
+
+
+async def test_a_wrong_password_says_so(tmp_path: Path, passwords: Path) -> None:
+    broker = Mosquitto(tmp_path, f"password_file {passwords}", allow_anonymous=False)
+    broker.start()
+    try:
+        url = f"127.0.0.1:{broker.port}"
+        await disconnect(await connect_first(BrokerAddress.parse(f"mqtt://me:right@{url}")))
+        with pytest.raises(UserError, match="right user and password") as refused:
+            await connect_first(BrokerAddress.parse(f"mqtt://me:wrong@{url}"))
+        assert "wrong" not in str(refused.value)
+    finally:
+        broker.kill()
+
+
+async def test_tls_is_verified_against_the_given_authority(tmp_path: Path, certificates: Path) -> None:
+    broker = Mosquitto(tmp_path, f"certfile {certificates}/right.pem\nkeyfile {certificates}/right.key")
+    broker.start()
+    try:
+        url = f"mqtts://127.0.0.1:{broker.port}"
+        await disconnect(await connect_first(BrokerAddress.parse(url, ca_file=certificates / "right.pem")))
+        for ca_file in (certificates / "other.pem", None):
+            with pytest.raises(UserError, match=r"certificate verify failed.*--ca-file"):
+                await connect_first(BrokerAddress.parse(url, ca_file=ca_file))
+    finally:
+        broker.kill()

@@ -1,0 +1,184 @@
+"""The pump: a blocking source on the event loop, bounded, honest about errors, closed at once when left."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.errors import UserError
+from stream.messages import InputStatus
+from stream.sources.events import AudioChunk, Event, SourceInfo, VideoFrame
+from stream.sources.file import MediaFile
+from stream.sources.open import open_source
+from stream.sources.pump import pump
+from tests.stream.recordings import steady, tone, write_recording
+
+
+class Counting:
+    """A source of numbered frames that notes what is done to it."""
+
+    live = False
+    counters: Mapping[str, int] = {}
+    measures: Mapping[str, float] = {}
+    inputs: Mapping[str, InputStatus] = {}
+    info = SourceInfo("counting", 1, 1, 30.0, None, "none", None, False, None)
+
+    def __init__(self, frames: int, *, error_at: int | None = None, wait_s: float = 0.0) -> None:
+        self.frames, self.error_at, self.wait_s = frames, error_at, wait_s
+        self.made = 0
+        self.ended = threading.Event()
+        self.closed = threading.Event()
+        self.thread: threading.Thread | None = None
+
+    def events(self) -> Iterator[Event]:
+        self.thread = threading.current_thread()
+        try:
+            for index in range(self.frames):
+                if self.closed.wait(self.wait_s):
+                    return
+                if index == self.error_at:
+                    raise UserError("the lens cap is on")
+                self.made += 1
+                yield VideoFrame(index, index / 30, 0.0, np.zeros((1, 1, 3), np.uint8))
+        finally:
+            self.ended.set()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+async def test_everything_arrives_in_order() -> None:
+    source = Counting(500)
+    indices = [e.index async for e in pump(source) if isinstance(e, VideoFrame)]
+    assert indices == list(range(500))
+    assert source.ended.is_set()
+
+
+async def test_no_more_waits_than_the_queue_holds() -> None:
+    source = Counting(500)
+    async with aclosing(pump(source, queue_events=3)) as events:
+        taken = 0
+        async for _ in events:
+            taken += 1
+            await asyncio.sleep(0.005)
+            # Waiting in the queue, plus the one in the worker's hand.
+            assert source.made <= taken + 3 + 1
+            if taken == 20:
+                break
+
+
+async def test_an_error_of_the_source_comes_after_what_came_before_it() -> None:
+    source = Counting(10, error_at=4)
+    seen: list[Event] = []
+    note = seen.append
+
+    async def consume() -> None:
+        async for event in pump(source):
+            note(event)
+
+    with pytest.raises(UserError, match="lens cap"):
+        await consume()
+    assert len(seen) == 4
+    assert source.thread is not None
+    assert not source.thread.is_alive()
+
+
+async def test_leaving_the_loop_joins_the_thread() -> None:
+    source = Counting(1_000_000)
+    async with aclosing(pump(source)) as events:
+        async for _ in events:
+            break
+    assert source.ended.is_set()
+    assert source.thread is not None
+    assert not source.thread.is_alive()
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 5.0])
+async def test_cancellation_closes_source_and_thread(wait_s: float) -> None:
+    """Whether the worker waits for room in the queue or inside the source."""
+    source = Counting(1_000_000, wait_s=wait_s)
+
+    async def consume() -> None:
+        async with aclosing(pump(source)) as events:
+            async for _ in events:
+                await asyncio.sleep(3600)
+
+    task = asyncio.create_task(consume())
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - began < 1.0
+    assert source.ended.is_set()
+    assert source.thread is not None
+    assert not source.thread.is_alive()
+
+
+async def test_cancelled_twice_still_leaves_no_thread() -> None:
+    class Stubborn(Counting):
+        def events(self) -> Iterator[Event]:
+            self.thread = threading.current_thread()
+            yield VideoFrame(0, 0.0, 0.0, np.zeros((1, 1, 3), np.uint8))
+            time.sleep(0.4)
+
+    source = Stubborn(1)
+
+    async def consume() -> None:
+        async with aclosing(pump(source)) as events:
+            async for _ in events:
+                pass
+
+    task = asyncio.create_task(consume())
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert source.thread is not None
+    assert not source.thread.is_alive()
+
+
+async def test_a_source_that_makes_wait_does_not_hold_up_the_loop() -> None:
+    longest_s = 0.0
+
+    async def watch() -> None:
+        nonlocal longest_s
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest_s = max(longest_s, time.perf_counter() - before)
+
+    watcher = asyncio.create_task(watch())
+    async for _ in pump(Counting(3, wait_s=0.3)):
+        pass
+    watcher.cancel()
+    assert 0 < longest_s < 0.15
+
+
+async def test_a_file_through_the_pump_is_the_file(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "a.mkv", steady(25), [(0.0, tone(1.0))])
+    direct = list(MediaFile(path).events())
+    pumped = [event async for event in pump(open_source(str(path)))]
+    assert len(direct) == len(pumped)
+    for a, b in zip(direct, pumped, strict=True):
+        if isinstance(a, VideoFrame):
+            assert isinstance(b, VideoFrame)
+            assert (a.index, a.time_s) == (b.index, b.time_s)
+        else:
+            assert isinstance(a, AudioChunk)
+            assert isinstance(b, AudioChunk)
+            assert np.array_equal(a.samples, b.samples)
+
+
+async def test_a_queue_needs_room() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        await anext(pump(Counting(1), queue_events=0))

@@ -1,0 +1,62 @@
+"""What a run's parts are loaded for: the bundle's rate for live sources, each recording's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.accelerate.runtime import Served
+from models.accelerate.select import serve
+from stream import build as assembly
+from stream.build import load
+from stream.options import Choices, Pace
+from tests.stream.recordings import steady, write_recording
+from tests.stream.scripted import small_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whose recipe has 50 frames a second."""
+    folder = tmp_path_factory.mktemp("bundles") / "quick"
+    small_bundle(folder, folds=1)
+    manifest = folder / "bundle.json"
+    text = manifest.read_text(encoding="utf-8")
+    assert '"frame_rate": 30.0' in text
+    manifest.write_text(text.replace('"frame_rate": 30.0', '"frame_rate": 50.0'), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def judged_by(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """The frame rates by which routes were to be chosen."""
+    rates: list[float | None] = []
+
+    def watched(*args: Any, frame_rate: float | None = None, **options: Any) -> Served:
+        rates.append(frame_rate)
+        return serve(*args, frame_rate=frame_rate, **options)
+
+    monkeypatch.setattr(assembly, "serve", watched)
+    return rates
+
+
+def test_a_live_source_ticks_at_the_bundles_rate_and_is_judged_by_it(
+    bundle: Path, judged_by: list[float | None]
+) -> None:
+    parts = load(
+        Choices("lavfi:testsrc2=s=64x48:r=30", bundle=str(bundle), microphone="none", recogniser="none")
+    )
+    parts.source.close()
+    assert parts.source.info.frame_rate == 50.0
+    assert judged_by == [50.0]
+
+
+@pytest.mark.parametrize("pace", ["live", "fast"])
+def test_a_recording_is_judged_by_its_own_rate_at_either_pace(
+    bundle: Path, judged_by: list[float | None], tmp_path: Path, pace: Pace
+) -> None:
+    """By one rate at both: the routes, and with them the record, must not depend on the pace."""
+    recording = write_recording(tmp_path / "slow.mkv", steady(5, rate=25.0))
+    load(Choices(str(recording), bundle=str(bundle), pace=pace, recogniser="none")).source.close()
+    assert judged_by == [25.0]

@@ -1,0 +1,109 @@
+"""`stream-run`'s options: what they mean, what goes wrong in one line, and that asking for help costs nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from models.accelerate.backend import BACKENDS
+from models.errors import UserError
+from stream import session
+from stream.build import load
+from stream.cli import _run_app
+from stream.flow.ladder import BUDGETS
+from stream.options import DEMO_RECORDING, Choices
+from stream.session import MOST_THREADS, default_threads
+
+
+def stream_run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from stream.cli import run_command; run_command()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def plain(text: str) -> str:
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", " ", text).split())
+
+
+def test_help_explains_every_option_and_shows_every_kind_of_source() -> None:
+    said = plain(CliRunner().invoke(_run_app, ["--help"], env={"COLUMNS": "200"}).output)
+    for option in (
+        *("--camera", "--microphone", "--size", "--fps", "--list-devices", "--demo", "--bundle", "--broker"),
+        *("--pace", "--record", "--rate", "--detector", "--recogniser", "--threads", "--budget", "--view"),
+        *("--accelerator", "--latency-target"),
+    ):
+        assert option in said, option
+    for example in (
+        "--camera 0",
+        "rtsp://",
+        "talk.mp4 --pace fast",
+        "--camera 0 --budget full",
+        "--list-devices",
+    ):
+        assert f"stream-run {example}" in said, example
+    for name in (*BUDGETS, *BACKENDS):
+        assert name in said, name
+    assert "CUDA and TensorRT have not yet run on hardware" in said
+
+
+def test_help_does_not_wait_for_the_networks() -> None:
+    probe = "import sys, stream.cli; print('torch' in sys.modules or 'cv2' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
+
+
+def test_devices_are_listed_or_said_to_be_absent() -> None:
+    ran = stream_run("--list-devices")
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(r"camera", ran.stdout, re.IGNORECASE)
+    assert re.search(r"microphone", ran.stdout, re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--camera", "99"], "99"),
+        (["--camera", "0", "talk.mp4"], "one source"),
+        (["--camera", "0", "--size", "big"], "1280x720"),
+        ([str(DEMO_RECORDING), "--budget", "small"], "half-folds"),
+        ([str(DEMO_RECORDING), "--budget", "one-fold"], "never degraded"),
+        ([str(DEMO_RECORDING), "--accelerator", "gpu"], "no accelerator 'gpu'"),
+        ([str(DEMO_RECORDING), "--accelerator", "cuda:int8"], "cuda offers float32, float16"),
+        ([str(DEMO_RECORDING), "--latency-target", "-1"], "--latency-target"),
+        ([str(DEMO_RECORDING), "--latency-target", "nan"], "--latency-target"),
+        (["rtsp://127.0.0.1:1/cam"], "127.0.0.1:1"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_status_2(arguments: list[str], named: str) -> None:
+    ran = stream_run(*arguments, "--view", "none")
+    assert ran.returncode == 2, ran.stderr
+    assert ran.stderr.count("\n") == 1, ran.stderr
+    assert named in ran.stderr
+
+
+def test_a_compact_bundle_is_served_by_one_thread() -> None:
+    assert default_threads("demo") == 1
+    with pytest.raises(UserError, match="nobody"):
+        default_threads("nobody")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to processors")
+@pytest.mark.parametrize(("allowed", "threads"), [({1}, 1), ({0, 1, 5}, 3), (set(range(16)), MOST_THREADS)])
+def test_a_large_bundle_is_served_by_the_processors_that_the_process_may_use(
+    allowed: set[int], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "read_manifest", lambda folder: SimpleNamespace(preset="paper"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: allowed)
+    assert default_threads("demo") == threads
+
+
+def test_auto_and_full_are_budgets_of_recordings_too(tmp_path: Path) -> None:
+    for budget in ("auto", "full"):
+        parts = load(Choices(str(DEMO_RECORDING), recogniser="none", budget=budget))
+        parts.source.close()

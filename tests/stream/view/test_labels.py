@@ -1,0 +1,59 @@
+"""A known trajectory: read as Aff-Wild2 writes it, and compared with what was estimated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.centering import ccc
+from models.errors import UserError
+from stream.messages import Affect
+from stream.options import DEMO_RECORDING
+from stream.view.labels import Agreement, KnownTrajectory
+from tests.stream.brokers import estimate
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "labels.txt"
+    path.write_text(text)
+    return path
+
+
+def test_labels_are_read_with_gaps(tmp_path: Path) -> None:
+    known = KnownTrajectory.read(write(tmp_path, "valence,arousal\n0.5,-0.25\n-5,-5\n0,1\n"))
+    assert known.frames == (Affect(0.5, -0.25), None, Affect(0.0, 1.0))
+    assert known.at(0) == Affect(0.5, -0.25)
+    assert known.at(1) is known.at(3) is known.at(-1) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "arousal,valence\n0,0\n", "valence,arousal\n1\n", "valence,arousal\nnan,0\n"]
+)
+def test_what_is_no_label_file_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match=r"labels\.txt"):
+        KnownTrajectory.read(write(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing here"):
+        KnownTrajectory.read(tmp_path / "nothing here")
+
+
+def test_agreement_is_the_ccc_over_labelled_frames() -> None:
+    labels = np.linspace(-1, 1, 30)
+    known = KnownTrajectory(tuple(Affect(float(v), -0.5) if i != 3 else None for i, v in enumerate(labels)))
+    agreement = Agreement(known)
+    assert agreement.ccc() is None
+    for i, v in enumerate(labels):
+        agreement.take(estimate(i, settled=True, valence=float(v) * 0.5))
+    found = agreement.ccc()
+    kept = np.delete(labels, 3)
+    assert found is not None
+    assert found["valence"] == pytest.approx(ccc(kept * 0.5, kept))
+    assert found["arousal"] == 1.0, "both constant and equal"
+
+
+def test_the_demo_recording_has_one() -> None:
+    assert len(KnownTrajectory.read(DEMO_RECORDING.with_suffix(".txt")).frames) == 960
