@@ -9,10 +9,10 @@ from pathlib import Path
 from benchmarks.measuring import Table, Timing, in_turns, ratio, time_in_turns
 from benchmarks.naive import count_flops
 from benchmarks.peak import SIDE, Device, measure_peaks
-from models.accelerate.backend import BACKENDS, OFFERED, Precision, Route
+from models.accelerate.backend import BACKENDS, OFFERED, Backend, Precision
 from models.accelerate.cache import ArtifactCache
 from models.accelerate.hardware import has_cuda, has_package
-from models.accelerate.runtime import PartReport, Served
+from models.accelerate.runtime import PartReport, Runtime
 from models.accelerate.select import Preference, serve
 from models.bundle.load import Bundle, load_bundle
 from models.bundle.untrained import make_untrained_bundle
@@ -22,11 +22,11 @@ Peaks = Mapping[tuple[Device, Precision], float]
 """Gop/s."""
 
 
-def routes(*, compile_too: bool) -> list[Route]:
+def routes(*, compile_too: bool) -> list[Backend]:
     """What is worth trying here."""
     wanted = {"openvino": has_package("openvino"), "compile": compile_too, "cuda": has_cuda()}
     wanted["tensorrt"] = has_cuda() and has_package("torch_tensorrt")
-    return [Route(b, p) for b in BACKENDS if wanted.get(b, False) for p in OFFERED[b]]
+    return [Backend(b, p) for b in BACKENDS if wanted.get(b, False) for p in OFFERED[b]]
 
 
 def measure(
@@ -47,7 +47,7 @@ def measure(
     model = None
     if bundle.text_encoder_folder is not None:
         model, _ = open_text_model(bundle.text_encoder_folder, "encoder")
-    served: dict[str, Served] = {"eager": serve(bundle, preference=Preference("eager"), batches=(batch,))}
+    served: dict[str, Runtime] = {"eager": serve(bundle, preference=Preference("eager"), batches=(batch,))}
     for route in routes(compile_too=compile_too):
         found = serve(
             bundle,
@@ -82,13 +82,13 @@ def measure(
     return rows
 
 
-def share_of_peak(flops: float, ms: float, route: Route, peaks: Peaks) -> str:
+def share_of_peak(flops: float, ms: float, route: Backend, peaks: Peaks) -> str:
     """How much of the peak of a route's device and precision so many operations in so many milliseconds are."""
     peak = peaks.get(("cuda" if route.backend in ("cuda", "tensorrt") else "cpu", route.precision))
     return "" if peak is None else f"{100 * flops / ms / 1e6 / peak:.0f} %"
 
 
-def _report(served: Served, part: str) -> PartReport:
+def _report(served: Runtime, part: str) -> PartReport:
     return next(r for r in served.reports if r.part == part)
 
 

@@ -31,7 +31,7 @@ from models.centering import ccc
 from models.spec import TARGETS
 from models.text.small_bert import BASE
 from stream.flow.ladder import AUTO, FULL, RUNGS
-from stream.options import DEMO_RECORDING, Choices, Outputs
+from stream.options import DEMO_RECORDING, InputOptions, OutputOptions
 from stream.session import stream, use_threads
 
 LEAST_CCC = 0.99
@@ -242,7 +242,7 @@ def _rate(recording: Path, accelerator: str, target: float) -> float:
 
 def replay_once(recording: str, accelerator: str, latency_target_ms: float) -> float:
     """Frames a second of one replay in this process."""
-    choices = Choices(
+    choices = InputOptions(
         recording,
         pace="fast",
         recogniser="vosk-tiny",
@@ -250,7 +250,7 @@ def replay_once(recording: str, accelerator: str, latency_target_ms: float) -> f
         latency_target_ms=latency_target_ms,
     )
     use_threads(1)
-    summary = asyncio.run(stream(choices, Outputs(view="none")))
+    summary = asyncio.run(stream(choices, OutputOptions(view="none")))
     return summary.frames / summary.duration_s
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measuring import Table, Timing, time_in_turns
-from models.accelerate.backend import OFFERED, Precision, Route, Unavailable, Workshop
+from models.accelerate.backend import OFFERED, Backend, BuildContext, Precision, Unavailable
 from models.accelerate.backends.compiled import DTYPES
 from models.accelerate.build import accelerate
 from models.accelerate.hardware import has_cpu_bfloat16, has_cuda
@@ -55,9 +55,9 @@ def products(threads: int) -> dict[str, Work]:
         found[f"{what}, bfloat16, PyTorch"] = work("cpu", "bfloat16", lambda: low_a @ low_b)
     linear = nn.Linear(SIDE, SIDE, bias=False).requires_grad_(False)
     for precision in OFFERED["openvino"]:
-        workshop = Workshop(threads=threads, calibration=[(a,)])
+        workshop = BuildContext(threads=threads, calibration=[(a,)])
         with suppress(Unavailable):
-            runner = accelerate(linear, (a,), Route("openvino", precision), workshop)
+            runner = accelerate(linear, (a,), Backend("openvino", precision), workshop)
             found[f"{what}, {precision}, OpenVINO"] = work("cpu", precision, partial(runner, a))
     if has_cuda():
         for precision in OFFERED["cuda"]:

@@ -14,7 +14,7 @@ import torch
 from benchmarks.measuring import CAMERA_RATE, Table, Timing, four_cameras, in_turns, time_in_turns
 from models.accelerate.cache import ArtifactCache
 from models.accelerate.hardware import has_package
-from models.accelerate.runtime import Served
+from models.accelerate.runtime import Runtime
 from models.accelerate.select import Preference, serve
 from models.accelerate.steps import SENSES
 from models.bundle.load import Bundle, load_bundle
@@ -26,7 +26,7 @@ from models.spec import Modality
 class FramePath:
     """A bundle's frames, a chunk at a time, with the state of one person."""
 
-    def __init__(self, bundle: Bundle, served: Served, chunk: int) -> None:
+    def __init__(self, bundle: Bundle, served: Runtime, chunk: int) -> None:
         self._ensemble, self._served = bundle.ensemble, served
         self._crops = bundle.probe["crops"].repeat(chunk, 1, 1, 1)[:chunk].contiguous()
         self._patches = bundle.probe["patches"].repeat(chunk, 1, 1)[:chunk].contiguous()

@@ -9,7 +9,7 @@ from typing import get_args
 import torch
 
 from models.accelerate.cache import ArtifactCache
-from models.accelerate.runtime import Served
+from models.accelerate.runtime import Runtime
 from models.accelerate.select import Preference, serve
 from models.bundle.load import Bundle, PartUse, load_bundle, resolve_bundle
 from models.bundle.manifest import read_manifest
@@ -25,7 +25,7 @@ from stream.estimation.batching import batch_sizes, frames_at_once
 from stream.estimation.estimator import Estimator
 from stream.flow.ladder import AUTO, FULL, find_rung
 from stream.messages import BundleStatus, InputStatus
-from stream.options import LATENCY_TARGET_MS, Choices, DetectorChoice, Pace
+from stream.options import LATENCY_TARGET_MS, DetectorChoice, InputOptions, Pace
 from stream.perception.features import Perception
 from stream.perception.speech import Speech, transcriber_settings
 from stream.sinks.base import Sink
@@ -36,7 +36,7 @@ from stream.telemetry import resident_mib
 
 
 @dataclass(frozen=True)
-class Parts:
+class LoadedParts:
     """Everything loaded, before there is an engine: what can fail has not failed.
 
     What is accelerated has its weights in `served` alone: the bundle's own are given up. `resident_mib` is the
@@ -49,11 +49,11 @@ class Parts:
     recogniser: RecogniserChoice
     new_recogniser: RecogniserFactory | None
     embedder: TextEmbedder | None
-    served: Served
+    served: Runtime
     resident_mib: Mapping[str, float] = field(default_factory=dict)
 
 
-def load(choices: Choices, tell: Callable[[str], None] = lambda message: None) -> Parts:
+def load(choices: InputOptions, tell: Callable[[str], None] = lambda message: None) -> LoadedParts:
     """Opens and loads everything the choices name; blocking. Raises UserError for the first that fails.
 
     `tell` is told, in one line, before something that takes long begins.
@@ -97,11 +97,11 @@ def load(choices: Choices, tell: Callable[[str], None] = lambda message: None) -
     if embedder is not None:
         embedder = embedder.run_by(served.encode_text)
     resident["resident_mib_parts"] = resident_mib()
-    return Parts(source, bundle, detector, recogniser, new_recogniser, embedder, served, resident)
+    return LoadedParts(source, bundle, detector, recogniser, new_recogniser, embedder, served, resident)
 
 
 def assemble(
-    parts: Parts,
+    parts: LoadedParts,
     sinks: Sequence[Sink],
     *,
     pace: Pace = "live",
@@ -173,7 +173,7 @@ def bundle_status(bundle: Bundle) -> BundleStatus:
     )
 
 
-def input_status(parts: Parts) -> dict[str, InputStatus]:
+def input_status(parts: LoadedParts) -> dict[str, InputStatus]:
     """Each input's state at the start, and the way out where one is off; parts that the bundle was not trained
     with are named.
     """

@@ -10,7 +10,7 @@ import typer
 
 from models.console import make_app, run
 from models.errors import UserError
-from stream.options import DEMO_RECORDING, LATENCY_TARGET_MS, Choices, Outputs
+from stream.options import DEMO_RECORDING, LATENCY_TARGET_MS, InputOptions, OutputOptions
 
 RUN_HELP: Final = """
 Estimate how a person seems to feel, 30 times a second, and publish it over MQTT.
@@ -178,7 +178,7 @@ def stream_run(
 
         typer.echo(str(found_devices()))
         return
-    choices = Choices(
+    choices = InputOptions(
         source=_one_source(source, camera, demo=demo),
         bundle=bundle,
         pace=pace,
@@ -192,7 +192,7 @@ def stream_run(
         accelerator=accelerator,
         latency_target_ms=latency_target,
     )
-    outputs = Outputs(
+    outputs = OutputOptions(
         broker=broker or ("embedded" if demo else "none"),
         ca_file=ca_file,
         publisher_id=publisher_id,

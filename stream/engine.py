@@ -23,8 +23,7 @@ from functools import cache, partial
 from importlib.metadata import version
 from typing import Final, Literal, TypeVar
 
-from models.speech.words import Event as SpeechEvent
-from models.speech.words import Settled, WordsRevised
+from models.speech.words import Settled, SpeechEvent, WordsRevised
 from stream.estimation.batching import Moment, ends_batch, frames_at_once, keep_words, runs
 from stream.estimation.estimator import Estimator, EstimatorState
 from stream.flow.ladder import AUTO, REVIEW_S, Rung
@@ -35,11 +34,11 @@ from stream.options import LATENCY_TARGET_MS, Pace
 from stream.perception.features import Availability, Perception, PerceptionState
 from stream.perception.speech import Speech
 from stream.sinks.base import Outlet, Sink, attached
-from stream.sources.events import AudioChunk, Event, InputChange, NoPicture, Source, VideoFrame
+from stream.sources.events import AudioChunk, InputChange, NoPicture, Source, SourceEvent, VideoFrame
 from stream.sources.pump import pump
 from stream.telemetry import Telemetry, resident_mib
 
-Command = Literal["pause", "resume", "recenter"]
+EngineCommand = Literal["pause", "resume", "recenter"]
 T = TypeVar("T")
 
 STATUS_EVERY_S: Final = 1.0
@@ -121,7 +120,7 @@ class Engine:
         self._scheduler = Scheduler(self._settings.budget, live=source.live)
         self._frames = self._settled = self._settled_early = self._passed_paused = 0
         self._behind_s = 0.0
-        self._captured: Mailbox[Event] = Mailbox(EVENTS_AHEAD)
+        self._captured: Mailbox[SourceEvent] = Mailbox(EVENTS_AHEAD)
         self._at_once = frames_at_once(self._settings.latency_target_ms, source.info.frame_rate)
         # Room for a whole batch, so that the next one comes together while this one is estimated.
         self._perceived: Mailbox[Moment] = Mailbox(max(FRAMES_AHEAD, self._at_once), merge=keep_words)
@@ -147,7 +146,7 @@ class Engine:
             await asyncio.to_thread(self._close)
         return Summary(self._frames, self._settled, time.monotonic() - began, self.status())
 
-    def command(self, command: Command) -> None:
+    def command(self, command: EngineCommand) -> None:
         """Pause (a recording stands still, live frames pass unseen), resume, or forget the centering window."""
         if command == "recenter":
             self._recenter = True
@@ -235,7 +234,7 @@ class Engine:
         await self._perceived.put(Moment(None, tuple(ending)))
         await self._perceived.close()
 
-    async def _next_events(self) -> list[Event]:
+    async def _next_events(self) -> list[SourceEvent]:
         """What the source has given: up to a frame, which is not to wait for later ones; more where nobody waits.
 
         Nothing when there is no more.
@@ -251,7 +250,7 @@ class Engine:
         return self._running.is_set() or not self._source.live
 
     def _take_in(
-        self, state: PerceptionState, events: Sequence[Event], available: Availability, rung: Rung
+        self, state: PerceptionState, events: Sequence[SourceEvent], available: Availability, rung: Rung
     ) -> tuple[PerceptionState, list[Moment]]:
         """Frames and sound, in the thread for sight and sound: a moment for each frame."""
         moments: list[Moment] = []
@@ -271,7 +270,7 @@ class Engine:
     def _heard_by(self, time_s: float) -> list[SpeechEvent]:
         return self._speech.keep_up(time_s) if self._source.live else self._speech.catch_up(time_s)
 
-    async def _let_pass(self, events: Sequence[Event]) -> None:
+    async def _let_pass(self, events: Sequence[SourceEvent]) -> None:
         """Paused: frames pass unseen, but those seen before go on to settle."""
         for event in events:
             if isinstance(event, VideoFrame | NoPicture):

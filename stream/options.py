@@ -19,7 +19,7 @@ DEMO_RECORDING: Final = Path(__file__).parent / "assets" / "demo.mp4"
 
 
 @dataclass(frozen=True)
-class Choices:
+class InputOptions:
     """What a run is made of, by the names that `stream-run --help` explains.
 
     The reference, eager, computes unless another accelerator is named; `stream-run` itself asks for `auto`.
@@ -40,7 +40,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Outputs:
+class OutputOptions:
     """Where estimates go. `broker` is an address, `embedded` or `none`; `labels` a known trajectory to show."""
 
     broker: str = "none"

@@ -13,20 +13,20 @@ from models.bundle.load import resolve_bundle
 from models.bundle.manifest import read_manifest
 from models.console import tell
 from stream.build import assemble, load
-from stream.engine import Command, Engine, Summary
+from stream.engine import Engine, EngineCommand, Summary
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.sink import MqttSink, check_publisher_id
-from stream.options import Choices, Outputs
+from stream.options import InputOptions, OutputOptions
 from stream.sinks.base import Sink
 from stream.sinks.record import RecordSink
-from stream.view.labels import KnownTrajectory
+from stream.view.labels import LabelledTrajectory
 from stream.view.terminal import TerminalSink
 
 MOST_THREADS = 4
 
 
-async def stream(choices: Choices, outputs: Outputs) -> Summary:
+async def stream(choices: InputOptions, outputs: OutputOptions) -> Summary:
     """Runs to the end of the source. Raises UserError for what a user can mend.
 
     Cancelled (Ctrl-C) or terminated (SIGTERM, raised as SystemExit), it closes devices and sockets, says
@@ -37,7 +37,7 @@ async def stream(choices: Choices, outputs: Outputs) -> Summary:
     use_threads(choices.threads or default_threads(choices.bundle))
     engine: Engine | None = None
 
-    def command(command: Command) -> None:
+    def command(command: EngineCommand) -> None:
         if engine is not None:
             engine.command(command)
 
@@ -60,7 +60,7 @@ async def stream(choices: Choices, outputs: Outputs) -> Summary:
                 )
             )
         if outputs.view != "none":
-            known = None if outputs.labels is None else KnownTrajectory.read(outputs.labels)
+            known = None if outputs.labels is None else LabelledTrajectory.read(outputs.labels)
             sinks.append(TerminalSink(outputs.view, broker=address, known=known))
         engine = assemble(
             parts,
@@ -107,7 +107,7 @@ def _cores() -> int:
     return min(usable_processors(), MOST_THREADS)
 
 
-async def _broker(outputs: Outputs, stack: AsyncExitStack) -> BrokerAddress | None:
+async def _broker(outputs: OutputOptions, stack: AsyncExitStack) -> BrokerAddress | None:
     if outputs.broker == "none":
         return None
     if outputs.broker == "embedded":

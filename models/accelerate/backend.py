@@ -11,13 +11,13 @@ from torch import Tensor
 if TYPE_CHECKING:
     from models.accelerate.cache import ArtifactCache
 
-Backend = Literal["eager", "compile", "openvino", "tensorrt", "cuda"]
+BackendName = Literal["eager", "compile", "openvino", "tensorrt", "cuda"]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 
-BACKENDS: Final[tuple[Backend, ...]] = get_args(Backend)
+BACKENDS: Final[tuple[BackendName, ...]] = get_args(BackendName)
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 
-OFFERED: Final[dict[Backend, tuple[Precision, ...]]] = {
+OFFERED: Final[dict[BackendName, tuple[Precision, ...]]] = {
     "eager": ("float32",),
     "compile": ("float32", "bfloat16"),
     "openvino": ("float32", "bfloat16", "int8"),
@@ -28,10 +28,10 @@ OFFERED: Final[dict[Backend, tuple[Precision, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Route:
+class Backend:
     """A back-end at a precision. Raises ValueError where the back-end has no such precision."""
 
-    backend: Backend
+    backend: BackendName
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
@@ -45,7 +45,7 @@ class Route:
         return self.backend if self.backend == "eager" else f"{self.backend} {self.precision}"
 
 
-EAGER: Final = Route("eager")
+EAGER: Final = Backend("eager")
 
 
 class Runner(Protocol):
@@ -65,7 +65,7 @@ def _say_nothing(message: str) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Workshop:
+class BuildContext:
     """What building a runner may use.
 
     `cache` keeps what took long to build, or None to keep nothing; `progress` is told, in one line, before

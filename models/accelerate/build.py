@@ -7,13 +7,13 @@ from typing import Final
 
 from torch import Tensor, nn
 
-from models.accelerate.backend import Backend, Route, Runner, Workshop
+from models.accelerate.backend import Backend, BackendName, BuildContext, Runner
 from models.accelerate.backends import compiled, openvino, tensorrt
 from models.accelerate.backends.eager import run_eager
 
-_Build = Callable[[nn.Module, tuple[Tensor, ...], Route, Workshop], Runner]
+_Build = Callable[[nn.Module, tuple[Tensor, ...], Backend, BuildContext], Runner]
 
-_BUILDERS: Final[dict[Backend, _Build]] = {
+_BUILDERS: Final[dict[BackendName, _Build]] = {
     "compile": compiled.build_compiled,
     "cuda": compiled.build_cuda,
     "openvino": openvino.build,
@@ -22,7 +22,7 @@ _BUILDERS: Final[dict[Backend, _Build]] = {
 
 
 def accelerate(
-    module: nn.Module, example: tuple[Tensor, ...], route: Route, workshop: Workshop | None = None
+    module: nn.Module, example: tuple[Tensor, ...], route: Backend, workshop: BuildContext | None = None
 ) -> Runner:
     """A module in eval mode as a callable for inputs of exactly the example's shapes.
 
@@ -31,4 +31,4 @@ def accelerate(
     """
     if route.backend == "eager":
         return run_eager(module)
-    return _BUILDERS[route.backend](module.eval(), example, route, workshop or Workshop())
+    return _BUILDERS[route.backend](module.eval(), example, route, workshop or BuildContext())

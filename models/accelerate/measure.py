@@ -11,12 +11,12 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from models.accelerate.backend import EAGER, Precision, Route, Runner, Unavailable, Workshop
+from models.accelerate.backend import EAGER, Backend, BuildContext, Precision, Runner, Unavailable
 from models.accelerate.build import accelerate
 from models.accelerate.export import TextGraph, VisualGraph
 from models.accelerate.parity import LIMITS, Agreement, Reference, compare, compare_tensors, estimate
 from models.accelerate.runtime import AUDIO, TEXT, VISUAL, BatchedPart, TextPart
-from models.accelerate.steps import Passage, Steps, build_steps, random_states, run_through
+from models.accelerate.steps import StepExample, Steps, build_steps, random_states, run_through
 from models.bundle.load import Bundle
 from models.spec import Modality
 
@@ -27,7 +27,7 @@ _MEASURED: Final = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ModelPart:
     """One part to be served: eager's form, the form for exporters, and what to try both on."""
 
     name: str
@@ -65,20 +65,20 @@ class Part:
 class Candidate:
     """A part on a route, built and agreed; measured, unless there is nothing to choose."""
 
-    route: Route
+    route: Backend
     runners: Mapping[int, Runner]
     ms: float | None = None
     agreement: Agreement | None = None
 
 
 @dataclass(eq=False)
-class Trial:
+class Attempt:
     """The candidates of one part as they come, and why others did not.
 
     Eager is none where the user insists. `taken` is the one that an earlier start chose, for good or ill.
     """
 
-    part: Part
+    part: ModelPart
     eager: Candidate
     insist: bool = False
     accepted: list[Candidate] = field(default_factory=list)
@@ -96,12 +96,12 @@ class Trial:
 class Judge:
     """Builds a candidate, holds it to eager, and measures it."""
 
-    def __init__(self, bundle: Bundle, reference: Reference, workshop: Workshop) -> None:
+    def __init__(self, bundle: Bundle, reference: Reference, workshop: BuildContext) -> None:
         self.bundle = bundle
         self.reference = reference
         self._workshop = workshop
 
-    def try_route(self, trial: Trial, route: Route) -> None:
+    def try_route(self, trial: Attempt, route: Backend) -> None:
         """Add the candidate to the trial where it can be built and agrees; else a note.
 
         Words, which cost nothing per frame, go by the back-end's float32 where a lower precision cannot serve.
@@ -109,7 +109,7 @@ class Judge:
         part = trial.part
         if route == EAGER or any(c.route == route for c in trial.accepted):
             return
-        exact = Route(route.backend)
+        exact = Backend(route.backend)
         if part.name == TEXT and route.precision == "int8":  # nothing here to calibrate words on
             self.try_route(trial, exact)
             return
@@ -126,7 +126,7 @@ class Judge:
             return
         trial.accepted.append(Candidate(route, runners, measure(part, runners), agreement))
 
-    def agreement(self, part: Part, runners: Mapping[int, Runner], precision: Precision) -> Agreement:
+    def agreement(self, part: ModelPart, runners: Mapping[int, Runner], precision: Precision) -> Agreement:
         """The part's fast path beside eager on the probe; the worst of its sizes. Raises Unavailable where it
         fails there.
         """
@@ -139,10 +139,10 @@ class Judge:
             raise Unavailable(f"it fails on the probe: {e}") from e
         return Agreement(max(a.features for a in found), max(a.estimates for a in found), LIMITS[precision])
 
-    def build_steps(self, frames: int, route: Route) -> Steps:
+    def build_steps(self, frames: int, route: Backend) -> Steps:
         """What follows the embeddings of so many frames, on a route. Raises Unavailable."""
         shop = self._workshop
-        workshop = Workshop(shop.cache, shop.threads, lambda said: shop.progress(f"steps: {said}"))
+        workshop = BuildContext(shop.cache, shop.threads, lambda said: shop.progress(f"steps: {said}"))
         ensemble = self.bundle.ensemble
         return Steps(ensemble, build_steps(ensemble, frames, route, workshop))
 
@@ -166,7 +166,7 @@ class Judge:
         return 1e3 * median(times) / self._probed(frames)
 
     @torch.inference_mode()
-    def _run_through(self, steps: Steps, frames: int) -> Passage:
+    def _run_through(self, steps: Steps, frames: int) -> StepExample:
         ensemble, count = self.bundle.ensemble, self._probed(frames)
         each = torch.arange(count)
         embeddings = {m: x[:, each % x.shape[1]] for m, x in self.reference.embeddings.items()}
@@ -181,23 +181,23 @@ class Judge:
         least = max(2 * frames, 1 << len(self.bundle.ensemble.modalities))
         return -(-least // frames) * frames
 
-    def _build(self, part: Part, size: int, route: Route) -> Runner:
+    def _build(self, part: ModelPart, size: int, route: Backend) -> Runner:
         calibration = part.calibration_inputs(size) if route.precision == "int8" else []
         shop = self._workshop
-        workshop = Workshop(
+        workshop = BuildContext(
             shop.cache, shop.threads, lambda said: shop.progress(f"{part.name}: {said}"), calibration
         )
         return accelerate(part.graph(), part.example(size), route, workshop)
 
     def _compare(
-        self, part: Part, modality: Modality, runners: Mapping[int, Runner], precision: Precision
+        self, part: ModelPart, modality: Modality, runners: Mapping[int, Runner], precision: Precision
     ) -> Agreement:
         found = BatchedPart(runners, frame_dim(part))(part.frames[0])
         own = found if part.name == VISUAL else found.unsqueeze(0)
         return compare(self.bundle.ensemble, self.reference, {modality: own}, precision)
 
     def _compare_text(
-        self, part: Part, runners: Mapping[int, Runner], length: int, precision: Precision
+        self, part: ModelPart, runners: Mapping[int, Runner], length: int, precision: Precision
     ) -> Agreement:
         """Word vectors of a fixed utterance as the language branch's embeddings: eager's beside those that the
         runners serve, padded and masked.
@@ -211,16 +211,16 @@ class Judge:
         return compare(self.bundle.ensemble, reference, {Modality.LANGUAGE: found}, precision)
 
 
-def parts_of(bundle: Bundle, batches: tuple[int, ...], text_model: nn.Module | None) -> list[Part]:
+def parts_of(bundle: Bundle, batches: tuple[int, ...], text_model: nn.Module | None) -> list[ModelPart]:
     """The bundle's parts that can be served, those of `text_model` in the end."""
-    parts: list[Part] = []
+    parts: list[ModelPart] = []
     probe = bundle.probe
     if Modality.VISUAL in bundle.ensemble.modalities:
         crops = probe["crops"]
         # No face is the crop of zeros, which is -1 in normalised pixels; others are mirrored and dimmed.
         varied = (crops, crops.flip(-1), 0.5 * crops - 0.5, torch.full_like(crops[:1], -1.0))
         parts.append(
-            Part(
+            ModelPart(
                 name=VISUAL,
                 eager=EagerVisual(bundle),
                 graph=lambda: VisualGraph(bundle.ensemble),
@@ -238,7 +238,7 @@ def parts_of(bundle: Bundle, batches: tuple[int, ...], text_model: nn.Module | N
             patches[:1], float(torch.tensor(bundle.manifest.recipe.logmel.log_offset).log())
         )
         parts.append(
-            Part(
+            ModelPart(
                 name=AUDIO,
                 eager=encoder,
                 graph=lambda: encoder,
@@ -252,7 +252,7 @@ def parts_of(bundle: Bundle, batches: tuple[int, ...], text_model: nn.Module | N
     if Modality.LANGUAGE in bundle.ensemble.modalities and text_model is not None:
         graph = TextGraph(text_model).eval()
         parts.append(
-            Part(
+            ModelPart(
                 name=TEXT,
                 eager=graph,
                 graph=lambda: graph,
@@ -290,23 +290,23 @@ def _text_lengths(model: nn.Module) -> tuple[int, ...]:
     return tuple(n for n in TEXT_LENGTHS if n <= positions - 4) or (max(1, positions - 4),)
 
 
-def eager_runner(part: Part) -> Runner:
+def eager_runner(part: ModelPart) -> Runner:
     """The part as it is; any number of frames."""
     return accelerate(part.eager, part.frames, EAGER)
 
 
-def eager_candidate(part: Part) -> Candidate:
+def eager_candidate(part: ModelPart) -> Candidate:
     """What every other candidate is held to."""
     runners = {0: eager_runner(part)}
     return Candidate(EAGER, runners, measure(part, runners))
 
 
-def unmeasured(part: Part) -> Candidate:
+def unmeasured(part: ModelPart) -> Candidate:
     """Eager where there is nothing to choose."""
     return Candidate(EAGER, {0: eager_runner(part)})
 
 
-def measure(part: Part, runners: Mapping[int, Runner]) -> float:
+def measure(part: ModelPart, runners: Mapping[int, Runner]) -> float:
     """Milliseconds a frame (an utterance, for text) at the smallest size: the median of a few calls.
 
     A live source's frames come mostly one by one; a recording's batches have one size.
@@ -323,7 +323,7 @@ def measure(part: Part, runners: Mapping[int, Runner]) -> float:
     return 1e3 * median(times) / (size if part.per_frame else 1)
 
 
-def frame_dim(part: Part) -> int:
+def frame_dim(part: ModelPart) -> int:
     """Where the part's outputs count frames."""
     return 1 if part.name == VISUAL else 0
 

@@ -9,7 +9,7 @@ from typing import Final, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from models.accelerate.backend import EAGER, Route, Runner
+from models.accelerate.backend import EAGER, Backend, Runner
 from models.accelerate.parity import Agreement
 from models.accelerate.steps import Steps
 
@@ -28,7 +28,7 @@ class PartReport:
     """
 
     part: str
-    route: Route
+    route: Backend
     ms: float | None
     eager_ms: float | None
     agreement: Agreement | None = None
@@ -107,7 +107,7 @@ class TextPart:
         return torch.cat(rows)[:, :length]
 
 
-class Served:
+class Runtime:
     """A bundle's parts, ready to serve. Call it from one thread at a time.
 
     A part that the bundle does not have, or whose encoder is not installed, is None; calling for it raises

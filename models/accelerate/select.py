@@ -20,20 +20,20 @@ from models.accelerate.backend import (
     OFFERED,
     PRECISIONS,
     Backend,
+    BackendName,
+    BuildContext,
     Precision,
-    Route,
     Runner,
     Unavailable,
-    Workshop,
 )
 from models.accelerate.backends import openvino
 from models.accelerate.cache import ArtifactCache, Facts
 from models.accelerate.hardware import device_name, has_cpu_bfloat16, has_cuda, has_package, is_calm, versions
 from models.accelerate.measure import (
+    Attempt,
     Candidate,
     Judge,
-    Part,
-    Trial,
+    ModelPart,
     eager_candidate,
     eager_runner,
     frame_dim,
@@ -41,7 +41,7 @@ from models.accelerate.measure import (
     unmeasured,
 )
 from models.accelerate.parity import LIMITS, compare, make_reference
-from models.accelerate.runtime import AUDIO, STEPS, TEXT, VISUAL, BatchedPart, PartReport, Served, TextPart
+from models.accelerate.runtime import AUDIO, STEPS, TEXT, VISUAL, BatchedPart, PartReport, Runtime, TextPart
 from models.accelerate.steps import Steps
 from models.bundle.load import Bundle
 from models.errors import UserError
@@ -50,13 +50,13 @@ from models.spec import Modality
 FRAME_SHARE: Final = 0.6
 """How much of a frame's time sight and sound may take together: faces, words and sending want the rest."""
 
-SLOW_TO_BUILD: Final[frozenset[Backend]] = frozenset({"compile", "cuda", "tensorrt"})
+SLOW_TO_BUILD: Final[frozenset[BackendName]] = frozenset({"compile", "cuda", "tensorrt"})
 """What `auto` leaves alone where eager is quick enough: it may take half a minute to start."""
 
-STEP_ROUTES: Final[Mapping[Backend, Route]] = {
-    "openvino": Route("openvino"),
-    "cuda": Route("cuda"),
-    "tensorrt": Route("cuda"),
+STEP_ROUTES: Final[Mapping[BackendName, Backend]] = {
+    "openvino": Backend("openvino"),
+    "cuda": Backend("cuda"),
+    "tensorrt": Backend("cuda"),
 }
 """By what sight or sound takes, what temporal branches, fusion and heads take; with others they stay eager.
 
@@ -68,12 +68,12 @@ To compile them for the CPU would take half a minute at every start, and TensorR
 class Preference:
     """What the user asked for."""
 
-    backend: Backend | Literal["auto"] = "auto"
+    backend: BackendName | Literal["auto"] = "auto"
     precision: Precision | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         if self.backend != "auto" and self.precision != "auto":
-            Route(self.backend, self.precision)
+            Backend(self.backend, self.precision)
 
     @classmethod
     def parse(cls, text: str) -> Preference:
@@ -106,7 +106,7 @@ def serve(
     progress: Callable[[str], None] = lambda message: None,
     keep_eager: bool = True,
     repeatable: bool = False,
-) -> Served:
+) -> Runtime:
     """The bundle's parts, each on the best route that agreed with eager; what did not is in the notes.
 
     `batches` are the numbers of frames that one call takes (others are put together from them, and padded);
@@ -121,13 +121,15 @@ def serve(
     preference = preference or Preference()
     parts = parts_of(bundle, tuple(sorted(set(batches))), text_model)
     if preference.backend == "eager":
-        trials = [Trial(part, unmeasured(part)) for part in parts]
+        trials = [Attempt(part, unmeasured(part)) for part in parts]
         return _assemble(bundle, trials, Steps(bundle.ensemble), keep_eager=True)
     calm = is_calm()
     budget_ms = 1000 * FRAME_SHARE / (frame_rate or bundle.manifest.recipe.frame_rate)
     insist = preference.backend != "auto"
-    trials = [Trial(part, eager_candidate(part), insist) for part in parts]
-    judge = Judge(bundle, make_reference(bundle), Workshop(cache=cache, threads=threads, progress=progress))
+    trials = [Attempt(part, eager_candidate(part), insist) for part in parts]
+    judge = Judge(
+        bundle, make_reference(bundle), BuildContext(cache=cache, threads=threads, progress=progress)
+    )
 
     facts = _choice_facts(bundle, parts, preference, threads, tuple(batches), budget_ms)
     kept = None if cache is None else KeptChoice.read(cache.find_json(facts))
@@ -146,14 +148,14 @@ def serve(
 class KeptChoice:
     """What an earlier start chose for each part, and whether the machine was calm then."""
 
-    routes: Mapping[str, Route]
+    routes: Mapping[str, Backend]
     calm: bool
 
     @classmethod
     def read(cls, value: Any) -> KeptChoice | None:
         """From its JSON form; None where it makes no sense."""
         try:
-            routes = {str(name): Route(*route) for name, route in value["routes"].items()}
+            routes = {str(name): Backend(*route) for name, route in value["routes"].items()}
             return cls(routes, bool(value["calm"]))
         except (TypeError, ValueError, KeyError, AttributeError):
             return None
@@ -163,7 +165,7 @@ class KeptChoice:
         return {"routes": {n: [r.backend, r.precision] for n, r in self.routes.items()}, "calm": self.calm}
 
 
-def _choose(preference: Preference, trials: Sequence[Trial], judge: Judge, budget_ms: float) -> None:
+def _choose(preference: Preference, trials: Sequence[Attempt], judge: Judge, budget_ms: float) -> None:
     """Try one precision after another until the parts together are quick enough."""
 
     def quick_enough() -> bool:
@@ -183,12 +185,12 @@ def _choose(preference: Preference, trials: Sequence[Trial], judge: Judge, budge
             return
 
 
-def _levels(preference: Preference) -> list[list[Route]]:
+def _levels(preference: Preference) -> list[list[Backend]]:
     """The routes to try, the most exact precision first; one after another until the parts are quick enough."""
     if preference.backend != "auto":
         own = OFFERED[preference.backend] if preference.precision == "auto" else (preference.precision,)
-        return [[Route(preference.backend, precision)] for precision in own]
-    backends: list[Backend]
+        return [[Backend(preference.backend, precision)] for precision in own]
+    backends: list[BackendName]
     if has_cuda():
         backends = ["tensorrt", "cuda"] if has_package("torch_tensorrt") else ["cuda"]
     elif has_package("openvino"):
@@ -196,11 +198,11 @@ def _levels(preference: Preference) -> list[list[Route]]:
     else:
         backends = ["compile"]
     wanted = PRECISIONS if preference.precision == "auto" else (preference.precision,)
-    levels = [[Route(b, p) for b in backends if p in OFFERED[b] and _is_native(b, p)] for p in wanted]
+    levels = [[Backend(b, p) for b in backends if p in OFFERED[b] and _is_native(b, p)] for p in wanted]
     return [level for level in levels if level] or [[]]
 
 
-def _is_native(backend: Backend, precision: Precision) -> bool:
+def _is_native(backend: BackendName, precision: Precision) -> bool:
     """Whether a precision is worth trying: bfloat16 on a processor without it is emulated, and slow."""
     if backend == "openvino":
         return precision != "bfloat16" or openvino.has_bfloat16()
@@ -211,7 +213,7 @@ def _is_native(backend: Backend, precision: Precision) -> bool:
 
 def _choice_facts(
     bundle: Bundle,
-    parts: Sequence[Part],
+    parts: Sequence[ModelPart],
     preference: Preference,
     threads: int,
     batches: tuple[int, ...],
@@ -232,7 +234,7 @@ def _choice_facts(
     }
 
 
-def _take(kept: KeptChoice, trials: Sequence[Trial], judge: Judge) -> bool:
+def _take(kept: KeptChoice, trials: Sequence[Attempt], judge: Judge) -> bool:
     """Build what an earlier start chose, however quick it is today; False where it does not hold any more."""
     if kept.routes.keys() != {t.part.name for t in trials}:
         return False
@@ -255,7 +257,7 @@ def _take(kept: KeptChoice, trials: Sequence[Trial], judge: Judge) -> bool:
     return True
 
 
-def _check_together(trials: Sequence[Trial], judge: Judge) -> None:
+def _check_together(trials: Sequence[Attempt], judge: Judge) -> None:
     """The chosen routes of sight and sound at once must agree as well as each alone; else all serve eagerly."""
     chosen = [(t, t.best()) for t in trials if t.part.modality is not None and t.best().route != EAGER]
     if len(chosen) < 2:
@@ -274,7 +276,9 @@ def _check_together(trials: Sequence[Trial], judge: Judge) -> None:
             trial.notes.append(f"the parts together disagreed with eager on the probe: {agreement}")
 
 
-def _serve_steps(trials: Sequence[Trial], judge: Judge, frames: int) -> tuple[Steps, tuple[PartReport, ...]]:
+def _serve_steps(
+    trials: Sequence[Attempt], judge: Judge, frames: int
+) -> tuple[Steps, tuple[PartReport, ...]]:
     """What follows the embeddings, in float32 by the back-end of sight or sound, where that takes it and agrees.
 
     What is measured is for the report: one call in place of hundreds was quicker wherever it was tried, and a choice
@@ -298,8 +302,8 @@ def _serve_steps(trials: Sequence[Trial], judge: Judge, frames: int) -> tuple[St
 
 
 def _assemble(
-    bundle: Bundle, trials: Sequence[Trial], steps: Steps, keep_eager: bool, *more: PartReport
-) -> Served:
+    bundle: Bundle, trials: Sequence[Attempt], steps: Steps, keep_eager: bool, *more: PartReport
+) -> Runtime:
     best = {t.part.name: t.best() for t in trials}
     reports = tuple(
         PartReport(t.part.name, c.route, c.ms, t.eager.ms, c.agreement, tuple(t.notes))
@@ -308,7 +312,7 @@ def _assemble(
     text = next((t for t in trials if t.part.name == TEXT), None)
     if not keep_eager:
         _give_up_eager(bundle, {name for name, c in best.items() if c.route != EAGER})
-    return Served(
+    return Runtime(
         visual=BatchedPart(best[VISUAL].runners, 1) if VISUAL in best else None,
         audio=BatchedPart(best[AUDIO].runners, 0) if AUDIO in best else None,
         text=None if text is None else TextPart(_fixed(best[TEXT]), eager_runner(text.part)),

@@ -15,7 +15,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.accelerate.backend import Route, Runner, Workshop
+from models.accelerate.backend import Backend, BuildContext, Runner
 from models.accelerate.build import accelerate
 from models.accelerate.export import StepGraph
 from models.networks.ensemble import BranchState, Ensemble
@@ -156,7 +156,7 @@ def fusion_graph(ensemble: Ensemble) -> StepGraph:
     return StepGraph(ensemble, [m for m in ensemble.modalities if m not in SENSES], fuses=True)
 
 
-def build_steps(ensemble: Ensemble, frames: int, route: Route, workshop: Workshop) -> StepRunners:
+def build_steps(ensemble: Ensemble, frames: int, route: Backend, workshop: BuildContext) -> StepRunners:
     """Both functions on a route. Raises Unavailable where it cannot take them."""
     senses, fusion = senses_graph(ensemble).eval(), fusion_graph(ensemble).eval()
     return StepRunners(
@@ -167,7 +167,7 @@ def build_steps(ensemble: Ensemble, frames: int, route: Route, workshop: Worksho
 
 
 @dataclass(frozen=True, eq=False)
-class Passage:
+class StepExample:
     """What a short sequence gave: sight's and sound's encodings (S, N, C), estimates (F, N, K), every branch's last
     state.
     """
@@ -191,7 +191,7 @@ def run_through(
     embeddings: Mapping[Modality, Tensor],
     available: Tensor,
     frames: int,
-) -> Passage:
+) -> StepExample:
     """A short sequence from every branch's state, `frames` at a time: embeddings (S or 1, N, E), masks (N, M)."""
     branches = dict(states)
     language = branches.pop(Modality.LANGUAGE, None)
@@ -207,7 +207,7 @@ def run_through(
         language, estimates = steps.fuse(encodings, masks, language, words)
         encoded.append(encodings)
         estimated.append(estimates)
-    return Passage(
+    return StepExample(
         {m: torch.cat([e[m] for e in encoded], dim=2)[:, 0] for m in encoded[0]},
         torch.cat(estimated, dim=2)[:, 0],
         branches if language is None else {**branches, Modality.LANGUAGE: language},

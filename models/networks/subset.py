@@ -23,7 +23,7 @@ def can_rest(ensemble: Ensemble) -> bool:
     return ensemble.folds > 1 and len(ensemble.stacks) == 1
 
 
-def leading_folds(ensemble: Ensemble, folds: int) -> Ensemble:
+def first_folds(ensemble: Ensemble, folds: int) -> Ensemble:
     """The first `folds` of an ensemble as one of their own, sharing its tensors.
 
     Raises ValueError where there are not so many, or where folds cannot rest (`can_rest`).
@@ -60,7 +60,7 @@ def steps_alone(ensemble: Ensemble, branches: Collection[Modality], *, fuses: bo
     return Ensemble.of_parts(ensemble, stacks, nn.ModuleList(), ensemble.layout)
 
 
-def leading_networks(ensemble: Ensemble, folds: int) -> int:
+def first_networks(ensemble: Ensemble, folds: int) -> int:
     """How many networks the first `folds` folds are, where all are of one shape."""
     return ensemble.networks // ensemble.folds * folds
 

@@ -54,7 +54,7 @@ class Download:
 
 
 @dataclass(frozen=True)
-class Part:
+class PretrainedPart:
     """A pretrained part.
 
     `kind`: one `file`, a `zip` that unpacks to a folder, or a `folder` of the `downloads`. `must_have` are
@@ -77,7 +77,7 @@ class Part:
 class InstalledPart:
     """A part on this machine: `path` is its file, or its folder. `source` is where it came from."""
 
-    part: Part
+    part: PretrainedPart
     path: Path
     sha256: str
     source: str
@@ -86,8 +86,8 @@ class InstalledPart:
 _VOSK_FILES: Final = ("am/final.mdl", "conf/mfcc.conf", "conf/model.conf")
 
 
-def _vosk(name: str, purpose: str, megabytes: int) -> Part:
-    return Part(
+def _vosk(name: str, purpose: str, megabytes: int) -> PretrainedPart:
+    return PretrainedPart(
         name=name,
         purpose=purpose,
         licence="Apache-2.0",
@@ -98,9 +98,9 @@ def _vosk(name: str, purpose: str, megabytes: int) -> Part:
     )
 
 
-def _bert(name: str, purpose: str, megabytes: int) -> Part:
+def _bert(name: str, purpose: str, megabytes: int) -> PretrainedPart:
     files = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
-    return Part(
+    return PretrainedPart(
         name=name,
         purpose=purpose,
         licence="Apache-2.0",
@@ -114,7 +114,7 @@ def _bert(name: str, purpose: str, megabytes: int) -> Part:
 
 
 _REGISTRY: Final = (
-    Part(
+    PretrainedPart(
         name="vosk-tiny",
         purpose="recogniser of the demo: 272 English words of synthetic voices",
         licence="Apache-2.0",
@@ -126,7 +126,7 @@ _REGISTRY: Final = (
     ),
     _vosk("vosk-model-small-en-us-0.15", "recogniser: English, light", 40),
     _vosk("vosk-model-en-us-0.22", "recogniser: English, the report's", 1_800),
-    Part(
+    PretrainedPart(
         name="yunet",
         purpose="face detector: small, turned and dark faces too",
         licence="MIT",
@@ -141,7 +141,7 @@ _REGISTRY: Final = (
         megabytes=1,
         sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
     ),
-    Part(
+    PretrainedPart(
         name="vggish",
         purpose="audio encoder of the paper preset",
         licence="Apache-2.0",
@@ -157,7 +157,7 @@ _REGISTRY: Final = (
     _bert("bert-base-uncased", "text encoder of the paper preset", 440),
 )
 
-PARTS: Final[dict[str, Part]] = {part.name: part for part in _REGISTRY}
+PARTS: Final[dict[str, PretrainedPart]] = {part.name: part for part in _REGISTRY}
 
 
 def models_folder() -> Path:
@@ -168,14 +168,14 @@ def models_folder() -> Path:
     return platformdirs.user_data_path("affectstream", appauthor=False) / "models"
 
 
-def get_part(name: str) -> Part:
+def get_part(name: str) -> PretrainedPart:
     """The registered part. Raises UserError, naming those there are."""
     if name not in PARTS:
         raise UserError(f"there is no part '{name}': choose from {', '.join(PARTS)}")
     return PARTS[name]
 
 
-def find_part(name: str | Part) -> InstalledPart | None:
+def find_part(name: str | PretrainedPart) -> InstalledPart | None:
     """The part as installed here, checked against its hash, or None where it is not installed.
 
     Raises UserError for an unknown name, or where what is installed is damaged or altered.
@@ -196,7 +196,7 @@ def find_part(name: str | Part) -> InstalledPart | None:
     return record
 
 
-def require_part(name: str | Part) -> InstalledPart:
+def require_part(name: str | PretrainedPart) -> InstalledPart:
     """As `find_part`. Raises UserError, with the command that installs it, where it is not installed."""
     found = find_part(name)
     if found is None:
@@ -221,7 +221,9 @@ def install_command(name: str) -> str:
     return f"models-pull {name}"
 
 
-def pull(name: str | Part, *, source: Path | None = None, progress: Progress | None = None) -> InstalledPart:
+def pull(
+    name: str | PretrainedPart, *, source: Path | None = None, progress: Progress | None = None
+) -> InstalledPart:
     """Install a part: downloaded, or from `source`, a file or folder that was fetched elsewhere.
 
     A part that is installed and sound is left as it is. One that is damaged is installed again and held to
@@ -255,7 +257,7 @@ def pull(name: str | Part, *, source: Path | None = None, progress: Progress | N
         raise UserError(f"{part.name} cannot be installed in {root}: {e.strerror or e}") from e
 
 
-def _install(part: Part, fetched: Path, origin: str) -> InstalledPart:
+def _install(part: PretrainedPart, fetched: Path, origin: str) -> InstalledPart:
     """Put a part's content, a file or folder as published, in its place, if it is what it should be."""
     folder = models_folder() / part.name
     if not fetched.exists():
@@ -284,7 +286,7 @@ def _install(part: Part, fetched: Path, origin: str) -> InstalledPart:
     return replace(installed, path=folder / path.relative_to(staged))
 
 
-def _stage_file(part: Part, fetched: Path, staged: Path) -> Path:
+def _stage_file(part: PretrainedPart, fetched: Path, staged: Path) -> Path:
     name = part.downloads[0].name
     if fetched.is_dir():
         fetched = fetched / name
@@ -296,7 +298,7 @@ def _stage_file(part: Part, fetched: Path, staged: Path) -> Path:
     return without_pickle(path)
 
 
-def _stage_folder(part: Part, fetched: Path, staged: Path) -> Path:
+def _stage_folder(part: PretrainedPart, fetched: Path, staged: Path) -> Path:
     if fetched.is_dir():
         copy_files(fetched, staged, [d.name for d in part.downloads] if part.kind == "folder" else None)
         (staged / RECORD).unlink(missing_ok=True)
@@ -310,7 +312,7 @@ def _stage_folder(part: Part, fetched: Path, staged: Path) -> Path:
     return staged
 
 
-def _download(part: Part, folder: Path, progress: Progress | None) -> Path:
+def _download(part: PretrainedPart, folder: Path, progress: Progress | None) -> Path:
     """Fetch all of a part's files: the file, or the folder that holds them."""
     for download in part.downloads:
         if not (folder / download.name).is_file():
@@ -318,7 +320,7 @@ def _download(part: Part, folder: Path, progress: Progress | None) -> Path:
     return folder if part.kind == "folder" else folder / part.downloads[0].name
 
 
-def _fetch(part: Part, download: Download, folder: Path, progress: Progress) -> None:
+def _fetch(part: PretrainedPart, download: Download, folder: Path, progress: Progress) -> None:
     """Fetch one file, going on where an earlier attempt stopped if the server still has the same one."""
     partial, validator = (folder / f"{download.name}.{suffix}" for suffix in ("part", "validator"))
     why = ""
@@ -371,14 +373,14 @@ def _keep_validator(validator: Path, headers: http.client.HTTPMessage) -> None:
         validator.unlink(missing_ok=True)
 
 
-def _unreachable(part: Part, download: Download, why: str) -> UserError:
+def _unreachable(part: PretrainedPart, download: Download, why: str) -> UserError:
     return UserError(
         f"{part.name} cannot be downloaded: {why}. Without a network, fetch {download.url} elsewhere and run "
         f"`{install_command(part.name)} --from FILE`"
     )
 
 
-def _content_hash(part: Part, path: Path) -> str:
+def _content_hash(part: PretrainedPart, path: Path) -> str:
     if part.kind == "file":
         return file_hash(path)
     return tree_hash(file_hashes(path, leave_out=frozenset({RECORD})))
@@ -396,7 +398,7 @@ def _write_record(installed: InstalledPart, folder: Path) -> None:
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_record(part: Part, folder: Path) -> InstalledPart:
+def _read_record(part: PretrainedPart, folder: Path) -> InstalledPart:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         path = folder
@@ -409,12 +411,12 @@ def _read_record(part: Part, folder: Path) -> InstalledPart:
         raise UserError(_refused(part, folder, f"its {RECORD} is damaged")) from e
 
 
-def _recorded_hash(part: Part, folder: Path) -> str | None:
+def _recorded_hash(part: PretrainedPart, folder: Path) -> str | None:
     try:
         return _read_record(part, folder).sha256 if (folder / RECORD).is_file() else None
     except UserError:
         return None
 
 
-def _refused(part: Part, folder: Path, why: str) -> str:
+def _refused(part: PretrainedPart, folder: Path, why: str) -> str:
     return f"{part.name} in {folder} is refused: {why}; install it again with `{install_command(part.name)}`"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from models.speech.gate import GateSettings, VoiceGate
 from models.speech.recogniser import SAMPLE_RATE, HeardWord, Recogniser, RecogniserFactory, Samples
-from models.speech.words import Event, Settled, VoiceDecided, Word, WordsRevised, guess_times
+from models.speech.words import Settled, SpeechEvent, VoiceDecided, Word, WordsRevised, guess_times
 
 FRAME_SAMPLES: Final = 480
 FRAME_S: Final = FRAME_SAMPLES / SAMPLE_RATE
@@ -113,7 +113,7 @@ class Transcriber:
         """Samples left out since sound for their time had been given before."""
         return self._overlapping
 
-    def feed(self, start_sample: int, samples: NDArray[Any]) -> list[Event]:
+    def feed(self, start_sample: int, samples: NDArray[Any]) -> list[SpeechEvent]:
         """Takes the next samples and returns what became known.
 
         `samples` are (n,) int16, or floating in [-1, 1] (clipped); they begin at `start_sample` of the media
@@ -129,7 +129,7 @@ class Transcriber:
         if not self._started:
             self._started = True
             self._state = self._gate.initial_state(min(0, start_sample) // FRAME_SAMPLES)
-        events: list[Event] = []
+        events: list[SpeechEvent] = []
         if start_sample > self.position:
             self._take_gap(start_sample - self.position, events)
         late = min(self.position - start_sample, len(pcm))
@@ -139,9 +139,9 @@ class Transcriber:
         self._take(pcm, gap=False, events=events)
         return events
 
-    def finish(self) -> list[Event]:
+    def finish(self) -> list[SpeechEvent]:
         """The sound has ended: closes the utterance, settles everything. Nothing more may be fed."""
-        events: list[Event] = []
+        events: list[SpeechEvent] = []
         if self._finished:
             return events
         if len(self._pending):
@@ -153,7 +153,7 @@ class Transcriber:
         events.append(Settled(math.inf))
         return events
 
-    def _take(self, pcm: Samples, *, gap: bool, events: list[Event]) -> None:
+    def _take(self, pcm: Samples, *, gap: bool, events: list[SpeechEvent]) -> None:
         if not len(pcm):
             return
         self._pending_is_gap = gap and (self._pending_is_gap or not len(self._pending))
@@ -164,7 +164,7 @@ class Transcriber:
             self._pending_is_gap = gap
         self._pending = pcm[whole:].copy()
 
-    def _take_gap(self, length: int, events: list[Event]) -> None:
+    def _take_gap(self, length: int, events: list[SpeechEvent]) -> None:
         """Silence frame by frame until the gate is closed and the past forgotten; the rest at once."""
         silence = np.zeros(FRAME_SAMPLES, np.int16)
         while length > 0:
@@ -180,7 +180,7 @@ class Transcriber:
             self._take(silence[:part], gap=True, events=events)
             length -= part
 
-    def _step(self, pcm: Samples, gap: bool, events: list[Event]) -> None:
+    def _step(self, pcm: Samples, gap: bool, events: list[SpeechEvent]) -> None:
         """One frame. The detector is not asked about a gap: there was nothing to hear."""
         frame = self._state.frame
         voiced = not gap and bool(self._vad.is_speech(pcm.tobytes(), SAMPLE_RATE))
@@ -215,7 +215,7 @@ class Transcriber:
             utterance.heard.append(pcm)
         return over
 
-    def _revise(self, utterance: _Utterance, events: list[Event]) -> None:
+    def _revise(self, utterance: _Utterance, events: list[SpeechEvent]) -> None:
         """The early text, where it differs from what was said before."""
         texts = utterance.recogniser.partial().split()
         if texts == [w.text for w in utterance.words]:
@@ -228,7 +228,7 @@ class Transcriber:
         )
         events.append(WordsRevised(utterance.number, utterance.words, closed=False))
 
-    def _close(self, utterance: _Utterance, events: list[Event], *, carry: bool) -> None:
+    def _close(self, utterance: _Utterance, events: list[SpeechEvent], *, carry: bool) -> None:
         """Final words; with `carry`, what may be cut in two begins the next utterance."""
         words = utterance.recogniser.final()
         length = len(utterance.heard)
@@ -240,7 +240,7 @@ class Transcriber:
             self._utterance = self._open(utterance.first_frame + keep_frames)
             self._hear(self._utterance, utterance.heard[keep_frames:])
 
-    def _settle(self, first_frame: int, events: list[Event]) -> None:
+    def _settle(self, first_frame: int, events: list[SpeechEvent]) -> None:
         until_s = first_frame * FRAME_S
         if until_s > self._settled_s:
             self._settled_s = until_s

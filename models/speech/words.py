@@ -70,7 +70,7 @@ class VoiceDecided:
     gate_open: bool
 
 
-Event = WordsRevised | Settled | VoiceDecided
+SpeechEvent = WordsRevised | Settled | VoiceDecided
 
 
 def guess_times(

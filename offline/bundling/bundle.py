@@ -33,7 +33,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
-class PackOptions:
+class BundlingOptions:
     """How a bundle is made: its `name` (the folder's if empty), its `note` (500 characters at most).
 
     `trunk` stands for the run's own; `text_encoder` is the folder of the encoder that the store was made with;
@@ -50,7 +50,7 @@ class PackOptions:
 
 
 @dataclass(frozen=True)
-class Packed:
+class BundlingResult:
     """What was made: the manifest, the number of each fold in the split, the largest difference found, the size."""
 
     manifest: Manifest
@@ -59,7 +59,7 @@ class Packed:
     megabytes: float
 
 
-def check_target(folder: Path, options: PackOptions) -> str:
+def check_target(folder: Path, options: BundlingOptions) -> str:
     """The bundle's name, once it is sure that `folder` may be written. Raises UserError."""
     name = options.name or folder.resolve().name
     if not _NAME.fullmatch(name):
@@ -76,7 +76,7 @@ def check_target(folder: Path, options: PackOptions) -> str:
     return name
 
 
-def pack(runs: Sequence[TrainedRun], folder: Path, options: PackOptions) -> Packed:
+def make_bundle(runs: Sequence[TrainedRun], folder: Path, options: BundlingOptions) -> BundlingResult:
     """Make a bundle in `folder` of one run's folds, or of two runs that have a target each.
 
     Raises UserError where a fold is missing or unfinished (named) unless `allow_missing`, where runs do not belong
@@ -119,7 +119,7 @@ def pack(runs: Sequence[TrainedRun], folder: Path, options: PackOptions) -> Pack
             put_in_place(staged, folder, Path(temporary) / "before")
     except OSError as e:
         raise UserError(f"the bundle cannot be written to {folder}: {e.strerror or e}") from e
-    return Packed(manifest, tuple(numbers), difference, size)
+    return BundlingResult(manifest, tuple(numbers), difference, size)
 
 
 def _probe(run: TrainedRun, folder: Path, encoder: Vggish | None) -> dict[str, Tensor]:
@@ -211,7 +211,7 @@ def _recipe(run: TrainedRun, text_encoder: Path | None) -> FeatureRecipe:
     return recipe
 
 
-def _check_text_encoder(run: TrainedRun, manifest: Manifest, options: PackOptions) -> None:
+def _check_text_encoder(run: TrainedRun, manifest: Manifest, options: BundlingOptions) -> None:
     """Hold what was bundled to what the store was made with, by hash."""
     wanted = FeatureRecipe(frame_rate=run.recipe.frame_rate, text_encoder=run.recipe.text_encoder)
     made = bundle_recipe(manifest)

@@ -17,7 +17,7 @@ from models.bundle.save import draw_probe
 from models.errors import UserError
 from models.spec import NetworkSpec
 from offline.data.store import Store, TrialRecord
-from offline.data.windows import centre_draw, take_pixels
+from offline.data.windows import centre_crop, take_pixels
 
 FRAMES: Final = 24
 
@@ -33,7 +33,7 @@ def store_probe(store: Store, spec: NetworkSpec, encoder: Vggish | None) -> dict
     probe = draw_probe(spec, frames=len(picked))
     if spec.visual is not None:
         crop = store.recipe.crop
-        pixels = [take_pixels(t.crops[k : k + 1], centre_draw(crop), crop) for t, k in picked]
+        pixels = [take_pixels(t.crops[k : k + 1], centre_crop(crop), crop) for t, k in picked]
         probe["crops"] = torch.from_numpy(np.concatenate(pixels))
     if spec.audio is not None:
         probe["patches"] = torch.from_numpy(np.concatenate([t.patches(k, k + 1) for t, k in picked]))

@@ -12,7 +12,7 @@ from models.console import make_app, run
 from models.errors import UserError
 
 if TYPE_CHECKING:
-    from offline.bundling.bundle import PackOptions
+    from offline.bundling.bundle import BundlingOptions
 
 HELP: Final = """
 Make a bundle of a run's trained folds: for stream-run --bundle and offline-predict.
@@ -67,7 +67,7 @@ def bundle(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")] = False,
 ) -> None:
     """Gather, write, check."""
-    from offline.bundling.bundle import PackOptions, check_target, pack
+    from offline.bundling.bundle import BundlingOptions, check_target, make_bundle
     from offline.training.results import find_runs, open_run
 
     found = find_runs(runs)
@@ -75,7 +75,7 @@ def bundle(
         raise UserError(
             f"{runs[0]} holds several runs ({', '.join(p.name for p in found)}): give one of them"
         )
-    options = PackOptions(
+    options = BundlingOptions(
         name=name,
         note=note,
         trunk=trunk,
@@ -85,7 +85,7 @@ def bundle(
         overwrite=overwrite,
     )
     check_target(out, options)
-    packed = pack([open_run(path) for path in found], out, _with_text_encoder(options, text_encoder))
+    packed = make_bundle([open_run(path) for path in found], out, _with_text_encoder(options, text_encoder))
     cccs = [fold.validation_ccc or {} for fold in packed.manifest.folds]
     for number, ccc in zip(packed.folds, cccs, strict=True):
         scores = ", ".join(f"{target} {value:.3f}" for target, value in ccc.items())
@@ -101,7 +101,7 @@ def command() -> None:
     run(app)
 
 
-def _with_text_encoder(options: PackOptions, choice: str | None) -> PackOptions:
+def _with_text_encoder(options: BundlingOptions, choice: str | None) -> BundlingOptions:
     if choice is None:
         return options
     if not choice.startswith("bundle:"):

@@ -89,7 +89,7 @@ def _perform_corpus(folder: Path, plan: CorpusPlan, workers: int | None) -> None
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from offline.performer.corpus import Trial, perform_corpus, prepare_corpus
+    from offline.performer.corpus import PlannedTrial, perform_corpus, prepare_corpus
 
     left = prepare_corpus(plan, folder)
     console = Console(stderr=True)
@@ -101,7 +101,7 @@ def _perform_corpus(folder: Path, plan: CorpusPlan, workers: int | None) -> None
     with Progress(*columns, console=console, disable=not left) as progress:
         task = progress.add_task("performing", total=len(left))
 
-        def tell(trial: Trial) -> None:
+        def tell(trial: PlannedTrial) -> None:
             progress.update(task, advance=1, description=f"performed {trial.name}")
 
         available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,10 +18,10 @@ from offline.commands.devices import choose_device
 if TYPE_CHECKING:
     from models.bundle.load import Bundle
     from offline.data.store import Store, TrialRecord
-    from offline.prediction.predict import Predictions
+    from offline.prediction.predict import TrialPredictions
     from offline.prediction.scorecard import Outcome
     from offline.training.options import Context
-    from stream.build import Parts
+    from stream.build import LoadedParts
 
 HELP: Final = """
 Predict valence and arousal with a bundle: of a store's trials, or of any recording.
@@ -246,7 +246,7 @@ def _fold_numbers(bundle: Bundle, folds: int, path: Path) -> tuple[int, ...]:
     return numbers
 
 
-def _predict_trials(request: Request, bundle: Bundle, trials: Sequence[TrialRecord]) -> Predictions:
+def _predict_trials(request: Request, bundle: Bundle, trials: Sequence[TrialRecord]) -> TrialPredictions:
     from offline.prediction.files import check_targets
     from offline.prediction.predict import predict_trials
 
@@ -262,14 +262,14 @@ def _predict_recording(request: Request) -> None:
     """Through the engine itself for plain estimates; from extracted features for whatever else is asked."""
     from offline.prediction.scorecard import Outcome
     from stream.build import input_status, load
-    from stream.options import Choices
+    from stream.options import InputOptions
 
     if request.trials or request.own_fold is not None:
         raise UserError(f"--trial and --own-fold are for a store, and {request.source} is a file")
     if request.without and request.labels is None:
         raise UserError("--ablate compares scores, and this recording has no labels: give --labels")
     _use_threads(request.threads)
-    choices = Choices(
+    choices = InputOptions(
         source=str(request.source),
         bundle=request.bundle,
         pace="fast",
@@ -296,7 +296,7 @@ def _predict_recording(request: Request) -> None:
     _finish(request, parts.bundle, outcome)
 
 
-def mismatches(parts: Parts) -> list[str]:
+def mismatches(parts: LoadedParts) -> list[str]:
     """Where a recording's features are made by other parts than those that the bundle was trained on."""
     from offline.data.recipe import DISTRIBUTED
     from stream.build import is_detector
@@ -329,7 +329,7 @@ def mismatches(parts: Parts) -> list[str]:
     return notes
 
 
-def _predict_extracted(request: Request, parts: Parts) -> Outcome:
+def _predict_extracted(request: Request, parts: LoadedParts) -> Outcome:
     """A recording made into a trial of a store that is thrown away afterwards."""
     import tempfile
 

@@ -20,7 +20,7 @@ from models.errors import UserError
 from offline.commands.devices import choose_device
 
 if TYPE_CHECKING:
-    from offline.pretraining.learners import Part
+    from offline.pretraining.base import EncoderName
     from offline.pretraining.pretrain import PretrainEpoch
     from offline.training.options import PretrainOptions
 
@@ -110,17 +110,17 @@ def pretrain(
         print(f"{folder}: the text encoder")
 
 
-def _parts(text: str) -> tuple[Part, ...]:
-    from offline.pretraining.learners import PARTS
+def _parts(text: str) -> tuple[EncoderName, ...]:
+    from offline.pretraining.base import ENCODERS
 
     named = {name.strip() for name in text.split(",")}
-    unknown = sorted(named - set(PARTS))
+    unknown = sorted(named - set(ENCODERS))
     if unknown:
-        raise UserError(f"there is no part '{unknown[0]}': choose from {', '.join(PARTS)}")
-    return tuple(part for part in PARTS if part in named)
+        raise UserError(f"there is no part '{unknown[0]}': choose from {', '.join(ENCODERS)}")
+    return tuple(part for part in ENCODERS if part in named)
 
 
-def _pretrain_part(store: Path, part: Part, options: PretrainOptions, checkpoint: Path) -> None:
+def _pretrain_part(store: Path, part: EncoderName, options: PretrainOptions, checkpoint: Path) -> None:
     import torch
 
     from offline.data.store import Store

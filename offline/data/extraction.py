@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from models.spec import LogMelSpec, WindowSpec
 from models.speech.recogniser import RecogniserFactory
 from models.speech.timeline import WordTimeline
-from models.speech.words import Event as SpeechEvent
-from models.speech.words import Settled, Word, WordsRevised
+from models.speech.words import Settled, SpeechEvent, Word, WordsRevised
 from models.text.embedder import TextEmbedder
 from models.visual.detectors import Box, Face, FaceDetector, FollowingDetector, Image
 from offline.data.aff_wild2 import Side

@@ -22,7 +22,7 @@ from models.errors import UserError
 from models.files import put_in_place
 from models.spec import PAPER
 from models.speech.recogniser import RecogniserFactory, open_recogniser
-from models.speech.words import Event as SpeechEvent
+from models.speech.words import SpeechEvent
 from models.text.embedder import TextEmbedder
 from models.visual.alignment import zero_crop
 from models.visual.detectors import FaceDetector, make_detector

@@ -34,7 +34,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Draw:
+class CropAugmentation:
     """Where the crop's 40 x 40 are taken from its 48 x 48, and whether they are mirrored: one for a window."""
 
     top: int
@@ -85,19 +85,21 @@ def average_windows(windows: Sequence[Window], predictions: Sequence[Floats], fr
     return (total / count).astype(np.float32)
 
 
-def centre_draw(spec: CropSpec) -> Draw:
+def centre_crop(spec: CropSpec) -> CropAugmentation:
     """What is shown outside training: the middle, as it is."""
     begin = (spec.stored_size - spec.input_size) // 2
-    return Draw(begin, begin, False)
+    return CropAugmentation(begin, begin, False)
 
 
-def random_draw(random: np.random.Generator, spec: CropSpec) -> Draw:
+def random_augmentation(random: np.random.Generator, spec: CropSpec) -> CropAugmentation:
     """What is shown in training: anywhere, mirrored half of the time."""
     margin = spec.stored_size - spec.input_size + 1
-    return Draw(int(random.integers(margin)), int(random.integers(margin)), bool(random.integers(2)))
+    return CropAugmentation(
+        int(random.integers(margin)), int(random.integers(margin)), bool(random.integers(2))
+    )
 
 
-def fixed_draws(count: int, spec: CropSpec, seed: int = 0) -> tuple[Draw, ...]:
+def fixed_augmentations(count: int, spec: CropSpec, seed: int = 0) -> tuple[CropAugmentation, ...]:
     """`count` different draws that a cached trunk is computed for: the centre one first, every other one mirrored.
 
     Raises ValueError for more than there are, or fewer than one.
@@ -106,12 +108,12 @@ def fixed_draws(count: int, spec: CropSpec, seed: int = 0) -> tuple[Draw, ...]:
     if not 1 <= count <= 2 * margin * margin:
         raise ValueError(f"there are 1 to {2 * margin * margin} different crops, not {count}")
     random = np.random.default_rng(seed)
-    centre = centre_draw(spec)
-    draws = [centre, Draw(centre.top, centre.left, True)][:count]
+    centre = centre_crop(spec)
+    draws = [centre, CropAugmentation(centre.top, centre.left, True)][:count]
     while len(draws) < count:
-        draw = random_draw(random, spec)
+        draw = random_augmentation(random, spec)
         if count <= margin * margin:
-            draw = Draw(draw.top, draw.left, bool(len(draws) % 2))
+            draw = CropAugmentation(draw.top, draw.left, bool(len(draws) % 2))
         if draw not in draws:
             draws.append(draw)
     return tuple(draws)
@@ -120,10 +122,10 @@ def fixed_draws(count: int, spec: CropSpec, seed: int = 0) -> tuple[Draw, ...]:
 _CHANNELS_FIRST: Final = (0, 3, 1, 2)
 
 
-def take_pixels(crops: NDArray[np.uint8], draw: Draw, spec: CropSpec) -> Floats:
+def take_pixels(crops: NDArray[np.uint8], draw: CropAugmentation, spec: CropSpec) -> Floats:
     """Crops (N, 48, 48, 3) uint8 as the network takes them, (N, 3, 40, 40), under one draw for all of them.
 
-    With `centre_draw` this is `models.visual.alignment.network_input`.
+    With `centre_crop` this is `models.visual.alignment.network_input`.
     """
     size = spec.input_size
     shown = crops[:, draw.top : draw.top + size, draw.left : draw.left + size]

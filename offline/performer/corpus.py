@@ -51,7 +51,7 @@ _LONGEST_TRIAL_H: Final = 24
 
 
 @dataclass(frozen=True)
-class Trial:
+class PlannedTrial:
     """One recording of the corpus."""
 
     number: int
@@ -103,7 +103,7 @@ class CorpusPlan:
             )
 
     @cached_property
-    def trials(self) -> tuple[Trial, ...]:
+    def trials(self) -> tuple[PlannedTrial, ...]:
         """All trials, in order of their numbers."""
         frames = round(self.minutes * 60 * self.frame_rate / self.people)
         validation = max(1, round(self.people / 6))
@@ -113,27 +113,27 @@ class CorpusPlan:
             for number in range(self.people + self.test_people)
         ]
         return tuple(
-            Trial(number, f"performer{number:03d}", partition, frames)
+            PlannedTrial(number, f"performer{number:03d}", partition, frames)
             for number, partition in enumerate(partitions)
         )
 
-    def labels(self, trial: Trial) -> Series:
+    def labels(self, trial: PlannedTrial) -> Series:
         """The trial's valence and arousal, (frames, 2)."""
         rng = np.random.default_rng([self.seed, trial.number, 2])
         return random_trajectory(rng, trial.frames, self.frame_rate, time_constant_s=self.time_constant_s)
 
 
-def label_path(folder: Path, trial: Trial) -> Path:
+def label_path(folder: Path, trial: PlannedTrial) -> Path:
     """Where the trial's labels are."""
     return folder / LABELS / FOLDERS[trial.partition] / f"{trial.name}.txt"
 
 
-def video_path(folder: Path, trial: Trial) -> Path:
+def video_path(folder: Path, trial: PlannedTrial) -> Path:
     """Where the trial's recording is."""
     return folder / "videos" / f"{trial.name}.mp4"
 
 
-def is_done(plan: CorpusPlan, folder: Path, trial: Trial) -> bool:
+def is_done(plan: CorpusPlan, folder: Path, trial: PlannedTrial) -> bool:
     """Whether the trial is there, whole: its labels are written last."""
     try:
         labelled = label_path(folder, trial).read_text(encoding="utf-8")
@@ -142,7 +142,7 @@ def is_done(plan: CorpusPlan, folder: Path, trial: Trial) -> bool:
     return video_path(folder, trial).is_file() and labelled == to_text(plan.labels(trial))
 
 
-def prepare_corpus(plan: CorpusPlan, folder: Path) -> list[Trial]:
+def prepare_corpus(plan: CorpusPlan, folder: Path) -> list[PlannedTrial]:
     """Make the folder ready, and say which trials are still to be performed.
 
     Raises UserError where the folder holds a corpus made otherwise (other numbers, other versions of what makes
@@ -165,7 +165,7 @@ def prepare_corpus(plan: CorpusPlan, folder: Path) -> list[Trial]:
     return [trial for trial in plan.trials if not is_done(plan, folder, trial)]
 
 
-def perform_trial(plan: CorpusPlan, folder: Path, trial: Trial) -> Trial:
+def perform_trial(plan: CorpusPlan, folder: Path, trial: PlannedTrial) -> PlannedTrial:
     """Perform and write one trial. Raises UserError where that fails."""
     labels = plan.labels(trial)
     person = make_person(plan.seed, trial.number)
@@ -177,7 +177,11 @@ def perform_trial(plan: CorpusPlan, folder: Path, trial: Trial) -> Trial:
 
 
 def perform_corpus(
-    plan: CorpusPlan, folder: Path, trials: list[Trial], workers: int, on_done: Callable[[Trial], None]
+    plan: CorpusPlan,
+    folder: Path,
+    trials: list[PlannedTrial],
+    workers: int,
+    on_done: Callable[[PlannedTrial], None],
 ) -> None:
     """Perform these trials in parallel processes, calling `on_done` after each.
 
@@ -202,7 +206,7 @@ def perform_corpus(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _as_finished(waiting: set[Future[Trial]]) -> Iterator[Future[Trial]]:
+def _as_finished(waiting: set[Future[PlannedTrial]]) -> Iterator[Future[PlannedTrial]]:
     while waiting:
         finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
         yield from finished
@@ -228,7 +232,7 @@ def _stop_worker(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _perform_in_worker(plan: CorpusPlan, folder: Path, trial: Trial) -> Trial:
+def _perform_in_worker(plan: CorpusPlan, folder: Path, trial: PlannedTrial) -> PlannedTrial:
     if _Worker.stopping:
         raise SystemExit(128 + signal.SIGINT)
     return perform_trial(plan, folder, trial)

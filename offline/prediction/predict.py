@@ -173,7 +173,7 @@ def predict_trial(
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
+class TrialPredictions:
     """The predictions of some trials, in their order, by context; `masked` are those without one branch."""
 
     whole: dict[Context, list[Prediction]]
@@ -188,7 +188,7 @@ def predict_trials(
     *,
     device: str = "cpu",
     progress: Callable[[int], None] = lambda frames: None,
-) -> Predictions:
+) -> TrialPredictions:
     """Predict trials in each context, whole and with each branch of `without` masked; each is embedded once.
 
     `progress` is told of every trial's frames. Moves the bundle to `device`. Raises UserError where the bundle has no
@@ -210,7 +210,7 @@ def predict_trials(
             for m in without:
                 masked[c][m].append(predict_trial(bundle, trial, embeddings.without(m), c))
         progress(trial.frames)
-    return Predictions(whole, masked)
+    return TrialPredictions(whole, masked)
 
 
 def _run_stream(ensemble: Ensemble, trial: TrialEmbeddings, mask: Tensor) -> Floats:

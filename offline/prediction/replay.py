@@ -19,7 +19,7 @@ from offline.data.preprocess import TOLERANCE, Extractors, preprocess_trial, tri
 from offline.data.recipe import FeatureParts
 from offline.data.store import TrialRecord, bundle_recipe
 from offline.prediction.predict import Prediction
-from stream.build import Parts, assemble
+from stream.build import LoadedParts, assemble
 from stream.messages import Affect, Estimate, Status, Transcript
 from stream.mqtt.connection import run
 
@@ -70,7 +70,7 @@ class CollectSink:
         """Nothing to release."""
 
 
-def replay(parts: Parts, progress: Callable[[int], None] | None = None) -> Prediction:
+def replay(parts: LoadedParts, progress: Callable[[int], None] | None = None) -> Prediction:
     """All settled estimates of the loaded recording, without labels; closes its source.
 
     Raises UserError as the engine does, and where there was no frame.
@@ -107,7 +107,7 @@ def prediction_of(settled: list[Estimate], name: str) -> Prediction:
 
 def extract(
     recording: Path,
-    parts: Parts,
+    parts: LoadedParts,
     folder: Path,
     labels: Path | None,
     progress: Callable[[int], None] | None = None,

@@ -11,7 +11,7 @@ from models.spec import Modality, Target
 from offline.data.folds import FoldSplit
 from offline.files import Json
 from offline.metrics import TargetScores, score_targets
-from offline.prediction.predict import Prediction, Predictions
+from offline.prediction.predict import Prediction, TrialPredictions
 from offline.training.options import Context
 
 
@@ -139,7 +139,7 @@ class Outcome:
         }
 
 
-def score_predictions(name: str, found: Predictions) -> Outcome:
+def score_predictions(name: str, found: TrialPredictions) -> Outcome:
     """Score what was predicted, `name` being what the trials are together."""
     return Outcome(
         predictions=found.whole,

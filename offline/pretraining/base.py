@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from models.errors import UserError
 from offline.data.store import TrialRecord
 
-Part = Literal["visual", "audio", "language"]
-PARTS: Final[tuple[Part, ...]] = ("visual", "audio", "language")
+EncoderName = Literal["visual", "audio", "language"]
+ENCODERS: Final[tuple[EncoderName, ...]] = ("visual", "audio", "language")
 
 
 class Learner(ABC, nn.Module):
     """A part and what it learns with: batches of n examples to (estimates (n, K), labels (n, K))."""
 
-    part: Part
+    part: EncoderName
     encoder: nn.Module
 
     @abstractmethod

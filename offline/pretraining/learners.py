@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from models.errors import UserError
 from offline.pretraining.audio import AudioLearner
-from offline.pretraining.base import PARTS, Learner, Part
+from offline.pretraining.base import EncoderName, Learner
 from offline.pretraining.language import LanguageLearner
 from offline.pretraining.visual import VisualLearner
 from offline.training.options import PretrainOptions
 
-__all__ = ["PARTS", "Learner", "Part", "make_learner"]
 
-
-def make_learner(part: Part, options: PretrainOptions) -> Learner:
+def make_learner(part: EncoderName, options: PretrainOptions) -> Learner:
     """The part of the options' preset, and what it learns with. Raises UserError where the preset has none."""
     spec = options.network
     if part == "visual" and spec.visual is not None:

@@ -31,7 +31,8 @@ from offline.data.folds import split_folds
 from offline.data.store import Store, TrialRecord
 from offline.files import Json, load_tensors, save_tensors
 from offline.metrics import TargetScores
-from offline.pretraining.learners import PARTS, Learner, Part, make_learner
+from offline.pretraining.base import ENCODERS, EncoderName, Learner
+from offline.pretraining.learners import make_learner
 from offline.training import validate as evaluate
 from offline.training.checkpoint import (
     optimizer_tensors,
@@ -42,7 +43,7 @@ from offline.training.checkpoint import (
 )
 from offline.training.loss import ccc_loss, squared_error
 from offline.training.options import PretrainOptions
-from offline.training.pretrained import Foundation, save_foundation
+from offline.training.pretrained import PretrainedEncoders, save_pretrained
 from offline.training.run import hash_store, provenance
 
 FORMAT_VERSION: Final = 1
@@ -52,7 +53,7 @@ FORMAT_VERSION: Final = 1
 class PretrainEpoch:
     """An epoch of one part is done."""
 
-    part: Part
+    part: EncoderName
     epoch: int
     epochs: int
     loss: float
@@ -65,7 +66,7 @@ Report = Callable[[PretrainEpoch], None]
 
 
 def pretrain_part(
-    store: Store, part: Part, options: PretrainOptions, checkpoint: Path, report: Report
+    store: Store, part: EncoderName, options: PretrainOptions, checkpoint: Path, report: Report
 ) -> dict[Target, float]:
     """Train one part to its end and leave it in `checkpoint`; goes on where a killed run stopped.
 
@@ -74,7 +75,7 @@ def pretrain_part(
     where the checkpoint is of another run, or where training diverges.
     """
     training, validation = split_people(store)
-    random = seed_everything((options.seed, PARTS.index(part)))
+    random = seed_everything((options.seed, ENCODERS.index(part)))
     learner = make_learner(part, options).to(options.device)
     optimizer = torch.optim.AdamW(
         learner.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
@@ -156,14 +157,18 @@ def judge(learner: Learner, trials: Sequence[TrialRecord]) -> TargetScores:
 
 
 def join_parts(
-    store: Store, options: PretrainOptions, checkpoints: Mapping[Part, Path], out: Path, text_encoder: Path
+    store: Store,
+    options: PretrainOptions,
+    checkpoints: Mapping[EncoderName, Path],
+    out: Path,
+    text_encoder: Path,
 ) -> str:
     """Make the foundation of finished parts, and the folder `text_encoder` of a finished language part.
 
     Returns the foundation's SHA-256. Raises UserError where something cannot be written.
     """
     spec = options.network
-    found: dict[Part, dict[str, Tensor]] = {}
+    found: dict[EncoderName, dict[str, Tensor]] = {}
     reached: Json = {}
     for part, path in checkpoints.items():
         tensors, state = load_tensors(path)
@@ -188,7 +193,7 @@ def join_parts(
         "reached": reached,
         "software": provenance(),
     }
-    return save_foundation(out, Foundation(backbone, encoder, store.recipe, source))
+    return save_pretrained(out, PretrainedEncoders(backbone, encoder, store.recipe, source))
 
 
 def _write_text_encoder(folder: Path, spec: LanguageSpec, seed: int, weights: Mapping[str, Tensor]) -> None:

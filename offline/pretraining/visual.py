@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.spec import TARGETS, CropSpec, VisualSpec
 from models.visual.backbone import Backbone
 from offline.data.store import TrialRecord
-from offline.data.windows import centre_draw, random_draw, take_pixels
+from offline.data.windows import centre_crop, random_augmentation, take_pixels
 from offline.pretraining.base import Learner, batches_of, pick_batches
 from offline.training.options import PretrainOptions
 
@@ -45,7 +45,10 @@ class VisualLearner(Learner):
         crops, labels = [t.crops for t in trials], [t.labels for t in trials]
         for some in pick_batches(trials, self.options.every, self.options.pictures, random):
             pixels = np.concatenate(
-                [take_pixels(crops[i][k : k + 1], random_draw(random, self.crop), self.crop) for i, k in some]
+                [
+                    take_pixels(crops[i][k : k + 1], random_augmentation(random, self.crop), self.crop)
+                    for i, k in some
+                ]
             )
             gain = 1 + random.uniform(-_JITTER, _JITTER, (len(some), 1, 1, 1))
             shift = random.uniform(-_JITTER, _JITTER, (len(some), 1, 1, 1))
@@ -61,7 +64,7 @@ class VisualLearner(Learner):
         crops, labels = trial.crops[::every], torch.from_numpy(np.array(trial.labels[::every]))
         parts = [
             self._estimate(
-                torch.from_numpy(take_pixels(crops[a : a + _AT_ONCE], centre_draw(self.crop), self.crop))
+                torch.from_numpy(take_pixels(crops[a : a + _AT_ONCE], centre_crop(self.crop), self.crop))
             )
             for a in range(0, len(crops), _AT_ONCE)
         ]

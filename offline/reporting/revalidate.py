@@ -12,7 +12,7 @@ from models.errors import UserError
 from offline.data.folds import check_split
 from offline.data.store import STORE, Store, recipe_differences
 from offline.prediction.predict import Prediction
-from offline.training.batches import Inputs
+from offline.training.batches import TrainingInputs
 from offline.training.results import TrainedFold, TrainedRun
 from offline.training.run import hash_store
 from offline.training.validate import predict_trial
@@ -54,7 +54,7 @@ def validation_predictions(
     trials = [store.trial(name) for name in run.split.fold(fold.number).validation]
     network = fold.network(run.spec)
     with tempfile.TemporaryDirectory(prefix="affectstream-") as cache:
-        inputs = Inputs(store, trials, run.foundation(), options, Path(cache), "")
+        inputs = TrainingInputs(store, trials, run.foundation(), options, Path(cache), "")
         for trial in trials:
             embeddings = inputs.embeddings(network, trial)
             outputs = predict_trial(network, embeddings, options.window_spec, options.context).astype(

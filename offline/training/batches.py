@@ -18,18 +18,18 @@ from models.spec import TARGETS, CropSpec, Modality, NetworkSpec
 from models.visual.backbone import Backbone
 from offline.data.store import Store, TrialRecord
 from offline.data.windows import (
-    Draw,
+    CropAugmentation,
     Window,
-    centre_draw,
+    centre_crop,
     cut,
     cut_windows,
-    fixed_draws,
-    random_draw,
+    fixed_augmentations,
+    random_augmentation,
     take_pixels,
 )
 from offline.training.cache import EmbeddingCache, MapCache, chunks, trunk_maps
 from offline.training.options import TrainOptions
-from offline.training.pretrained import Foundation
+from offline.training.pretrained import PretrainedEncoders
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ class TrialEmbeddings:
     available: Tensor
 
 
-class Inputs:
+class TrainingInputs:
     """The trials of a store for one network, on one device. Raises UserError where they do not fit it."""
 
     def __init__(
         self,
         store: Store,
         trials: Sequence[TrialRecord],
-        foundation: Foundation,
+        foundation: PretrainedEncoders,
         options: TrainOptions,
         cache: Path,
         store_hash: str,
@@ -90,7 +90,7 @@ class Inputs:
             assert foundation.backbone is not None
             self._trunk = foundation.backbone.to(self._device)
             if options.cache_trunk:
-                draws = fixed_draws(options.cache_trunk if options.augment else 1, self.crop)
+                draws = fixed_augmentations(options.cache_trunk if options.augment else 1, self.crop)
                 self._maps = MapCache(cache, self._trunk, draws, self.crop, store_hash)
         if self.spec.audio is not None and foundation.audio_encoder is not None:
             self._sound = EmbeddingCache(cache, foundation.audio_encoder.to(self._device), store_hash)
@@ -159,8 +159,8 @@ class Inputs:
             ]
             maps = torch.from_numpy(np.concatenate(cached)).to(self._device).float()
         elif self._trunk is not None:
-            centre = centre_draw(self.crop)
-            draws = [random_draw(random, self.crop) if self._augment else centre for _ in windows]
+            centre = centre_crop(self.crop)
+            draws = [random_augmentation(random, self.crop) if self._augment else centre for _ in windows]
             pixels = [self._pixels(w, d) for w, d in zip(windows, draws, strict=True)]
             maps = trunk_maps(self._trunk, torch.cat(pixels).to(self._device))
         return Batch(
@@ -194,7 +194,7 @@ class Inputs:
                     maps = torch.from_numpy(np.array(self._maps.maps(trial, 0, kept)[begin:end]))
                     parts.append(network.backbone.tail(maps.to(self._device).float(), kept))
                 else:
-                    pixels = take_pixels(trial.crops[begin:end], centre_draw(self.crop), self.crop)
+                    pixels = take_pixels(trial.crops[begin:end], centre_crop(self.crop), self.crop)
                     maps = network.backbone.trunk(torch.from_numpy(pixels).to(self._device))
                     parts.append(network.backbone.tail(maps))
             found[Modality.VISUAL] = torch.cat(parts)[None]
@@ -213,7 +213,7 @@ class Inputs:
         }
         return torch.tensor([there[m] for m in self.spec.modalities], device=self._device).expand(frames, -1)
 
-    def _pixels(self, w: TrialWindow, draw: Draw) -> Tensor:
+    def _pixels(self, w: TrialWindow, draw: CropAugmentation) -> Tensor:
         crops = np.asarray(cut(w.trial.crops, w.window), np.uint8)
         return torch.from_numpy(take_pixels(crops, draw, self.crop))
 

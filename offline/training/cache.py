@@ -22,7 +22,7 @@ from models.audio.vggish import Vggish
 from models.spec import CropSpec
 from models.visual.backbone import Backbone
 from offline.data.store import TrialRecord
-from offline.data.windows import Draw, take_pixels
+from offline.data.windows import CropAugmentation, take_pixels
 from offline.files import save_array
 
 CHUNK_FRAMES = 50
@@ -53,7 +53,12 @@ class MapCache:
     """A frozen backbone's maps of whole trials under fixed draws: the trunk's, or those behind units of the tail."""
 
     def __init__(
-        self, folder: Path, backbone: Backbone, draws: tuple[Draw, ...], spec: CropSpec, store_hash: str
+        self,
+        folder: Path,
+        backbone: Backbone,
+        draws: tuple[CropAugmentation, ...],
+        spec: CropSpec,
+        store_hash: str,
     ) -> None:
         """`backbone` is in eval mode, on the device where it is to run."""
         self.draws = draws

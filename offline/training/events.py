@@ -79,13 +79,13 @@ class Note:
     text: str
 
 
-Event = FoldStarted | CacheFilled | StepDone | EpochDone | FoldDone | FoldFailed | Note
+TrainingEvent = FoldStarted | CacheFilled | StepDone | EpochDone | FoldDone | FoldFailed | Note
 
 
 class Display(Protocol):
     """Shows events as they come."""
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: TrainingEvent) -> None:
         """Show one event."""
 
 
@@ -120,7 +120,7 @@ class LineDisplay:
     def __init__(self) -> None:
         self._epochs: dict[int, int] = {}
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: TrainingEvent) -> None:
         """Print what is worth a line."""
         if isinstance(event, FoldStarted):
             self._epochs[event.fold] = event.epochs
@@ -147,7 +147,7 @@ class TerminalDisplay:
         self._epochs: dict[int, int] = {}
         self._steps: dict[int, int] = {}
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: TrainingEvent) -> None:
         """Move the bars, print what is worth a line above them."""
         show = self._progress
         if isinstance(event, Note):

@@ -31,7 +31,7 @@ _KIND: Final = "affectstream foundation"
 
 
 @dataclass(frozen=True, eq=False)
-class Foundation:
+class PretrainedEncoders:
     """Weights that folds begin with, in eval mode and on the CPU; None where there are none.
 
     `recipe` is the feature recipe of the store it was pretrained on, None where that is not known; `provenance`
@@ -44,7 +44,7 @@ class Foundation:
     provenance: Json = field(default_factory=dict)
 
 
-def save_foundation(path: Path, foundation: Foundation) -> str:
+def save_pretrained(path: Path, foundation: PretrainedEncoders) -> str:
     """Write a foundation, whole or not at all, and return the file's SHA-256."""
     tensors: dict[str, Tensor] = {}
     state: Json = {
@@ -61,7 +61,7 @@ def save_foundation(path: Path, foundation: Foundation) -> str:
     return file_hash(path)
 
 
-def load_foundation(path: Path, spec: NetworkSpec, seed: int = 0) -> Foundation:
+def load_pretrained(path: Path, spec: NetworkSpec, seed: int = 0) -> PretrainedEncoders:
     """Read a foundation for `spec`: one of ours, or a face-recognition checkpoint, which fills the backbone alone.
 
     What such a checkpoint lacks (an output layer of another map size) starts random under `seed`. Raises UserError
@@ -86,18 +86,18 @@ def load_foundation(path: Path, spec: NetworkSpec, seed: int = 0) -> Foundation:
             _fill(encoder, "audio_encoder", tensors, state, path)
     try:
         recipe = None if state["recipe"] is None else FeatureRecipe.model_validate(state["recipe"])
-        return Foundation(backbone, encoder, recipe, dict(state["provenance"]))
+        return PretrainedEncoders(backbone, encoder, recipe, dict(state["provenance"]))
     except (KeyError, TypeError, ValueError) as e:
         raise UserError(f"{path} is damaged: its header is not a foundation's") from e
 
 
-def random_foundation(spec: NetworkSpec, seed: int) -> Foundation:
+def random_pretrained(spec: NetworkSpec, seed: int) -> PretrainedEncoders:
     """An untrained backbone, the same for every fold."""
     backbone = None if spec.visual is None else _fresh_backbone(spec, seed)
-    return Foundation(backbone, provenance={"source": f"random weights, seed {seed}"})
+    return PretrainedEncoders(backbone, provenance={"source": f"random weights, seed {seed}"})
 
 
-def check_recipe(foundation: Foundation, store: FeatureRecipe, what: str) -> None:
+def check_recipe(foundation: PretrainedEncoders, store: FeatureRecipe, what: str) -> None:
     """Refuse a store whose pictures or sounds were made in another way than the foundation's. Raises UserError.
 
     Only what the backbone and the audio encoder have grown used to counts: crops, log-mel, and who found the faces.
@@ -144,12 +144,12 @@ def _fill(
     module.eval().requires_grad_(False)
 
 
-def _from_face_checkpoint(path: Path, spec: NetworkSpec, seed: int) -> Foundation:
+def _from_face_checkpoint(path: Path, spec: NetworkSpec, seed: int) -> PretrainedEncoders:
     if spec.visual is None:
         raise UserError(f"{path} is a face backbone's checkpoint, but the network has no visual branch")
     backbone = _fresh_backbone(spec, seed)
     report = load_face_checkpoint(backbone, path)
-    return Foundation(
+    return PretrainedEncoders(
         backbone,
         provenance={
             "source": f"face checkpoint {path.name}",

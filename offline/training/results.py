@@ -18,7 +18,7 @@ from models.spec import Modality, NetworkSpec, Target
 from offline.data.folds import FoldSplit, read_folds
 from offline.files import Json, load_tensors, read_json
 from offline.training.options import TrainOptions
-from offline.training.pretrained import Foundation, load_foundation
+from offline.training.pretrained import PretrainedEncoders, load_pretrained
 from offline.training.run import FORMAT_VERSION, FoldFolder, RunFolder
 
 
@@ -109,7 +109,7 @@ class TrainedRun:
         """The folder's name."""
         return self.folder.path.resolve().name
 
-    def foundation(self, trunk: Path | None = None) -> Foundation:
+    def foundation(self, trunk: Path | None = None) -> PretrainedEncoders:
         """What the folds stand on: from `trunk`, else from the run's own file.
 
         Raises UserError where there is none, or where `trunk` is not what the run was begun with.
@@ -117,7 +117,7 @@ class TrainedRun:
         path = trunk or self.folder.foundation
         if not path.is_file():
             raise UserError(f"{path} does not exist: give --trunk, the file that the run was begun with")
-        found = load_foundation(path, self.spec, self.options.seed)
+        found = load_pretrained(path, self.spec, self.options.seed)
         if found.provenance != self.record.get("foundation"):
             raise UserError(
                 f"{path} is not what the run {self.folder.path} stands on: give the trunk it was begun with"

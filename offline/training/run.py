@@ -30,11 +30,11 @@ from offline.data.store import Store
 from offline.files import Json, read_json, write_json, write_text
 from offline.training.options import TrainOptions
 from offline.training.pretrained import (
-    Foundation,
+    PretrainedEncoders,
     check_recipe,
-    load_foundation,
-    random_foundation,
-    save_foundation,
+    load_pretrained,
+    random_pretrained,
+    save_pretrained,
 )
 
 FORMAT_VERSION: Final = 1
@@ -133,7 +133,7 @@ class Run:
     store: Store
     options: TrainOptions
     split: FoldSplit
-    foundation: Foundation
+    foundation: PretrainedEncoders
     record: Json
 
     @property
@@ -176,11 +176,11 @@ def prepare_run(
         if not folder.foundation.is_file() or not begun:
             foundation, note = _begin_foundation(options, trunk)
             notes += note
-            save_foundation(folder.foundation, foundation)
+            save_pretrained(folder.foundation, foundation)
         elif trunk is not None:
             foundation, _ = _begin_foundation(options, trunk)
             _check_same_trunk(folder.foundation, foundation, trunk)
-        foundation = load_foundation(folder.foundation, spec, options.seed)
+        foundation = load_pretrained(folder.foundation, spec, options.seed)
         check_recipe(foundation, store.recipe, str(trunk or folder.foundation))
         record: Json = {
             "format_version": FORMAT_VERSION,
@@ -281,10 +281,10 @@ def _split(
     ]
 
 
-def _begin_foundation(options: TrainOptions, trunk: Path | None) -> tuple[Foundation, list[str]]:
+def _begin_foundation(options: TrainOptions, trunk: Path | None) -> tuple[PretrainedEncoders, list[str]]:
     spec = options.network
     if trunk is not None:
-        foundation = load_foundation(trunk, spec, options.seed)
+        foundation = load_pretrained(trunk, spec, options.seed)
         if spec.visual is not None and foundation.backbone is None:
             raise UserError(f"{trunk} has no face backbone: make one with offline-pretrain")
         missing = foundation.provenance.get("missing")
@@ -307,13 +307,13 @@ def _begin_foundation(options: TrainOptions, trunk: Path | None) -> tuple[Founda
         if spec.visual
         else []
     )
-    return random_foundation(spec, options.seed), note
+    return random_pretrained(spec, options.seed), note
 
 
-def _check_same_trunk(path: Path, given: Foundation, trunk: Path) -> None:
+def _check_same_trunk(path: Path, given: PretrainedEncoders, trunk: Path) -> None:
     again = path.with_name(f".{path.name}.compare")
     try:
-        same = save_foundation(again, given) == file_hash(path)
+        same = save_pretrained(again, given) == file_hash(path)
     finally:
         again.unlink(missing_ok=True)
     if not same:

@@ -22,7 +22,7 @@ from models.networks.fold import EmotionNetwork
 from models.spec import Modality, Target
 from offline.files import Json, clear_unfinished, load_tensors, save_tensors, write_json
 from offline.metrics import Scores
-from offline.training.batches import Batch, Inputs, TrialWindow
+from offline.training.batches import Batch, TrainingInputs, TrialWindow
 from offline.training.checkpoint import (
     optimizer_tensors,
     random_tensors,
@@ -30,7 +30,7 @@ from offline.training.checkpoint import (
     restore_random,
     seed_everything,
 )
-from offline.training.events import CacheFilled, EpochDone, Event, FoldDone, FoldStarted, StepDone
+from offline.training.events import CacheFilled, EpochDone, FoldDone, FoldStarted, StepDone, TrainingEvent
 from offline.training.loss import ccc_loss
 from offline.training.run import FoldFolder, Run, append_history
 from offline.training.schedule import ScheduleState, initial_state, learning_rate, released, step
@@ -40,7 +40,7 @@ from offline.training.validate import evaluate
 FORMAT_VERSION: Final = 1
 MAX_STEPS: Final = "max steps"
 
-Report = Callable[[Event], None]
+Report = Callable[[TrainingEvent], None]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _Training:
         self.schedule = run.options.effective_schedule
         self.fold = run.split.fold(index)
         by_name = {t.name: t for t in run.store.trials()}
-        self.inputs = Inputs(
+        self.inputs = TrainingInputs(
             run.store,
             [by_name[name] for name in (*self.fold.training, *self.fold.validation)],
             run.foundation,

@@ -14,7 +14,7 @@ from models.spec import Target, WindowSpec
 from offline.data.store import TrialRecord
 from offline.data.windows import average_windows, cut_windows
 from offline.metrics import TargetScores, score_targets
-from offline.training.batches import Inputs, TrialEmbeddings
+from offline.training.batches import TrainingInputs, TrialEmbeddings
 from offline.training.options import Context
 
 WINDOWS_AT_ONCE = 8
@@ -45,7 +45,7 @@ def predict_trial(
 
 def evaluate(
     network: EmotionNetwork,
-    inputs: Inputs,
+    inputs: TrainingInputs,
     trials: Sequence[TrialRecord],
     spec: WindowSpec,
     context: Context,
@@ -53,7 +53,7 @@ def evaluate(
 ) -> TargetScores:
     """Scores per target over all trials, concatenated frame by frame; leaves `network` in eval mode.
 
-    With the groups that training has `released`, by what `Inputs` keeps of all before them.
+    With the groups that training has `released`, by what `TrainingInputs` keeps of all before them.
     Raises UserError where no frame is labelled, or an estimate is not finite.
     """
     network.eval()

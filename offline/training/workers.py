@@ -13,17 +13,17 @@ from multiprocessing.context import SpawnProcess
 
 from models.errors import UserError
 from offline.orphans import end_with_parent
-from offline.training.events import Event, FoldFailed, StepDone
+from offline.training.events import FoldFailed, StepDone, TrainingEvent
 from offline.training.run import Run
 
 _POLL_S = 0.2
 _STEP_EVENTS_S = 0.5
 
-Job = Callable[[Run, int, Callable[[Event], None]], object]
+Job = Callable[[Run, int, Callable[[TrainingEvent], None]], object]
 """Trains one fold; a module-level function, because it goes to another process."""
 
 
-def run_in_turn(run: Run, folds: Sequence[int], job: Job, report: Callable[[Event], None]) -> None:
+def run_in_turn(run: Run, folds: Sequence[int], job: Job, report: Callable[[TrainingEvent], None]) -> None:
     """Run `job` for each of `folds` in this process; the others go on where one fails.
 
     Raises UserError that names those that failed, and the first one's reason, when all have ended.
@@ -38,7 +38,11 @@ def run_in_turn(run: Run, folds: Sequence[int], job: Job, report: Callable[[Even
 
 
 def run_folds(
-    load: Callable[[], Run], folds: Sequence[int], job: Job, report: Callable[[Event], None], workers: int
+    load: Callable[[], Run],
+    folds: Sequence[int],
+    job: Job,
+    report: Callable[[TrainingEvent], None],
+    workers: int,
 ) -> None:
     """Run `job` for each of `folds`, up to `workers` at a time; the others go on where one fails.
 
@@ -99,8 +103,8 @@ def _attempt(job: Callable[[], object], fold: int) -> FoldFailed | None:
 
 
 def _pass_on(
-    events: multiprocessing.queues.Queue[Event],
-    report: Callable[[Event], None],
+    events: multiprocessing.queues.Queue[TrainingEvent],
+    report: Callable[[TrainingEvent], None],
     failures: list[FoldFailed],
 ) -> None:
     """Hand on what has come in; waits a moment for the first."""
@@ -120,14 +124,14 @@ def _work(
     load: Callable[[], Run],
     fold: int,
     job: Job,
-    events: multiprocessing.queues.Queue[Event],
+    events: multiprocessing.queues.Queue[TrainingEvent],
 ) -> None:
     # Ctrl-C reaches the whole group: the parent decides, and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     last_step = 0.0
 
-    def report(event: Event) -> None:
+    def report(event: TrainingEvent) -> None:
         nonlocal last_step
         if isinstance(event, StepDone):
             # Steps are for the eye: a few a second will do.

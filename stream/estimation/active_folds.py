@@ -16,7 +16,7 @@ from models.centering import CenteredFrame, RunningCentering, RunningState, lead
 
 
 @dataclass(frozen=True)
-class Roster:
+class ActiveFolds:
     """At one frame: the first `stepping` folds compute, the first `serving` of them are merged.
 
     `ready` of them (between the two) have outputs that are exact; `returning` counts the frames since the
@@ -29,23 +29,23 @@ class Roster:
     returning: int = 0
 
     @classmethod
-    def of(cls, folds: int) -> Roster:
+    def of(cls, folds: int) -> ActiveFolds:
         """So many folds, all at work."""
         return cls(folds, folds, folds)
 
 
-def next_roster(before: Roster, wanted: int, memory: int, window: int) -> Roster:
+def next_active_folds(before: ActiveFolds, wanted: int, memory: int, window: int) -> ActiveFolds:
     """The roster of the next frame, when `wanted` folds should serve.
 
     `memory` is how many frames before its own a fold's output depends on, `window` the centering window.
     Folds rest at once; those that return serve at their frame number `memory` + `window`.
     """
     if wanted <= before.serving:
-        return Roster.of(wanted)
+        return ActiveFolds.of(wanted)
     returning = 1 + (before.returning if wanted <= before.stepping else 0)
     if returning >= memory + window:
-        return Roster.of(wanted)
-    return Roster(wanted, before.serving, wanted if returning > memory else before.serving, returning)
+        return ActiveFolds.of(wanted)
+    return ActiveFolds(wanted, before.serving, wanted if returning > memory else before.serving, returning)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class FoldMerge:
         return MergeState(state.serving, self._centerings[state.serving].initial_state())
 
     def step(
-        self, state: MergeState, outputs: NDArray[np.float64], roster: Roster
+        self, state: MergeState, outputs: NDArray[np.float64], roster: ActiveFolds
     ) -> tuple[MergeState, CenteredFrame]:
         """One frame's outputs (F, K), of which the first `roster.ready` folds' count, merged over the first
         `roster.serving`.
@@ -83,13 +83,13 @@ class FoldMerge:
         centering, frame = self._centerings[roster.serving].step(state.centering, outputs[: roster.serving].T)
         return self._take_ready(replace(state, centering=centering), outputs, roster), frame
 
-    def absorb(self, state: MergeState, outputs: NDArray[np.float64], roster: Roster) -> MergeState:
+    def absorb(self, state: MergeState, outputs: NDArray[np.float64], roster: ActiveFolds) -> MergeState:
         """`step` where only the state is wanted."""
         state = self._seat(state, roster)
         centering = self._centerings[roster.serving].absorb(state.centering, outputs[: roster.serving].T)
         return self._take_ready(replace(state, centering=centering), outputs, roster)
 
-    def _seat(self, state: MergeState, roster: Roster) -> MergeState:
+    def _seat(self, state: MergeState, roster: ActiveFolds) -> MergeState:
         """The centering of exactly the folds that serve."""
         if roster.serving < state.serving:
             return MergeState(roster.serving, leading_state(state.centering, roster.serving))
@@ -98,7 +98,7 @@ class FoldMerge:
             return MergeState(roster.serving, ready or self._centerings[roster.serving].initial_state())
         return state
 
-    def _take_ready(self, state: MergeState, outputs: NDArray[np.float64], roster: Roster) -> MergeState:
+    def _take_ready(self, state: MergeState, outputs: NDArray[np.float64], roster: ActiveFolds) -> MergeState:
         if roster.ready == roster.serving:
             return replace(state, ready=0, returning=None)
         centering = self._centerings[roster.ready]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, TypeVar
 
-from models.speech.words import Event as SpeechEvent
+from models.speech.words import SpeechEvent
 from stream.perception.features import FrameFeatures
 
 MOST_AT_ONCE: Final = 64

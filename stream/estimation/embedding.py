@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.accelerate.runtime import VISUAL, Served
+from models.accelerate.runtime import VISUAL, Runtime
 from models.networks.ensemble import Ensemble
 from models.spec import CropSpec, Modality
 from models.visual.alignment import network_input
@@ -45,7 +45,7 @@ class FrameEmbedding:
     rest only every third picture is looked at.
     """
 
-    def __init__(self, served: Served, crop: CropSpec) -> None:
+    def __init__(self, served: Runtime, crop: CropSpec) -> None:
         self._served = served
         self._crop = crop
 

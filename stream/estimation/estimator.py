@@ -21,18 +21,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from models.accelerate.runtime import Served
+from models.accelerate.runtime import Runtime
 from models.accelerate.select import Preference, serve
 from models.bundle.load import Bundle
 from models.centering import CenteredFrame
 from models.networks.ensemble import BranchState, Ensemble
-from models.networks.subset import can_rest, leading_folds, leading_networks, narrow, widen
+from models.networks.subset import can_rest, first_folds, first_networks, narrow, widen
 from models.spec import TARGETS, Modality
 from models.speech.timeline import WordTimeline
-from models.speech.words import Event as SpeechEvent
-from models.speech.words import Settled
+from models.speech.words import Settled, SpeechEvent
 from models.text.embedder import TextEmbedder
-from stream.estimation.active_folds import FoldMerge, MergeState, Roster, next_roster
+from stream.estimation.active_folds import ActiveFolds, FoldMerge, MergeState, next_active_folds
 from stream.estimation.batching import Moment, runs, whole_batches
 from stream.estimation.embedding import Embedded, FrameEmbedding
 from stream.estimation.window import RevisableWindow
@@ -47,7 +46,7 @@ RETURNING: Final = "folds-returning"
 
 _NO_WORDS: Final[NDArray[np.float32]] = np.zeros(0, np.float32)
 
-Outputs = NDArray[np.float64]
+FoldOutputs = NDArray[np.float64]
 """Every fold's outputs (F, T, K); what those that rest give means nothing."""
 
 
@@ -62,7 +61,7 @@ class PendingFrame:
     features: FrameFeatures
     encodings: Encodings
     vector: NDArray[np.float32]
-    roster: Roster
+    roster: ActiveFolds
 
     @property
     def time_s(self) -> float:
@@ -84,7 +83,7 @@ class EstimatorState:
 
     branches: dict[Modality, BranchState]
     embedded: dict[Modality, Embedded]
-    roster: Roster
+    roster: ActiveFolds
     settled: Track
     provisional: Track
     window: RevisableWindow[PendingFrame]
@@ -118,7 +117,7 @@ class Estimator:
         bundle: Bundle,
         embedder: TextEmbedder | None,
         *,
-        served: Served | None = None,
+        served: Runtime | None = None,
         settle_at_once: int = 1,
         window: int = 300,
         clock: Callable[[], float] = time.time,
@@ -155,7 +154,7 @@ class Estimator:
                 m: self._ensemble.initial_state(m, 1) for m in modalities if m is not Modality.LANGUAGE
             },
             embedded={},
-            roster=Roster.of(self._ensemble.folds),
+            roster=ActiveFolds.of(self._ensemble.folds),
             settled=track,
             provisional=track,
             window=RevisableWindow(self._capacity),
@@ -229,7 +228,7 @@ class Estimator:
         return replace(state, provisional=Track(language, merge))
 
     def _estimate(
-        self, state: EstimatorState, frames: Sequence[FrameFeatures], rosters: Sequence[Roster]
+        self, state: EstimatorState, frames: Sequence[FrameFeatures], rosters: Sequence[ActiveFolds]
     ) -> tuple[EstimatorState, list[Estimate]]:
         """Sight and sound of new frames, once and for all, and their provisional estimates; the same folds step in
         all of them.
@@ -265,22 +264,22 @@ class Estimator:
         return state, [self._estimate_of(*answer, state.timeline, settled=False) for answer in answers]
 
     def _rostered(
-        self, before: Roster, frames: Sequence[FrameFeatures]
-    ) -> list[tuple[FrameFeatures, Roster]]:
+        self, before: ActiveFolds, frames: Sequence[FrameFeatures]
+    ) -> list[tuple[FrameFeatures, ActiveFolds]]:
         """Each frame with the folds at work on it."""
-        found: list[tuple[FrameFeatures, Roster]] = []
+        found: list[tuple[FrameFeatures, ActiveFolds]] = []
         for features in frames:
             if self._can_rest:
                 wanted = features.rung.folds(self._ensemble.folds)
-                before = next_roster(before, wanted, self._memory, self._capacity)
+                before = next_active_folds(before, wanted, self._memory, self._capacity)
             found.append((features, before))
         return found
 
-    def _call(self, state: EstimatorState, roster: Roster) -> EstimatorState:
+    def _call(self, state: EstimatorState, roster: ActiveFolds) -> EstimatorState:
         """The branches' states of the folds that are to step from now on."""
         if roster.stepping == state.roster.stepping:
             return state
-        networks = leading_networks(self._ensemble, roster.stepping)
+        networks = first_networks(self._ensemble, roster.stepping)
         branches = {
             m: narrow(branch, networks)
             if roster.stepping < state.roster.stepping
@@ -289,9 +288,9 @@ class Estimator:
         }
         return replace(state, branches=branches, embedded={})
 
-    def _of(self, roster: Roster) -> Ensemble:
+    def _of(self, roster: ActiveFolds) -> Ensemble:
         if roster.stepping not in self._leading:
-            self._leading[roster.stepping] = leading_folds(self._ensemble, roster.stepping)
+            self._leading[roster.stepping] = first_folds(self._ensemble, roster.stepping)
         return self._leading[roster.stepping]
 
     @torch.inference_mode()
@@ -328,13 +327,13 @@ class Estimator:
 
     def _advance(
         self, track: Track, frames: Sequence[PendingFrame]
-    ) -> tuple[Track, list[tuple[PendingFrame, Outputs, CenteredFrame]]]:
+    ) -> tuple[Track, list[tuple[PendingFrame, FoldOutputs, CenteredFrame]]]:
         """Some frames further: the new track, and for each frame the outputs (F, K) of the folds that serve and
         their merge.
         """
         language, outputs = self._run_words(track.language, frames)
         merge = track.merge
-        answers: list[tuple[PendingFrame, Outputs, CenteredFrame]] = []
+        answers: list[tuple[PendingFrame, FoldOutputs, CenteredFrame]] = []
         for t, frame in enumerate(frames):
             merge, centered = self._merge.step(merge, outputs[:, t], frame.roster)
             answers.append((frame, outputs[: frame.roster.serving, t], centered))
@@ -342,7 +341,7 @@ class Estimator:
 
     def _run_words(
         self, language: BranchState | None, frames: Sequence[PendingFrame]
-    ) -> tuple[BranchState | None, Outputs]:
+    ) -> tuple[BranchState | None, FoldOutputs]:
         """The language branch over T frames from a state, and every fold's outputs (F, T, K) with it."""
         encodings = {m: torch.stack([f.encodings[m] for f in frames], dim=2) for m in frames[0].encodings}
         words = None
@@ -369,7 +368,7 @@ class Estimator:
     def _estimate_of(
         self,
         frame: PendingFrame,
-        outputs: Outputs,
+        outputs: FoldOutputs,
         centered: CenteredFrame,
         timeline: WordTimeline,
         *,

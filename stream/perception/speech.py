@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.speech.recogniser import HeardWord, RecogniserFactory, Samples
 from models.speech.transcriber import Transcriber, TranscriberSettings
-from models.speech.words import Event, Settled
+from models.speech.words import Settled, SpeechEvent
 from stream.sources.events import SAMPLE_RATE, AudioChunk
 
 WAITING_CHUNKS: Final = 256
@@ -70,8 +70,8 @@ class Speech:
         self._handed_sample = 0
         self._transcriber = Transcriber(new_recogniser or NoRecogniser, settings) if has_sound else None
         self._thread = ThreadPoolExecutor(1, "speech")
-        self._waiting: deque[Future[list[Event]]] = deque()
-        self._known: list[Event] = [] if has_sound else [Settled(float("inf"))]
+        self._waiting: deque[Future[list[SpeechEvent]]] = deque()
+        self._known: list[SpeechEvent] = [] if has_sound else [Settled(float("inf"))]
 
     def hear(self, chunk: AudioChunk, *, wait: bool = False) -> None:
         """Hands sound to the recogniser. Where too much waits for it already, drops the sound and counts it, or,
@@ -87,14 +87,14 @@ class Speech:
         self._handed_sample = max(self._handed_sample, chunk.end_sample)
         self._waiting.append(self._thread.submit(self._transcriber.feed, chunk.start_sample, chunk.samples))
 
-    def catch_up(self, time_s: float) -> list[Event]:
+    def catch_up(self, time_s: float) -> list[SpeechEvent]:
         """Everything known once all sound up to `time_s` was heard; what never came is silence. Waits."""
         if self._transcriber is not None:
             upto = max(0, int((time_s - LATE_S) * SAMPLE_RATE))
             self._waiting.append(self._thread.submit(self._transcriber.feed, upto, _NOTHING))
         return self._collect(wait=True)
 
-    def keep_up(self, time_s: float) -> list[Event]:
+    def keep_up(self, time_s: float) -> list[SpeechEvent]:
         """What has become known by now; sound that stayed away until `GRACE_S` before `time_s` is silence. Does
         not wait.
         """
@@ -108,7 +108,7 @@ class Speech:
             self._waiting.append(self._thread.submit(self._transcriber.feed, upto, _NOTHING))
         return self._collect(wait=False)
 
-    def finish(self) -> list[Event]:
+    def finish(self) -> list[SpeechEvent]:
         """The sound has ended: everything that is left. Waits."""
         if self._transcriber is not None:
             self._waiting.append(self._thread.submit(self._transcriber.finish))
@@ -123,7 +123,7 @@ class Speech:
         """Ends the thread; what was still waiting is not heard."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def _collect(self, *, wait: bool) -> list[Event]:
+    def _collect(self, *, wait: bool) -> list[SpeechEvent]:
         events, self._known = self._known, []
         while self._waiting and (wait or self._waiting[0].done()):
             events.extend(self._waiting.popleft().result())

@@ -54,7 +54,7 @@ class DeviceList:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedFormat:
     """What was asked of a picture's source; None: whatever it gives."""
 
     size: tuple[int, int] | None = None
@@ -62,11 +62,11 @@ class Asked:
     pixel_format: str | None = None
 
 
-ANYTHING: Final = Asked()
+ANY_FORMAT: Final = RequestedFormat()
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenFormat:
     """What it gives. `frame_rate` is what the device claims, None where it claims nothing."""
 
     size: tuple[int, int]
@@ -78,7 +78,7 @@ class Given:
         return f"{self.size[0]}x{self.size[1]}{rate} ({self.pixel_format})"
 
 
-def compare(asked: Asked, given: Given) -> str:
+def compare(asked: RequestedFormat, given: GivenFormat) -> str:
     """One line: what is given and, where it differs, what was asked for."""
     differences = []
     if asked.size is not None and asked.size != given.size:
@@ -126,7 +126,7 @@ def list_devices(platform: str = sys.platform, root: Path = Path("/")) -> Device
 
 
 def camera_address(
-    camera: str, asked: Asked = ANYTHING, *, platform: str = sys.platform, root: Path = Path("/")
+    camera: str, asked: RequestedFormat = ANY_FORMAT, *, platform: str = sys.platform, root: Path = Path("/")
 ) -> Address:
     """A camera by number (as listed), name, or path. Raises `UserError` where there is none of that name."""
     wishes = {}

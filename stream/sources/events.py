@@ -75,7 +75,7 @@ class NoPicture:
     at: float
 
 
-Event = VideoFrame | AudioChunk | NoPicture | InputChange
+SourceEvent = VideoFrame | AudioChunk | NoPicture | InputChange
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Source(Protocol):
         """The health of `camera` and `microphone` (a file's picture and sound go by the same names)."""
         ...
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterator[SourceEvent]:
         """Frames, sound and changes of health merged by time: when a frame is yielded, all sound up to its
         time that exists has been. Blocks; closing the iterator closes what it opened.
         """

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from models.errors import UserError
 from stream.messages import InputStatus
-from stream.sources.events import SAMPLE_RATE, AudioChunk, Event, SourceInfo, VideoFrame
+from stream.sources.events import SAMPLE_RATE, AudioChunk, SourceEvent, SourceInfo, VideoFrame
 from stream.sources.file_clock import FrameClock, SoundClock, place_frame, place_sound
 from stream.sources.resample import SoundRuns
 from stream.sources.scaling import MOST_LONG_SIDE, decode_small, fitted
@@ -96,7 +96,7 @@ class MediaFile:
         """Ends running `events()` at their next event."""
         self._closed.set()
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterator[SourceEvent]:
         """Frames and sound merged by time; repeatable, and the same every time but for `captured_at`.
 
         The file is opened once per stream, so however far apart sound and picture lie in the file, no more

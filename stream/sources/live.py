@@ -16,19 +16,27 @@ from models.errors import UserError
 from stream.messages import InputStatus
 from stream.sources.device_clock import Backoff, fit_sound, newest_at
 from stream.sources.devices import (
-    ANYTHING,
+    ANY_FORMAT,
     READ_TIMEOUT_S,
     Address,
-    Asked,
-    Given,
+    GivenFormat,
+    RequestedFormat,
     camera_address,
     compare,
     microphone_address,
     open_address,
     stream_address,
 )
-from stream.sources.events import SAMPLE_RATE, AudioChunk, Event, InputName, NoPicture, SourceInfo, VideoFrame
-from stream.sources.reader import Capture, Inbox, Opener, Reader, Sound
+from stream.sources.events import (
+    SAMPLE_RATE,
+    AudioChunk,
+    InputName,
+    NoPicture,
+    SourceEvent,
+    SourceInfo,
+    VideoFrame,
+)
+from stream.sources.reader import CapturedPicture, CapturedSound, Inbox, Opener, Reader
 from stream.sources.scaling import MOST_LONG_SIDE, fitted
 
 # A picture older than this is not shown again: the tick has none.
@@ -77,7 +85,7 @@ class LiveSource:
         microphone: Address | None = None,
         *,
         own_sound: bool = False,
-        asked: Asked = ANYTHING,
+        asked: RequestedFormat = ANY_FORMAT,
         tick_rate: float = 30.0,
         opener: Opener = open_address,
         backoff: Backoff = GENTLE,
@@ -111,14 +119,19 @@ class LiveSource:
             self._inbox.turn(name, InputStatus("waiting") if on else InputStatus("off"))
 
     def _describe(
-        self, camera: Address, opened: Any, microphone: Address | None, own_sound: bool, asked: Asked
+        self,
+        camera: Address,
+        opened: Any,
+        microphone: Address | None,
+        own_sound: bool,
+        asked: RequestedFormat,
     ) -> tuple[SourceInfo, str, tuple[InputName, ...]]:
         if not opened.streams.video:
             raise UserError(f"{camera.label} has no picture")
         video = opened.streams.video[0]
         context = video.codec_context
         rate = float(video.average_rate) if video.average_rate else None
-        given = Given((context.width, context.height), rate, str(context.pix_fmt))
+        given = GivenFormat((context.width, context.height), rate, str(context.pix_fmt))
         own = own_sound and microphone is None and bool(opened.streams.audio)
         audio_codec = opened.streams.audio[0].codec_context.name if own else None
         info = SourceInfo(
@@ -168,7 +181,7 @@ class LiveSource:
         if not self._started:
             self._stop()
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterator[SourceEvent]:
         """Ticks, sound and changes of health as they happen, once: a live source cannot be read again."""
         if self._started:
             raise RuntimeError("a live source is read once")
@@ -188,12 +201,12 @@ class LiveSource:
             if not reader.join(max(0.0, deadline_s - time.monotonic())):
                 self._inbox.count("inputs_not_closed")
 
-    def _ticks(self) -> Iterator[Event]:
+    def _ticks(self) -> Iterator[SourceEvent]:
         zero_s = self._wait_for_first()
         if zero_s is None:
             yield from self._inbox.take_changes()
             return
-        shown: Capture | None = None
+        shown: CapturedPicture | None = None
         rgb: NDArray[np.uint8] | None = None
         tick = index = 0
         while not self._closed.is_set():
@@ -266,7 +279,7 @@ class LiveSource:
                     # Woken by whatever comes, so that what ends the wait is seen at once.
                     self._inbox.changed.wait(until_s - now_s)
 
-    def _newest(self, due_s: float) -> tuple[Capture | None, int]:
+    def _newest(self, due_s: float) -> tuple[CapturedPicture | None, int]:
         with self._inbox.changed:
             pictures = self._inbox.pictures
             at = newest_at([p.at_s for p in pictures], due_s + AT_TICK / self._tick_rate)
@@ -276,7 +289,7 @@ class LiveSource:
                 pictures.popleft()
             return pictures.popleft(), at
 
-    def _watch(self, due_s: float, capture: Capture | None, zero_s: float) -> None:
+    def _watch(self, due_s: float, capture: CapturedPicture | None, zero_s: float) -> None:
         """Turns an input that says it is well but gives nothing to `waiting`, and back when it gives again."""
         heard_s = zero_s + (self._next_sample or 0) / SAMPLE_RATE
         newest_s = max((p.at_s for p in list(self._inbox.pictures)), default=0.0)
@@ -295,7 +308,7 @@ class LiveSource:
             elif status.health == "waiting" and quiet_s <= stale_s and status.detail:
                 self._inbox.turn(name, InputStatus("ok", status.detail.rsplit("; nothing came", 1)[0]))
 
-    def _fit(self, sound: Sound, zero_s: float) -> Iterator[AudioChunk]:
+    def _fit(self, sound: CapturedSound, zero_s: float) -> Iterator[AudioChunk]:
         samples = sound.samples
         fit = fit_sound(self._next_sample, (sound.at_s - zero_s) * SAMPLE_RATE, len(samples), SAMPLE_RATE)
         if fit.gap:
@@ -314,7 +327,7 @@ class LiveSource:
             self._next_sample = fit.start + len(samples)
             yield AudioChunk(fit.start, samples)
 
-    def _rgb(self, capture: Capture) -> NDArray[np.uint8]:
+    def _rgb(self, capture: CapturedPicture) -> NDArray[np.uint8]:
         picture = capture.picture
         width, height = fitted(picture.width, picture.height, MOST_LONG_SIDE)
         rgb = picture.reformat(width=width, height=height, format="rgb24").to_ndarray()
@@ -330,7 +343,7 @@ def open_live(
     target: str,
     *,
     microphone: str | None = None,
-    asked: Asked = ANYTHING,
+    asked: RequestedFormat = ANY_FORMAT,
     tick_rate: float = 30.0,
 ) -> LiveSource:
     """A live source: `camera:0`, `camera:NAME`, a URL, or `lavfi:GRAPH`.

@@ -21,13 +21,13 @@ def open_source(
     Blocks while devices open. Raises `UserError` where the source cannot be opened.
     """
     if target.startswith(("camera:", "lavfi:")) or "://" in target:
-        from stream.sources.devices import Asked
+        from stream.sources.devices import RequestedFormat
         from stream.sources.live import open_live
 
         return open_live(
             target,
             microphone=microphone,
-            asked=Asked(size, frame_rate),
+            asked=RequestedFormat(size, frame_rate),
             tick_rate=tick_rate,
         )
     from stream.sources.file import MediaFile

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from stream.sources.events import Event, Source
+from stream.sources.events import Source, SourceEvent
 
 
 @dataclass
@@ -16,14 +16,14 @@ class _Mailbox:
     """A bounded hand-over from one worker thread to the event loop."""
 
     slots: threading.Semaphore
-    events: deque[Event]
+    events: deque[SourceEvent]
     arrived: asyncio.Event
     stopping: threading.Event
     finished: bool = False
     error: BaseException | None = None
 
 
-async def pump(source: Source, *, queue_events: int = 8) -> AsyncGenerator[Event, None]:
+async def pump(source: Source, *, queue_events: int = 8) -> AsyncGenerator[SourceEvent, None]:
     """The source's events without blocking the event loop: one worker thread runs `source.events()`.
 
     At most `queue_events` wait; the worker stands still while they do (live sources drop inside themselves

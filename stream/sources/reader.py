@@ -39,7 +39,7 @@ PIECE_SAMPLES: Final = 160
 
 
 @dataclass(frozen=True, eq=False)
-class Capture:
+class CapturedPicture:
     """A picture as the device gave it, captured at `at_s` on the arrival clock."""
 
     at_s: float
@@ -47,7 +47,7 @@ class Capture:
 
 
 @dataclass(frozen=True, eq=False)
-class Sound:
+class CapturedSound:
     """16 kHz mono float32 whose first sample was captured at `at_s` on the arrival clock."""
 
     at_s: float
@@ -59,8 +59,8 @@ class Inbox:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.pictures: deque[Capture] = deque()
-        self.sounds: deque[Sound] = deque()
+        self.pictures: deque[CapturedPicture] = deque()
+        self.sounds: deque[CapturedSound] = deque()
         self.changes: deque[InputChange] = deque(maxlen=64)
         self.status: dict[InputName, InputStatus] = {}
         self.counters: Counter[str] = Counter()
@@ -69,7 +69,7 @@ class Inbox:
         self._newest_s = float("inf")
         self._period_s = 0.0
 
-    def put_picture(self, capture: Capture) -> None:
+    def put_picture(self, capture: CapturedPicture) -> None:
         """Leaves a picture; the oldest goes where there is no room."""
         with self.changed:
             step_s = capture.at_s - self._newest_s
@@ -91,7 +91,7 @@ class Inbox:
                 return float("inf")
             return self._newest_s + self._period_s
 
-    def put_sound(self, sound: Sound) -> None:
+    def put_sound(self, sound: CapturedSound) -> None:
         """Leaves sound; the oldest goes where there is no room."""
         with self.changed:
             self.sounds.append(sound)
@@ -102,7 +102,7 @@ class Inbox:
                 self.counters["microphone_overflow_samples"] += lost
             self.changed.notify_all()
 
-    def take_sounds(self) -> list[Sound]:
+    def take_sounds(self) -> list[CapturedSound]:
         """All sound that is there."""
         with self.changed:
             taken = list(self.sounds)
@@ -260,7 +260,7 @@ class Reader:
                     for piece in sound.add(frame, at_s):
                         self._inbox.put_sound(piece)
                 else:
-                    self._inbox.put_picture(Capture(at_s, frame))
+                    self._inbox.put_picture(CapturedPicture(at_s, frame))
                 yield
 
     def _note(self, clock: ClockMap, before: ClockMap) -> None:
@@ -283,7 +283,7 @@ class _Resampling:
         self._held: list[NDArray[np.float32]] = []
         self._held_samples = 0
 
-    def add(self, frame: AudioFrame, at_s: float) -> list[Sound]:
+    def add(self, frame: AudioFrame, at_s: float) -> list[CapturedSound]:
         """What is ready: pieces of at least `PIECE_SAMPLES`."""
         form = (frame.sample_rate, frame.format.name, frame.layout.name)
         if self._resampler is None or form != self._form:
@@ -303,4 +303,4 @@ class _Resampling:
             return []
         samples = np.concatenate(self._held)
         self._held, self._held_samples = [], 0
-        return [Sound(start_s, samples)]
+        return [CapturedSound(start_s, samples)]

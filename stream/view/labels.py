@@ -16,13 +16,13 @@ UNLABELLED = -5.0
 
 
 @dataclass(frozen=True)
-class KnownTrajectory:
+class LabelledTrajectory:
     """Valence and arousal of each frame from 0 on; None where a frame is not labelled."""
 
     frames: tuple[Affect | None, ...]
 
     @classmethod
-    def read(cls, path: Path) -> KnownTrajectory:
+    def read(cls, path: Path) -> LabelledTrajectory:
         """Reads Aff-Wild2's label form: a header `valence,arousal`, a row per frame, -5 for none.
 
         Raises UserError for a file that is missing or of another form.
@@ -48,7 +48,7 @@ class KnownTrajectory:
 class Agreement:
     """How well settled estimates agree with a known trajectory; grows with the recording's labelled frames."""
 
-    def __init__(self, known: KnownTrajectory) -> None:
+    def __init__(self, known: LabelledTrajectory) -> None:
         self.known = known
         self._pairs: list[tuple[Affect, Affect]] = []
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from stream.messages import Estimate, Status, Transcript
 from stream.mqtt.connection import BrokerAddress
-from stream.view.labels import Agreement, KnownTrajectory
+from stream.view.labels import Agreement, LabelledTrajectory
 from stream.view.panel import Panel
 
 REFRESH_HZ: Final = 6.0
@@ -128,7 +128,7 @@ class TerminalSink:
         view: View = "auto",
         *,
         broker: BrokerAddress | None = None,
-        known: KnownTrajectory | None = None,
+        known: LabelledTrajectory | None = None,
         console: Console | None = None,
     ) -> None:
         self._agreement = Agreement(known) if known is not None else None

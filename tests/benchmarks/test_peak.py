@@ -10,7 +10,7 @@ from benchmarks.accelerators import share_of_peak
 from benchmarks.measuring import Timing
 from benchmarks.naive import count_flops
 from benchmarks.peak import Work
-from models.accelerate.backend import Route
+from models.accelerate.backend import Backend
 from models.accelerate.hardware import has_package
 
 
@@ -32,7 +32,12 @@ def test_a_stage_is_held_to_the_peak_of_its_own_device_and_precision() -> None:
     peaks = {("cpu", "float32"): 250.0, ("cpu", "int8"): 500.0, ("cuda", "float32"): 2000.0}
     shares = [
         share_of_peak(1e9, 10.0, route, peaks)  # type: ignore[arg-type]
-        for route in (Route("eager"), Route("openvino", "int8"), Route("cuda"), Route("openvino", "bfloat16"))
+        for route in (
+            Backend("eager"),
+            Backend("openvino", "int8"),
+            Backend("cuda"),
+            Backend("openvino", "bfloat16"),
+        )
     ]
     assert shares == ["40 %", "20 %", "5 %", ""]
 

@@ -16,7 +16,7 @@ import pytest
 
 from stream.build import assemble, load
 from stream.mqtt.sink import MqttSink
-from stream.options import Choices
+from stream.options import InputOptions
 from stream.sinks.base import Sink
 from tests.stream.brokers import Mosquitto, Subscriber, until
 from tests.stream.scripted import Collected
@@ -108,7 +108,7 @@ class Running:
         self.seen = Collected()
 
     async def __aenter__(self) -> Running:
-        choices = Choices(self._source, recogniser="none", budget="full")
+        choices = InputOptions(self._source, recogniser="none", budget="full")
         parts = await asyncio.to_thread(load, choices)
         self._engine = assemble(parts, [self.seen, *self._sinks], budget="full")
         self.status = self._engine.status

@@ -28,7 +28,7 @@ from stream.estimation.estimator import Estimator
 from stream.messages import Estimate
 from stream.perception.features import Perception
 from stream.perception.speech import Speech, transcriber_settings
-from stream.sources.events import SAMPLE_RATE, AudioChunk, Event, VideoFrame
+from stream.sources.events import SAMPLE_RATE, AudioChunk, SourceEvent, VideoFrame
 from tests.stream.scripted import (
     SMALL,
     Collected,
@@ -145,7 +145,7 @@ class Script:
     jumps: int = 0
     closed: threading.Event = field(default_factory=threading.Event)
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterator[SourceEvent]:
         camera = self._outages(every_s=120, least_s=0.6, most_s=20)
         microphone = self._outages(every_s=150, least_s=0.3, most_s=40)
         stalls = {round(self.random.uniform(0, MEDIA_S) * RATE) for _ in range(12)}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.accelerate.backend import Route
+from models.accelerate.backend import Backend
 from models.accelerate.build import accelerate
 from models.accelerate.cache import ArtifactCache
 from models.accelerate.export import VisualGraph
@@ -54,7 +54,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_sight_agrees_with_eager(backend: str, precision: str, atol: float, spec: NetworkSpec) -> None:
     ensemble = ensemble_of(spec)
     crops = torch.randn(4, 3, 40, 40)
-    route = Route(backend, precision)  # type: ignore[arg-type]
+    route = Backend(backend, precision)  # type: ignore[arg-type]
     (found,) = accelerate(VisualGraph(ensemble), (crops,), route)(crops)
     torch.testing.assert_close(found, ensemble.embed_visual(crops), atol=atol, rtol=0)
 
@@ -107,7 +107,7 @@ def test_temporal_branches_fusion_and_head_are_two_graphs_that_agree_with_eager(
 ) -> None:
     served = serve(bundle, preference=Preference("cuda", "float32"), batches=(frames,))
     (report,) = (r for r in served.reports if r.part == STEPS)
-    assert report.route == Route("cuda")
+    assert report.route == Backend("cuda")
     assert not served.steps.eager
     ensemble = bundle.ensemble
     rows = {m: ensemble.networks if m is Modality.VISUAL else 1 for m in Modality}

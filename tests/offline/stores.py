@@ -15,7 +15,7 @@ from models.spec import COMPACT, NetworkSpec
 from models.visual.backbone import Backbone
 from offline.data.arrays import write_rows
 from offline.data.store import STORE, TRIAL, StoreManifest, TrialFacts
-from offline.training.pretrained import Foundation, save_foundation
+from offline.training.pretrained import PretrainedEncoders, save_pretrained
 
 RECIPE = FeatureRecipe(
     detector=PartUse(name="haar"),
@@ -139,5 +139,5 @@ def write_trunk(path: Path, spec: NetworkSpec = COMPACT) -> Path:
     assert spec.audio is not None
     torch.manual_seed(1)
     backbone, encoder = Backbone(spec.visual.backbone).eval(), Vggish(spec.audio.encoder).eval()
-    save_foundation(path, Foundation(backbone, encoder, RECIPE, {"source": "random"}))
+    save_pretrained(path, PretrainedEncoders(backbone, encoder, RECIPE, {"source": "random"}))
     return path

@@ -42,9 +42,9 @@ from stream.sinks.base import Sink
 from stream.sources.events import (
     SAMPLE_RATE,
     AudioChunk,
-    Event,
     InputChange,
     NoPicture,
+    SourceEvent,
     SourceInfo,
     VideoFrame,
 )
@@ -112,7 +112,7 @@ class ScriptedDetector:
 class ScriptedSource:
     """Yields the given events, which may sleep, raise, or wait in between, as a camera or a file would."""
 
-    def __init__(self, events: Iterable[Event], *, live: bool = False, sound: bool = True) -> None:
+    def __init__(self, events: Iterable[SourceEvent], *, live: bool = False, sound: bool = True) -> None:
         self._events = events
         self.live = live
         self.info = SourceInfo("scripted", 64, 48, 30.0, None, "raw", "pcm" if sound else None, sound, None)
@@ -122,7 +122,7 @@ class ScriptedSource:
         self.closed = threading.Event()
         self.opened = self.ended = False
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterator[SourceEvent]:
         self.opened = True
         try:
             for event in self._events:
@@ -202,7 +202,7 @@ def turned(name: Any, health: Any) -> InputChange:
     return InputChange(name, InputStatus(health, "scripted"))
 
 
-def clip(frames: int, rate: float = 30.0) -> Iterator[Event]:
+def clip(frames: int, rate: float = 30.0) -> Iterator[SourceEvent]:
     """Frames and sound beside them, as a file gives them."""
     for i in range(frames):
         yield sound(i / rate, (i + 1) / rate)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from models.accelerate.runtime import Served
+from models.accelerate.runtime import Runtime
 from models.accelerate.select import serve
 from stream import build as assembly
 from stream.build import load
-from stream.options import Choices, Pace
+from stream.options import InputOptions, Pace
 from tests.stream.recordings import steady, write_recording
 from tests.stream.scripted import small_bundle
 
@@ -33,7 +33,7 @@ def judged_by(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
     """The frame rates by which routes were to be chosen."""
     rates: list[float | None] = []
 
-    def watched(*args: Any, frame_rate: float | None = None, **options: Any) -> Served:
+    def watched(*args: Any, frame_rate: float | None = None, **options: Any) -> Runtime:
         rates.append(frame_rate)
         return serve(*args, frame_rate=frame_rate, **options)
 
@@ -45,7 +45,7 @@ def test_a_live_source_ticks_at_the_bundles_rate_and_is_judged_by_it(
     bundle: Path, judged_by: list[float | None]
 ) -> None:
     parts = load(
-        Choices("lavfi:testsrc2=s=64x48:r=30", bundle=str(bundle), microphone="none", recogniser="none")
+        InputOptions("lavfi:testsrc2=s=64x48:r=30", bundle=str(bundle), microphone="none", recogniser="none")
     )
     parts.source.close()
     assert parts.source.info.frame_rate == 50.0
@@ -58,5 +58,5 @@ def test_a_recording_is_judged_by_its_own_rate_at_either_pace(
 ) -> None:
     """By one rate at both: the routes, and with them the record, must not depend on the pace."""
     recording = write_recording(tmp_path / "slow.mkv", steady(5, rate=25.0))
-    load(Choices(str(recording), bundle=str(bundle), pace=pace, recogniser="none")).source.close()
+    load(InputOptions(str(recording), bundle=str(bundle), pace=pace, recogniser="none")).source.close()
     assert judged_by == [25.0]

@@ -18,7 +18,7 @@ from stream import session
 from stream.build import load
 from stream.cli import _run_app
 from stream.flow.ladder import BUDGETS
-from stream.options import DEMO_RECORDING, Choices
+from stream.options import DEMO_RECORDING, InputOptions
 from stream.session import MOST_THREADS, default_threads
 
 
@@ -105,5 +105,5 @@ def test_a_large_bundle_is_served_by_the_processors_that_the_process_may_use(
 
 def test_auto_and_full_are_budgets_of_recordings_too(tmp_path: Path) -> None:
     for budget in ("auto", "full"):
-        parts = load(Choices(str(DEMO_RECORDING), recogniser="none", budget=budget))
+        parts = load(InputOptions(str(DEMO_RECORDING), recogniser="none", budget=budget))
         parts.source.close()

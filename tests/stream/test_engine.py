@@ -12,8 +12,7 @@ import pytest
 
 from models.bundle.load import Bundle
 from models.errors import UserError
-from models.speech.words import Event as SpeechEvent
-from models.speech.words import Settled
+from models.speech.words import Settled, SpeechEvent
 from models.visual.tracker import FaceTracker
 from stream.engine import EngineSettings
 from stream.estimation.batching import Moment
@@ -21,7 +20,7 @@ from stream.estimation.estimator import Estimator, EstimatorState
 from stream.messages import Estimate, InputStatus
 from stream.perception.features import Perception
 from stream.perception.speech import GRACE_S
-from stream.sources.events import AudioChunk, Event, VideoFrame
+from stream.sources.events import AudioChunk, SourceEvent, VideoFrame
 from tests.stream.brokers import until
 from tests.stream.scripted import (
     Collected,
@@ -56,7 +55,7 @@ class SlowEstimator(Estimator):
         return super().answer(state, moments)
 
 
-def live_clip(frames: int, *, sound_until: float = float("inf"), lag_s: float = 0.0) -> Iterator[Event]:
+def live_clip(frames: int, *, sound_until: float = float("inf"), lag_s: float = 0.0) -> Iterator[SourceEvent]:
     """Ticks as a live source gives them, with sound that comes `lag_s` late and stops."""
     heard = 0
     for i in range(frames):
@@ -109,7 +108,7 @@ class SettlingAtOnce:
 async def test_what_settles_together_does_not_hold_up_the_next_frame_of_a_live_source(bundle: Bundle) -> None:
     seen = Collected()
 
-    def events() -> Iterator[Event]:
+    def events() -> Iterator[SourceEvent]:
         for i in range(260):
             time.sleep(0.01)
             yield frame(i)
@@ -163,7 +162,7 @@ async def test_a_recordings_batches_are_cut_by_number_whatever_the_pace(
 
 
 async def test_a_live_source_waits_for_no_batch_and_takes_together_what_has_come(bundle: Bundle) -> None:
-    def events() -> Iterator[Event]:
+    def events() -> Iterator[SourceEvent]:
         for i in range(12):
             time.sleep(0.05)
             yield frame(i)
@@ -198,7 +197,7 @@ async def test_a_recording_waits_for_a_sink_that_is_not_ready_and_loses_nothing(
     seen = Collected()
     taken = 0
 
-    def events() -> Iterator[Event]:
+    def events() -> Iterator[SourceEvent]:
         nonlocal taken
         for event in clip(120):
             taken += isinstance(event, VideoFrame)
@@ -244,7 +243,7 @@ async def test_the_sources_own_drops_are_drops_and_its_repairs_are_counters(bund
 
 
 async def test_without_a_picture_the_sound_goes_on_and_the_visual_branch_is_masked(bundle: Bundle) -> None:
-    def events(blind: bool) -> Iterator[Event]:
+    def events(blind: bool) -> Iterator[SourceEvent]:
         for i in range(60):
             yield sound(i * TICK, (i + 1) * TICK)
             if 20 <= i < 40:
@@ -273,7 +272,7 @@ async def test_a_lost_microphone_is_silence_after_the_grace_and_frames_settle(bu
     """
     seen = Collected()
 
-    def events() -> Iterator[Event]:
+    def events() -> Iterator[SourceEvent]:
         for i in range(240):
             if i < 30:
                 yield sound(i * TICK, (i + 1) * TICK)
@@ -351,7 +350,7 @@ async def test_paused_a_recording_stands_still_and_goes_on_where_it_was(bundle: 
 async def test_paused_live_frames_pass_unseen_and_are_counted(bundle: Bundle) -> None:
     seen = Collected()
 
-    def events() -> Iterator[Event]:
+    def events() -> Iterator[SourceEvent]:
         for i in range(180):
             yield sound(i * TICK, (i + 1) * TICK)
             time.sleep(0.005)
@@ -393,7 +392,7 @@ def threads() -> set[str]:
 
 
 async def test_an_error_of_the_source_is_the_runs_error_and_what_was_settled_is_kept(bundle: Bundle) -> None:
-    def events() -> Iterator[Event]:
+    def events() -> Iterator[SourceEvent]:
         yield from clip(40)
         raise UserError("the disk under talk.mp4 is gone")
 
@@ -413,7 +412,7 @@ async def test_an_error_of_a_sink_is_the_runs_error_and_closes_the_source(bundle
             await until(lambda: self.provisional, timeout_s=60)
             raise UserError("the disk is full")
 
-    def endless() -> Iterator[Event]:
+    def endless() -> Iterator[SourceEvent]:
         i = 0
         while True:
             time.sleep(0.005)
@@ -446,7 +445,7 @@ async def test_a_sink_that_cannot_be_opened_ends_the_run_before_the_source_is_re
 async def test_cancelled_it_closes_everything_and_leaves_no_task_and_no_thread(
     bundle: Bundle, live: bool
 ) -> None:
-    def endless() -> Iterator[Event]:
+    def endless() -> Iterator[SourceEvent]:
         i = 0
         while True:
             time.sleep(0.005)
@@ -484,7 +483,7 @@ async def test_an_error_inside_the_estimator_is_not_swallowed(bundle: Bundle) ->
 
 
 async def test_status_turns_with_the_phases_and_the_inputs(bundle: Bundle) -> None:
-    def events() -> Iterator[Event]:
+    def events() -> Iterator[SourceEvent]:
         yield from clip(10)
         yield turned("microphone", "lost")
         yield frame(10)
@@ -500,7 +499,7 @@ async def test_status_turns_with_the_phases_and_the_inputs(bundle: Bundle) -> No
 async def test_latency_counts_from_capture_live_and_has_no_meaning_at_fast_pace(bundle: Bundle) -> None:
     seen = Collected()
 
-    def events() -> Iterator[Event]:
+    def events() -> Iterator[SourceEvent]:
         for i in range(30):
             time.sleep(0.01)
             yield frame(i)

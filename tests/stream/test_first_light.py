@@ -20,7 +20,7 @@ from models.accelerate.hardware import has_package
 from models.bundle.load import resolve_bundle
 from stream.build import assemble, input_status, load
 from stream.cli import run_command
-from stream.options import DEMO_RECORDING, LATENCY_TARGET_MS, Choices
+from stream.options import DEMO_RECORDING, LATENCY_TARGET_MS, InputOptions
 from stream.sinks.record import RecordSink
 from tests.stream.brokers import Mosquitto, Subscriber, free_port, until
 from tests.stream.recordings import CLIPS
@@ -36,7 +36,7 @@ def decodable_frames(path: Path) -> int:
 
 
 async def replay(source: Path, record: Path, recogniser: str = "vosk-tiny") -> Record:
-    parts = load(Choices(str(source), pace="fast", recogniser=recogniser))
+    parts = load(InputOptions(str(source), pace="fast", recogniser=recogniser))
     await assemble(parts, [RecordSink(record)], pace="fast").run()
     return [json.loads(line) for line in record.read_text().splitlines()]
 
@@ -80,7 +80,7 @@ async def test_a_replay_repeats_byte_for_byte_at_either_pace(
     records = []
     for pace in ("fast", "fast", "live"):
         record = tmp_path / f"{len(records)}.jsonl"
-        parts = load(Choices(str(clip), pace=pace, recogniser="vosk-tiny", latency_target_ms=target_ms))  # type: ignore[arg-type]
+        parts = load(InputOptions(str(clip), pace=pace, recogniser="vosk-tiny", latency_target_ms=target_ms))  # type: ignore[arg-type]
         engine = assemble(parts, [RecordSink(record)], pace=pace, latency_target_ms=target_ms)  # type: ignore[arg-type]
         await engine.run()
         records.append(record.read_bytes())
@@ -100,7 +100,7 @@ async def test_an_accelerated_replay_repeats_and_says_what_it_is(
     said: list[str] = []
     records: list[bytes] = []
     for pace in ("fast", "live"):
-        parts = load(Choices(str(clip), recogniser="vosk-tiny", accelerator=accelerator), said.append)
+        parts = load(InputOptions(str(clip), recogniser="vosk-tiny", accelerator=accelerator), said.append)
         record = tmp_path / f"{pace}.jsonl"
         summary = await assemble(parts, [RecordSink(record)], pace=pace).run()  # type: ignore[arg-type]
         records.append(record.read_bytes())
@@ -129,7 +129,7 @@ async def test_an_accelerator_that_is_not_installed_is_said_in_status_and_eager_
     openvino._engine.cache_clear()
     monkeypatch.setattr(openvino, "has_package", lambda name: False)
     try:
-        parts = load(Choices(str(fixtures / "clips" / "lbax4n.mpg"), accelerator="openvino:int8"))
+        parts = load(InputOptions(str(fixtures / "clips" / "lbax4n.mpg"), accelerator="openvino:int8"))
     finally:
         openvino._engine.cache_clear()
     status = (await assemble(parts, [], pace="fast").run()).status
@@ -150,7 +150,7 @@ async def test_without_a_recogniser_status_names_the_command_that_installs_one(
     fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AFFECT_MODELS", str(tmp_path / "nothing installed"))
-    parts = load(Choices(str(fixtures / "clips" / "lbax4n.mpg"), pace="fast", recogniser="auto"))
+    parts = load(InputOptions(str(fixtures / "clips" / "lbax4n.mpg"), pace="fast", recogniser="auto"))
     engine = assemble(parts, [], pace="fast")
     summary = await engine.run()
     recogniser = summary.status.inputs["recogniser"]
@@ -167,11 +167,11 @@ def test_a_bundle_that_was_trained_without_words_is_served_without(fixtures: Pat
     manifest["recipe"]["recogniser"] = None
     (folder / "bundle.json").write_text(json.dumps(manifest))
     clip = str(fixtures / "clips" / "lbax4n.mpg")
-    parts = load(Choices(clip, bundle=str(folder), recogniser="auto", accelerator="eager"))
+    parts = load(InputOptions(clip, bundle=str(folder), recogniser="auto", accelerator="eager"))
     recogniser = input_status(parts)["recogniser"]
     assert recogniser.health == "off"
     assert "trained without words" in recogniser.detail
-    parts = load(Choices(clip, bundle=str(folder), recogniser="vosk-tiny", accelerator="eager"))
+    parts = load(InputOptions(clip, bundle=str(folder), recogniser="vosk-tiny", accelerator="eager"))
     assert input_status(parts)["recogniser"].health == "ok"
 
 
@@ -179,7 +179,7 @@ def test_a_bundle_that_was_trained_without_words_is_served_without(fixtures: Pat
 def test_a_recording_of_another_frame_rate_than_the_bundles_is_said_to_be_one(
     fixtures: Path, clip: str, said: bool
 ) -> None:
-    parts = load(Choices(str(fixtures / "clips" / clip), recogniser="none", accelerator="eager"))
+    parts = load(InputOptions(str(fixtures / "clips" / clip), recogniser="none", accelerator="eager"))
     camera = input_status(parts)["camera"]
     assert ("25 frames a second (the bundle was trained at 30" in camera.detail) == said
 

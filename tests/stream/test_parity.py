@@ -22,9 +22,9 @@ from models.visual.alignment import network_input
 from models.visual.tracker import FaceTracker
 from offline.prediction.predict import Prediction, predict_trials
 from offline.prediction.replay import extract
-from stream.build import Parts, assemble, load
+from stream.build import LoadedParts, assemble, load
 from stream.messages import Estimate
-from stream.options import DEMO_RECORDING, Choices
+from stream.options import DEMO_RECORDING, InputOptions
 from stream.perception.features import Availability, Perception
 from stream.perception.speech import transcriber_settings
 from stream.sources.events import AudioChunk, VideoFrame
@@ -34,8 +34,8 @@ TOLERANCE = 1e-4
 CLIPS = ["weekly_address_5s.mp4", "lbax4n.mpg", "1001_DFA_HAP_XX.flv", "face_noface.mov"]
 
 
-def parts_of(recording: Path) -> Parts:
-    return load(Choices(str(recording), pace="fast", recogniser="vosk-tiny"))
+def parts_of(recording: Path) -> LoadedParts:
+    return load(InputOptions(str(recording), pace="fast", recogniser="vosk-tiny"))
 
 
 async def stream(recording: Path) -> Collected:

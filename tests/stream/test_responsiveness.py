@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.options import DEMO_RECORDING, Choices, Outputs
+from stream.options import DEMO_RECORDING, InputOptions, OutputOptions
 from stream.session import stream
 from tests.stream.brokers import Mosquitto
 
@@ -50,8 +50,8 @@ def watched_loop() -> Iterator[list[tuple[float, str]]]:
 async def test_nothing_holds_the_event_loop_in_a_whole_run_of_the_demo(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
-    choices = Choices(str(DEMO_RECORDING), recogniser="vosk-tiny")
-    outputs = Outputs(
+    choices = InputOptions(str(DEMO_RECORDING), recogniser="vosk-tiny")
+    outputs = OutputOptions(
         broker=f"mqtt://127.0.0.1:{mosquitto.port}",
         publisher_id="me",
         record=tmp_path / "out.jsonl",

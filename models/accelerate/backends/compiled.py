@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from models.accelerate.backend import (
+    Backend,
+    BuildContext,
     Precision,
-    Route,
     Runner,
     Unavailable,
-    Workshop,
     as_tuple,
     check_shapes,
     first_line,
@@ -112,7 +112,7 @@ class CudaGraphRunner:
 
 
 def build_compiled(
-    module: nn.Module, example: tuple[Tensor, ...], route: Route, workshop: Workshop
+    module: nn.Module, example: tuple[Tensor, ...], route: Backend, workshop: BuildContext
 ) -> Runner:
     """torch.compile on the CPU; the first call compiles (10 to 30 s for a large module). Raises Unavailable."""
     workshop.progress(f"compiling at {route.precision}")
@@ -125,7 +125,9 @@ def build_compiled(
     return runner
 
 
-def build_cuda(module: nn.Module, example: tuple[Tensor, ...], route: Route, workshop: Workshop) -> Runner:
+def build_cuda(
+    module: nn.Module, example: tuple[Tensor, ...], route: Backend, workshop: BuildContext
+) -> Runner:
     """torch.compile on CUDA, captured as one CUDA graph. Raises Unavailable."""
     if not has_cuda():
         raise Unavailable("there is no NVIDIA GPU that PyTorch can use")
@@ -138,7 +140,7 @@ def build_cuda(module: nn.Module, example: tuple[Tensor, ...], route: Route, wor
         raise Unavailable(f"CUDA cannot take it: {first_line(e)}") from e
 
 
-def _compile(module: nn.Module, route: Route) -> Callable[..., Any]:
+def _compile(module: nn.Module, route: Backend) -> Callable[..., Any]:
     return torch.compile(Cast(module, DTYPES[route.precision]).eval(), dynamic=False, **_OWN_CACHE)
 
 

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from models.accelerate.backend import (
+    Backend,
+    BuildContext,
     Precision,
-    Route,
     Runner,
     Unavailable,
-    Workshop,
     check_shapes,
     first_line,
 )
@@ -87,7 +87,7 @@ def _bind(port: Any, set_tensor: Callable[[int, Any], None], index: int) -> np.n
     return array
 
 
-def build(module: nn.Module, example: tuple[Tensor, ...], route: Route, workshop: Workshop) -> Runner:
+def build(module: nn.Module, example: tuple[Tensor, ...], route: Backend, workshop: BuildContext) -> Runner:
     """A runner for inputs of the example's shapes. Raises Unavailable."""
     engine = _engine()
     if route.precision == "bfloat16" and not has_bfloat16():
@@ -141,7 +141,9 @@ def _import(name: str) -> Any:
     return import_module(name)
 
 
-def _facts(module: nn.Module, example: tuple[Tensor, ...], precision: Precision, workshop: Workshop) -> Facts:
+def _facts(
+    module: nn.Module, example: tuple[Tensor, ...], precision: Precision, workshop: BuildContext
+) -> Facts:
     calibration = [x for inputs in workshop.calibration for x in inputs] if precision == "int8" else []
     return {
         "kind": "openvino model",
@@ -166,7 +168,9 @@ def _options(precision: Precision, threads: int) -> dict[str, Any]:
     }
 
 
-def _convert(module: nn.Module, example: tuple[Tensor, ...], precision: Precision, workshop: Workshop) -> Any:
+def _convert(
+    module: nn.Module, example: tuple[Tensor, ...], precision: Precision, workshop: BuildContext
+) -> Any:
     if precision == "int8" and not has_package("nncf"):
         raise Unavailable(
             "nncf, which calibrates int8, is not installed (pip install 'affectstream[openvino]')"
@@ -196,7 +200,7 @@ def _no_logging() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _quantise(model: Any, workshop: Workshop) -> Any:
+def _quantise(model: Any, workshop: BuildContext) -> Any:
     """Post-training int8: weights per channel, activations by the calibration inputs' ranges."""
     samples = [[x.numpy() for x in inputs] for inputs in workshop.calibration]
     if not samples:

@@ -17,7 +17,15 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from models.accelerate.backend import Route, Runner, Unavailable, Workshop, as_tuple, check_shapes, first_line
+from models.accelerate.backend import (
+    Backend,
+    BuildContext,
+    Runner,
+    Unavailable,
+    as_tuple,
+    check_shapes,
+    first_line,
+)
 from models.accelerate.backends.compiled import DTYPES, Cast
 from models.accelerate.cache import Facts, module_hash
 from models.accelerate.hardware import device_name, has_cuda, has_package, versions
@@ -43,7 +51,7 @@ class TensorrtRunner:
         return tuple(y.to("cpu", torch.float32) for y in found)
 
 
-def build(module: nn.Module, example: tuple[Tensor, ...], route: Route, workshop: Workshop) -> Runner:
+def build(module: nn.Module, example: tuple[Tensor, ...], route: Backend, workshop: BuildContext) -> Runner:
     """An engine for inputs of the example's shapes, from the cache or built. Raises Unavailable."""
     if not has_cuda():
         raise Unavailable("there is no NVIDIA GPU that PyTorch can use")
@@ -59,7 +67,7 @@ def build(module: nn.Module, example: tuple[Tensor, ...], route: Route, workshop
 
 
 def _build(
-    library: Any, module: nn.Module, example: tuple[Tensor, ...], route: Route, workshop: Workshop
+    library: Any, module: nn.Module, example: tuple[Tensor, ...], route: Backend, workshop: BuildContext
 ) -> Runner:
     facts = _facts(module, example, route)
     folder = None if workshop.cache is None else workshop.cache.find(facts)
@@ -90,7 +98,7 @@ def _build(
     return TensorrtRunner(wrapped, [tuple(x.shape) for x in example])
 
 
-def _export(module: nn.Module, example: tuple[Tensor, ...], route: Route) -> torch.export.ExportedProgram:
+def _export(module: nn.Module, example: tuple[Tensor, ...], route: Backend) -> torch.export.ExportedProgram:
     on_device = copy.deepcopy(module).to(DEVICE)
     cast = Cast(on_device, DTYPES[route.precision]).eval()
     with warnings.catch_warnings(), torch.no_grad():
@@ -98,7 +106,7 @@ def _export(module: nn.Module, example: tuple[Tensor, ...], route: Route) -> tor
         return torch.export.export(cast, tuple(x.to(DEVICE) for x in example))
 
 
-def _facts(module: nn.Module, example: tuple[Tensor, ...], route: Route) -> Facts:
+def _facts(module: nn.Module, example: tuple[Tensor, ...], route: Backend) -> Facts:
     return {
         "kind": "tensorrt engine",
         "content": module_hash(module),

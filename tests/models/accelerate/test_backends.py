@@ -19,7 +19,7 @@ from torch._dynamo.utils import counters
 from torch.nn import functional
 
 from models.accelerate import hardware as machine_room
-from models.accelerate.backend import Route, Unavailable, Workshop
+from models.accelerate.backend import Backend, BuildContext, Unavailable
 from models.accelerate.backends import compiled as compiled_room
 from models.accelerate.backends import openvino as openvino_room
 from models.accelerate.backends.openvino import MODEL
@@ -77,11 +77,11 @@ def expected(module: nn.Module, x: Tensor) -> Tensor:
 class TestRoute:
     def test_a_precision_that_the_backend_does_not_have_is_refused(self) -> None:
         with pytest.raises(ValueError, match="eager offers float32, not int8"):
-            Route("eager", "int8")
+            Backend("eager", "int8")
 
     def test_it_reads_as_people_say_it(self) -> None:
-        assert str(Route("openvino", "int8")) == "openvino int8"
-        assert str(Route("eager")) == "eager"
+        assert str(Backend("openvino", "int8")) == "openvino int8"
+        assert str(Backend("eager")) == "eager"
 
 
 class TestMachine:
@@ -103,7 +103,7 @@ class TestMachine:
 
 class TestEager:
     def test_it_is_the_module_whatever_the_shape(self, module: Small, x: Tensor) -> None:
-        runner = accelerate(module, (x,), Route("eager"))
+        runner = accelerate(module, (x,), Backend("eager"))
         assert torch.equal(runner(x)[0], expected(module, x))
         assert runner(x[:1])[0].shape == (1, 6)
 
@@ -111,20 +111,20 @@ class TestEager:
 @needs_openvino
 class TestOpenvino:
     def test_float32_agrees_to_rounding(self, module: Small, x: Tensor) -> None:
-        (found,) = accelerate(module, (x,), Route("openvino"))(x)
+        (found,) = accelerate(module, (x,), Backend("openvino"))(x)
         torch.testing.assert_close(found, expected(module, x), atol=1e-5, rtol=1e-5)
 
     def test_bfloat16_agrees_roughly(self, module: Small, x: Tensor) -> None:
         if not openvino_room.has_bfloat16():
             pytest.skip("this processor has no bfloat16")
-        (found,) = accelerate(module, (x,), Route("openvino", "bfloat16"))(x)
+        (found,) = accelerate(module, (x,), Backend("openvino", "bfloat16"))(x)
         torch.testing.assert_close(found, expected(module, x), atol=0.03, rtol=0)
         assert not torch.equal(found, expected(module, x))
 
     def test_int8_agrees_on_what_it_was_calibrated_on(self, module: Small, x: Tensor, tmp_path: Path) -> None:
         pytest.importorskip("nncf", reason="nncf is not installed")
-        workshop = Workshop(cache=ArtifactCache(tmp_path), calibration=[(x,), (0.5 * x,), (-x,)])
-        (found,) = accelerate(module, (x,), Route("openvino", "int8"), workshop)(x)
+        workshop = BuildContext(cache=ArtifactCache(tmp_path), calibration=[(x,), (0.5 * x,), (-x,)])
+        (found,) = accelerate(module, (x,), Backend("openvino", "int8"), workshop)(x)
         torch.testing.assert_close(found, expected(module, x), atol=0.1, rtol=0)
         # The embedding's length is not left to eight bits.
         torch.testing.assert_close(found.norm(dim=1), torch.ones(2), atol=0.01, rtol=0)
@@ -133,8 +133,8 @@ class TestOpenvino:
         self, module: Small, x: Tensor
     ) -> None:
         pytest.importorskip("nncf", reason="nncf is not installed")
-        workshop = Workshop(calibration=[*[(0.1 * x,)] * 30, (x,)])
-        (found,) = accelerate(module, (x,), Route("openvino", "int8"), workshop)(x)
+        workshop = BuildContext(calibration=[*[(0.1 * x,)] * 30, (x,)])
+        (found,) = accelerate(module, (x,), Backend("openvino", "int8"), workshop)(x)
         torch.testing.assert_close(found, expected(module, x), atol=0.1, rtol=0)
 
     @pytest.mark.parametrize("change", ["method", "processor"])
@@ -143,34 +143,36 @@ class TestOpenvino:
     ) -> None:
         pytest.importorskip("nncf", reason="nncf is not installed")
         said: list[str] = []
-        workshop = Workshop(cache=ArtifactCache(tmp_path), progress=said.append, calibration=[(x,), (-x,)])
-        accelerate(module, (x,), Route("openvino", "int8"), workshop)
+        workshop = BuildContext(
+            cache=ArtifactCache(tmp_path), progress=said.append, calibration=[(x,), (-x,)]
+        )
+        accelerate(module, (x,), Backend("openvino", "int8"), workshop)
         assert "calibrating int8" in said
         said.clear()
-        accelerate(module, (x,), Route("openvino", "int8"), workshop)
+        accelerate(module, (x,), Backend("openvino", "int8"), workshop)
         assert not said
         if change == "method":
             monkeypatch.setattr(openvino_room, "INT8_METHOD", openvino_room.INT8_METHOD + 1)
         else:
             here = openvino_room.has_vnni()
             monkeypatch.setattr(openvino_room, "has_vnni", lambda: not here)
-        accelerate(module, (x,), Route("openvino", "int8"), workshop)
+        accelerate(module, (x,), Backend("openvino", "int8"), workshop)
         assert "calibrating int8" in said
 
     def test_int8_without_calibration_inputs_is_unavailable(self, module: Small, x: Tensor) -> None:
         pytest.importorskip("nncf", reason="nncf is not installed")
         with pytest.raises(Unavailable, match="calibration inputs"):
-            accelerate(module, (x,), Route("openvino", "int8"))
+            accelerate(module, (x,), Backend("openvino", "int8"))
 
     def test_results_are_the_callers_own(self, module: Small, x: Tensor) -> None:
-        runner = accelerate(module, (x,), Route("openvino"))
+        runner = accelerate(module, (x,), Backend("openvino"))
         first = runner(x)[0]
         kept = first.clone()
         runner(-x)
         assert torch.equal(first, kept)
 
     def test_another_shape_is_refused(self, module: Small, x: Tensor) -> None:
-        runner = accelerate(module, (x,), Route("openvino"))
+        runner = accelerate(module, (x,), Backend("openvino"))
         with pytest.raises(ValueError, match="built for inputs"):
             runner(x[:1])
 
@@ -178,11 +180,11 @@ class TestOpenvino:
         self, module: Small, x: Tensor, tmp_path: Path
     ) -> None:
         said: list[str] = []
-        workshop = Workshop(cache=ArtifactCache(tmp_path), progress=said.append)
-        first = accelerate(module, (x,), Route("openvino"), workshop)(x)[0]
+        workshop = BuildContext(cache=ArtifactCache(tmp_path), progress=said.append)
+        first = accelerate(module, (x,), Backend("openvino"), workshop)(x)[0]
         assert said
         said.clear()
-        assert torch.equal(accelerate(module, (x,), Route("openvino"), workshop)(x)[0], first)
+        assert torch.equal(accelerate(module, (x,), Backend("openvino"), workshop)(x)[0], first)
         assert not said
 
     @pytest.mark.parametrize("what", ["content", "shape", "precision"])
@@ -190,12 +192,12 @@ class TestOpenvino:
         self, what: str, module: Small, x: Tensor, tmp_path: Path
     ) -> None:
         said: list[str] = []
-        workshop = Workshop(cache=ArtifactCache(tmp_path), progress=said.append)
-        accelerate(module, (x,), Route("openvino"), workshop)
+        workshop = BuildContext(cache=ArtifactCache(tmp_path), progress=said.append)
+        accelerate(module, (x,), Backend("openvino"), workshop)
         said.clear()
         changed = Small(seed=2).eval() if what == "content" else module
         inputs = x[:1] if what == "shape" else x
-        route = Route("openvino", "bfloat16") if what == "precision" else Route("openvino")
+        route = Backend("openvino", "bfloat16") if what == "precision" else Backend("openvino")
         if what == "precision" and not openvino_room.has_bfloat16():
             pytest.skip("this processor has no bfloat16")
         (found,) = accelerate(changed, (inputs,), route, workshop)(inputs)
@@ -203,17 +205,17 @@ class TestOpenvino:
         torch.testing.assert_close(found, expected(changed, inputs), atol=0.03, rtol=0)
 
     def test_a_damaged_entry_is_built_again(self, module: Small, x: Tensor, tmp_path: Path) -> None:
-        workshop = Workshop(cache=ArtifactCache(tmp_path))
-        accelerate(module, (x,), Route("openvino"), workshop)
+        workshop = BuildContext(cache=ArtifactCache(tmp_path))
+        accelerate(module, (x,), Backend("openvino"), workshop)
         (model,) = tmp_path.rglob(MODEL)
         weights = model.with_suffix(".bin")
         weights.chmod(0o644)
         weights.write_bytes(b"\0" + weights.read_bytes()[1:])
-        (found,) = accelerate(module, (x,), Route("openvino"), workshop)(x)
+        (found,) = accelerate(module, (x,), Backend("openvino"), workshop)(x)
         torch.testing.assert_close(found, expected(module, x), atol=1e-5, rtol=1e-5)
 
     def test_no_usage_statistics_leave_the_machine(self, module: Small, x: Tensor) -> None:
-        accelerate(module, (x,), Route("openvino"))
+        accelerate(module, (x,), Backend("openvino"))
         from openvino.tools.ovc import telemetry_utils
 
         assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
@@ -225,7 +227,7 @@ class TestOpenvino:
                 raise RuntimeError("first\nsecond")
 
         with pytest.raises(Unavailable) as caught:
-            accelerate(Odd(), (x,), Route("openvino"))
+            accelerate(Odd(), (x,), Backend("openvino"))
         assert "\n" not in str(caught.value)
 
 
@@ -244,14 +246,14 @@ class TestAbsentPackages:
     @pytest.mark.parametrize(
         ("route", "says"),
         [
-            (Route("openvino"), "openvino is not installed .pip install 'affectstream.openvino.'"),
-            (Route("openvino", "bfloat16"), "openvino is not installed"),
-            (Route("tensorrt", "float16"), "no NVIDIA GPU"),
-            (Route("cuda", "float16"), "no NVIDIA GPU"),
+            (Backend("openvino"), "openvino is not installed .pip install 'affectstream.openvino.'"),
+            (Backend("openvino", "bfloat16"), "openvino is not installed"),
+            (Backend("tensorrt", "float16"), "no NVIDIA GPU"),
+            (Backend("cuda", "float16"), "no NVIDIA GPU"),
         ],
         ids=str,
     )
-    def test_each_says_what_is_missing(self, module: Small, x: Tensor, route: Route, says: str) -> None:
+    def test_each_says_what_is_missing(self, module: Small, x: Tensor, route: Backend, says: str) -> None:
         with pytest.raises(Unavailable, match=says):
             accelerate(module, (x,), route)
 
@@ -260,7 +262,7 @@ class TestAbsentPackages:
     ) -> None:
         monkeypatch.setattr("models.accelerate.backends.tensorrt.has_cuda", lambda: True)
         with pytest.raises(Unavailable, match="torch-tensorrt is not installed"):
-            accelerate(module, (x,), Route("tensorrt", "float16"))
+            accelerate(module, (x,), Backend("tensorrt", "float16"))
 
 
 class TestCompile:
@@ -285,7 +287,7 @@ class TestCompile:
         x: Tensor,
     ) -> None:
         before = counters["stats"]["unique_graphs"]
-        runner = accelerate(module, (x,), Route("compile"))
+        runner = accelerate(module, (x,), Backend("compile"))
 
         def serve() -> Tensor:
             with serving(), torch._dynamo.config.patch(error_on_recompile=True):
@@ -302,7 +304,9 @@ class TestCompile:
     @pytest.mark.usefixtures("traced_only")
     def test_each_of_ten_runners_stays_compiled(self, x: Tensor) -> None:
         module = Watchful().eval()
-        runners = {n: accelerate(module, (x[:1].repeat(n, 1, 1, 1),), Route("compile")) for n in range(1, 11)}
+        runners = {
+            n: accelerate(module, (x[:1].repeat(n, 1, 1, 1),), Backend("compile")) for n in range(1, 11)
+        }
         for n, runner in runners.items():
             runner(x[:1].repeat(n, 1, 1, 1))
         assert module.eager_calls == 0
@@ -314,13 +318,13 @@ class TestCompile:
         """As with a PyTorch that gives runners no caches of their own."""
         monkeypatch.setattr(compiled_room, "_OWN_CACHE", {})
         with torch._dynamo.config.patch(recompile_limit=1):
-            accelerate(Watchful().eval(), (x,), Route("compile"))
+            accelerate(Watchful().eval(), (x,), Backend("compile"))
             with pytest.raises(Unavailable, match=r"torch.compile cannot take it: .*limit"):
-                accelerate(Watchful().eval(), (x[:1],), Route("compile"))
+                accelerate(Watchful().eval(), (x[:1],), Backend("compile"))
 
     @pytest.mark.slow
     def test_it_agrees(self, module: Small, x: Tensor) -> None:
-        (found,) = accelerate(module, (x,), Route("compile"))(x)
+        (found,) = accelerate(module, (x,), Backend("compile"))(x)
         torch.testing.assert_close(found, expected(module, x), atol=1e-5, rtol=1e-5)
 
 

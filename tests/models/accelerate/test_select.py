@@ -21,13 +21,13 @@ from models.accelerate import hardware as machine_room
 from models.accelerate import measure as candidate_room
 from models.accelerate import select as choice_room
 from models.accelerate import steps as steps_room
-from models.accelerate.backend import EAGER, Precision, Route, Runner, Unavailable, Workshop
+from models.accelerate.backend import EAGER, Backend, BuildContext, Precision, Runner, Unavailable
 from models.accelerate.backends import tensorrt as tensorrt_room
 from models.accelerate.backends.eager import run_eager
 from models.accelerate.backends.tensorrt import ENGINE
 from models.accelerate.cache import ArtifactCache
 from models.accelerate.parity import LIMITS, compare, make_reference
-from models.accelerate.runtime import STEPS, BatchedPart, PartReport, Served, TextPart
+from models.accelerate.runtime import STEPS, BatchedPart, PartReport, Runtime, TextPart
 from models.accelerate.select import Preference, serve
 from models.bundle.load import Bundle, load_bundle
 from models.bundle.untrained import make_untrained_bundle
@@ -57,12 +57,12 @@ def cache(tmp_path: Path) -> ArtifactCache:
     return ArtifactCache(tmp_path / "cache")
 
 
-def routes_of(served: Served) -> dict[str, Route]:
+def routes_of(served: Runtime) -> dict[str, Backend]:
     """Of the parts that are chosen; steps follow sight."""
     return {r.part: r.route for r in served.reports if r.part != STEPS}
 
 
-def assert_serves_as_eager(served: Served, bundle: Bundle, *, atol: float) -> None:
+def assert_serves_as_eager(served: Runtime, bundle: Bundle, *, atol: float) -> None:
     crops, patches = bundle.probe["crops"], bundle.probe["patches"]
     assert bundle.audio_encoder is not None
     with torch.no_grad():
@@ -130,7 +130,7 @@ class TestOpenvino:
             batches=(1, 3),
         )
         assert served.notes == ()
-        assert set(routes_of(served).values()) == {Route("openvino")}
+        assert set(routes_of(served).values()) == {Backend("openvino")}
         assert_serves_as_eager(served, bundle, atol=1e-4)
         eager = TextPart({}, lambda *x: (candidate_room.TextGraph(model)(*x),))
         for length in (3, 16, 40, 90):
@@ -188,7 +188,7 @@ class Fake:
         self.built: list[str] = []
 
     def accelerate(
-        self, module: nn.Module, example: tuple[Tensor, ...], route: Route, workshop: object = None
+        self, module: nn.Module, example: tuple[Tensor, ...], route: Backend, workshop: object = None
     ) -> Runner:
         if route == EAGER:
             return lambda *x: (module(*x).detach(),)
@@ -228,14 +228,14 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
 class TestSteps:
     """Temporal branches, fusion and heads: by what sight goes by, held to eager like the rest."""
 
-    def report(self, served: Served) -> PartReport:
+    def report(self, served: Runtime) -> PartReport:
         (found,) = (r for r in served.reports if r.part == STEPS)
         return found
 
     def test_they_follow_sight_in_float32(self, bundle: Bundle, fake: Fake) -> None:
         served = serve(bundle, preference=Preference("openvino", "int8"))
         found = self.report(served)
-        assert found.route == Route("openvino")
+        assert found.route == Backend("openvino")
         assert not served.steps.eager
         assert found.agreement is not None
         assert found.agreement.limits == LIMITS["float32"]
@@ -297,18 +297,18 @@ class TestAuto:
     """Two parts, 20 ms together at 30 frames a second."""
 
     def test_the_most_exact_precision_that_is_quick_enough(self, bundle: Bundle, fake: Fake) -> None:
-        assert set(routes_of(serve(bundle)).values()) == {Route("openvino", "bfloat16")}
+        assert set(routes_of(serve(bundle)).values()) == {Backend("openvino", "bfloat16")}
         assert "int8" not in fake.built
 
     def test_time_to_spare_keeps_float32(self, bundle: Bundle, fake: Fake) -> None:
-        assert set(routes_of(serve(bundle, frame_rate=10.0)).values()) == {Route("openvino")}
+        assert set(routes_of(serve(bundle, frame_rate=10.0)).values()) == {Backend("openvino")}
         assert set(fake.built) == {"float32"}
 
     def test_no_time_takes_the_fastest_that_agreed(self, bundle: Bundle, fake: Fake) -> None:
-        assert set(routes_of(serve(bundle, frame_rate=500.0)).values()) == {Route("openvino", "int8")}
+        assert set(routes_of(serve(bundle, frame_rate=500.0)).values()) == {Backend("openvino", "int8")}
         fake.errors["int8"] = 3.0
         served = serve(bundle, frame_rate=500.0)
-        assert set(routes_of(served).values()) == {Route("openvino", "bfloat16")}
+        assert set(routes_of(served).values()) == {Backend("openvino", "bfloat16")}
         assert any("int8 does not serve, it disagreed with eager on the probe" in n for n in served.notes)
 
     def test_a_fast_path_that_is_slower_than_eager_does_not_serve(self, bundle: Bundle, fake: Fake) -> None:
@@ -332,7 +332,7 @@ class TestAuto:
         assert routes_of(serve(bundle, cache=cache)) == first
         assert set(fake.built) == {"bfloat16"}
         fake.errors["bfloat16"] = 3.0
-        assert set(routes_of(serve(bundle, cache=cache)).values()) == {Route("openvino")}
+        assert set(routes_of(serve(bundle, cache=cache)).values()) == {Backend("openvino")}
 
     def test_a_kept_choice_serves_however_quick_it_is_today(
         self, bundle: Bundle, fake: Fake, cache: ArtifactCache
@@ -345,7 +345,7 @@ class TestAuto:
         fake.ms["bfloat16"] = 50.0
         fake.ms["int8"] = 60.0
         slow = routes_of(serve(bundle, cache=again, frame_rate=500.0))
-        assert set(slow.values()) == {Route("openvino")}
+        assert set(slow.values()) == {Backend("openvino")}
         fake.ms["int8"] = 1.0
         assert routes_of(serve(bundle, cache=again, frame_rate=500.0)) == slow
 
@@ -371,10 +371,10 @@ class TestAuto:
         assert serve(bundle, cache=cache).name == "eager", "still busy: it knows no better"
         monkeypatch.setattr(choice_room, "is_calm", lambda: True)
         assert serve(bundle, cache=cache, repeatable=True).name == "eager"
-        assert set(routes_of(serve(bundle, cache=cache)).values()) == {Route("openvino", "bfloat16")}
+        assert set(routes_of(serve(bundle, cache=cache)).values()) == {Backend("openvino", "bfloat16")}
         monkeypatch.setattr(choice_room, "is_calm", lambda: False)
         fake.ms["eager"] = 1.0
-        assert set(routes_of(serve(bundle, cache=cache)).values()) == {Route("openvino", "bfloat16")}
+        assert set(routes_of(serve(bundle, cache=cache)).values()) == {Backend("openvino", "bfloat16")}
 
     def test_a_start_without_words_leaves_the_choice_with_words_alone(
         self, bundle: Bundle, fake: Fake, cache: ArtifactCache
@@ -437,7 +437,7 @@ class TestAuto:
         self, odd: object, bundle: Bundle, fake: Fake, cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(cache, "find_json", lambda facts: odd)
-        assert set(routes_of(serve(bundle, cache=cache)).values()) == {Route("openvino", "bfloat16")}
+        assert set(routes_of(serve(bundle, cache=cache)).values()) == {Backend("openvino", "bfloat16")}
 
 
 class TestMeasure:
@@ -493,38 +493,38 @@ class TestTextParity:
     """Words are held to eager as they are served: padded to a runner's length, the rest masked."""
 
     @pytest.fixture
-    def words(self, bundle: Bundle) -> candidate_room.Part:
+    def words(self, bundle: Bundle) -> candidate_room.ModelPart:
         assert bundle.text_encoder_folder is not None
         model, _ = open_text_model(bundle.text_encoder_folder, "encoder")
         return candidate_room.parts_of(bundle, (1,), model)[-1]
 
     def agrees(
-        self, words: candidate_room.Part, bundle: Bundle, runner: Runner, precision: Precision
+        self, words: candidate_room.ModelPart, bundle: Bundle, runner: Runner, precision: Precision
     ) -> bool:
-        judge = candidate_room.Judge(bundle, make_reference(bundle), Workshop())
+        judge = candidate_room.Judge(bundle, make_reference(bundle), BuildContext())
         return judge.agreement(words, dict.fromkeys(words.sizes, runner), precision).holds
 
-    def test_a_shorter_utterance_is_tried_at_every_length(self, words: candidate_room.Part) -> None:
+    def test_a_shorter_utterance_is_tried_at_every_length(self, words: candidate_room.ModelPart) -> None:
         assert words.sizes == (16, 64)
         assert words.text_lengths() == [8, 16, 40, 64]
         assert dataclasses.replace(words, sizes=(1,)).text_lengths() == [1, 1]
 
     @pytest.mark.parametrize("precision", LIMITS)
     def test_a_route_that_heeds_the_mask_passes(
-        self, precision: Precision, words: candidate_room.Part, bundle: Bundle
+        self, precision: Precision, words: candidate_room.ModelPart, bundle: Bundle
     ) -> None:
         assert self.agrees(words, bundle, candidate_room.eager_runner(words), precision)
 
     @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
     def test_one_that_ignores_it_does_not(
-        self, precision: Precision, words: candidate_room.Part, bundle: Bundle
+        self, precision: Precision, words: candidate_room.ModelPart, bundle: Bundle
     ) -> None:
         eager = candidate_room.eager_runner(words)
         assert not self.agrees(words, bundle, lambda ids, mask: eager(ids, torch.ones_like(mask)), precision)
 
     @pytest.mark.parametrize("precision", LIMITS)
     def test_one_that_spoils_everything_where_something_is_masked_does_not(
-        self, precision: Precision, words: candidate_room.Part, bundle: Bundle
+        self, precision: Precision, words: candidate_room.ModelPart, bundle: Bundle
     ) -> None:
         eager = candidate_room.eager_runner(words)
 

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.accelerate.backend import Route, Runner, Workshop
+from models.accelerate.backend import Backend, BuildContext, Runner
 from models.accelerate.backends.eager import run_eager
 from models.accelerate.cache import ArtifactCache
 from models.accelerate.hardware import has_package
 from models.accelerate.steps import (
     MOST_CALLS,
-    Passage,
+    StepExample,
     StepRunners,
     Steps,
     build_steps,
@@ -27,7 +27,7 @@ from models.accelerate.steps import (
     senses_graph,
 )
 from models.networks.ensemble import Ensemble, EnsembleState
-from models.networks.subset import leading_folds, narrow, steps_alone
+from models.networks.subset import first_folds, narrow, steps_alone
 from models.spec import COMPACT, Modality, NetworkSpec
 from tests.models.small_networks import make_network, network_specs, random_embeddings, random_mask
 
@@ -69,13 +69,13 @@ def a_sequence(ensemble: Ensemble, seed: int, frames: int = FRAMES) -> tuple[dic
 
 
 @torch.inference_mode()
-def passage(steps: Steps, ensemble: Ensemble, frames: int, *, seed: int, length: int = FRAMES) -> Passage:
+def passage(steps: Steps, ensemble: Ensemble, frames: int, *, seed: int, length: int = FRAMES) -> StepExample:
     embeddings, available = a_sequence(ensemble, seed, length)
     states = random_states(ensemble, torch.Generator().manual_seed(seed))
     return run_through(steps, ensemble, states, embeddings, available, frames)
 
 
-def assert_close(found: Passage, expected: Passage, *, atol: float = 1e-5) -> None:
+def assert_close(found: StepExample, expected: StepExample, *, atol: float = 1e-5) -> None:
     for ours, theirs in zip(found.tensors, expected.tensors, strict=True):
         torch.testing.assert_close(ours, theirs, atol=atol, rtol=1e-4)
 
@@ -101,7 +101,7 @@ def test_eager_and_by_graphs_they_are_the_ensembles_run(spec: NetworkSpec, frame
         found = passage(steps, ensemble, frames, seed=seed)
         torch.testing.assert_close(found.estimates, expected[:, 0], atol=1e-5, rtol=1e-4)
         assert all(len(x) == ensemble.networks for x in found.encodings.values())
-        pasts = Passage({}, found.estimates, dict(after.branches)).tensors[1:]
+        pasts = StepExample({}, found.estimates, dict(after.branches)).tensors[1:]
         for ours, theirs in zip(found.tensors[1 + len(found.encodings) :], pasts, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
@@ -128,7 +128,7 @@ def test_a_few_times_as_many_go_by_as_many_calls_and_more_by_none(length: int, c
 @pytest.mark.parametrize("folds", [1, 2])
 def test_folds_at_work_while_others_rest_go_by_the_same_runners(folds: int) -> None:
     ensemble = networks_of([COMPACT] * 3)
-    few = leading_folds(ensemble, folds)
+    few = first_folds(ensemble, folds)
     steps, senses, _ = by_graphs(ensemble, 1)
     visual = torch.randn(folds, 1, 1, few.embedding(Modality.VISUAL))
     embeddings = {
@@ -176,7 +176,7 @@ class TestOpenvino:
     )
     def test_it_takes_whatever_an_ensemble_may_be(self, ensemble: object) -> None:
         made: Ensemble = ensemble()  # type: ignore[operator]
-        steps = Steps(made, build_steps(made, 2, Route("openvino"), Workshop()))
+        steps = Steps(made, build_steps(made, 2, Backend("openvino"), BuildContext()))
         assert_close(passage(steps, made, 2, seed=3), passage(Steps(made), made, 2, seed=3), atol=1e-4)
 
     def test_frame_by_frame_over_all_that_a_branch_remembers(self, tmp_path: Path) -> None:
@@ -184,14 +184,14 @@ class TestOpenvino:
         length = 1 + COMPACT.branch(Modality.VISUAL).temporal.receptive_field
         expected = passage(Steps(ensemble), ensemble, 1, seed=4, length=length)
         for _ in range(2):  # made, and out of the cache
-            runners = build_steps(ensemble, 1, Route("openvino"), Workshop(ArtifactCache(tmp_path)))
+            runners = build_steps(ensemble, 1, Backend("openvino"), BuildContext(ArtifactCache(tmp_path)))
             found = passage(Steps(ensemble, runners), ensemble, 1, seed=4, length=length)
             assert_close(found, expected, atol=1e-4)
         assert len(list(tmp_path.iterdir())) == 2
 
     def test_what_it_gave_stays_what_it_was(self) -> None:
         ensemble = networks_of([COMPACT, COMPACT])
-        runners = build_steps(ensemble, 1, Route("openvino"), Workshop())
+        runners = build_steps(ensemble, 1, Backend("openvino"), BuildContext())
         graph = fusion_graph(ensemble)
         first = runners.fusion(*graph.example(1))
         kept = [x.clone() for x in first]

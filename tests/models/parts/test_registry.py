@@ -22,7 +22,16 @@ from safetensors.torch import load_file
 from models.errors import UserError
 from models.files import tree_hash
 from models.parts import registry as parts
-from models.parts.registry import PARTS, Download, Part, find_part, get_part, pull, require_part, verify
+from models.parts.registry import (
+    PARTS,
+    Download,
+    PretrainedPart,
+    find_part,
+    get_part,
+    pull,
+    require_part,
+    verify,
+)
 
 ONNX = bytes(range(256)) * 2_000
 VOSK = {
@@ -92,9 +101,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def detector(site: Site) -> Part:
+def detector(site: Site) -> PretrainedPart:
     site.files["d.onnx"] = ONNX
-    return Part(
+    return PretrainedPart(
         name="detector",
         purpose="finds faces",
         licence="MIT",
@@ -106,9 +115,9 @@ def detector(site: Site) -> Part:
 
 
 @pytest.fixture
-def recogniser(site: Site) -> Part:
+def recogniser(site: Site) -> PretrainedPart:
     site.files["r.zip"] = zipped({f"vosk-model/{name}": content for name, content in VOSK.items()})
-    return Part(
+    return PretrainedPart(
         name="recogniser",
         purpose="hears words",
         licence="Apache-2.0",
@@ -120,9 +129,9 @@ def recogniser(site: Site) -> Part:
 
 
 @pytest.fixture
-def encoder(site: Site) -> Part:
+def encoder(site: Site) -> PretrainedPart:
     site.files |= {"config.json": b"{}", "model.safetensors": b"weights"}
-    return Part(
+    return PretrainedPart(
         name="encoder",
         purpose="reads words",
         licence="Apache-2.0",
@@ -186,7 +195,7 @@ class TestRegistry:
 
 
 class TestPulling:
-    def test_a_file(self, detector: Part, folder: Path) -> None:
+    def test_a_file(self, detector: PretrainedPart, folder: Path) -> None:
         seen: list[tuple[str, int, int | None]] = []
         installed = pull(detector, progress=lambda *state: seen.append(state))
         assert installed.path.read_bytes() == ONNX
@@ -196,16 +205,18 @@ class TestPulling:
         assert plain_files(folder / "detector") == ["d.onnx", "part.json"]
         assert not (folder / ".downloads" / "detector").exists()
 
-    def test_a_zip_loses_its_top_folder_and_is_hashed_as_a_tree(self, recogniser: Part) -> None:
+    def test_a_zip_loses_its_top_folder_and_is_hashed_as_a_tree(self, recogniser: PretrainedPart) -> None:
         installed = pull(recogniser)
         assert plain_files(installed.path) == sorted([*VOSK, "part.json"])
         assert installed.sha256 == tree_hash({n: hashlib.sha256(c).hexdigest() for n, c in VOSK.items()})
 
-    def test_a_folder_of_files(self, encoder: Part) -> None:
+    def test_a_folder_of_files(self, encoder: PretrainedPart) -> None:
         installed = pull(encoder)
         assert plain_files(installed.path) == ["config.json", "model.safetensors", "part.json"]
 
-    def test_what_is_installed_and_sound_is_not_downloaded_again(self, detector: Part, site: Site) -> None:
+    def test_what_is_installed_and_sound_is_not_downloaded_again(
+        self, detector: PretrainedPart, site: Site
+    ) -> None:
         pull(detector)
         pull(detector)
         assert len(site.asked) == 1
@@ -236,12 +247,14 @@ class TestPulling:
 
 
 class TestInterruptedDownloads:
-    def test_go_on_where_the_connection_broke(self, detector: Part, site: Site) -> None:
+    def test_go_on_where_the_connection_broke(self, detector: PretrainedPart, site: Site) -> None:
         site.break_after = [100_000, 50_000]
         assert pull(detector).path.read_bytes() == ONNX
         assert [wanted for _, wanted in site.asked] == [None, "bytes=100000-", "bytes=150000-"]
 
-    def test_that_keep_breaking_are_gone_on_with_at_the_next_pull(self, detector: Part, site: Site) -> None:
+    def test_that_keep_breaking_are_gone_on_with_at_the_next_pull(
+        self, detector: PretrainedPart, site: Site
+    ) -> None:
         site.break_after = [1_000, 1_000, 1_000]
         with pytest.raises(
             UserError, match=r"detector cannot be downloaded.*3000 of 512000 bytes.*--from FILE"
@@ -252,7 +265,7 @@ class TestInterruptedDownloads:
         assert site.asked[-1][1] == "bytes=3000-"
 
     def test_start_over_where_the_server_has_another_file_meanwhile(
-        self, recogniser: Part, site: Site
+        self, recogniser: PretrainedPart, site: Site
     ) -> None:
         site.break_after = [100, 0, 0]
         with pytest.raises(UserError, match="cannot be downloaded"):
@@ -263,14 +276,14 @@ class TestInterruptedDownloads:
 
     @pytest.mark.parametrize("tag", [None, 'W/"weak"'])
     def test_start_over_where_the_server_cannot_prove_it_is_the_same_file(
-        self, detector: Part, site: Site, tag: str | None
+        self, detector: PretrainedPart, site: Site, tag: str | None
     ) -> None:
         site.tag, site.break_after = tag, [100]
         assert pull(detector).path.read_bytes() == ONNX
         assert [wanted for _, wanted in site.asked] == [None, None]
 
     def test_a_partial_file_longer_than_the_whole_is_thrown_away(
-        self, detector: Part, site: Site, folder: Path
+        self, detector: PretrainedPart, site: Site, folder: Path
     ) -> None:
         leftovers = folder / ".downloads" / "detector"
         leftovers.mkdir(parents=True)
@@ -278,7 +291,9 @@ class TestInterruptedDownloads:
         (leftovers / "d.onnx.validator").write_text('"one"')
         assert pull(detector).path.read_bytes() == ONNX
 
-    def test_without_a_network_one_line_names_the_part_and_the_way_out(self, detector: Part) -> None:
+    def test_without_a_network_one_line_names_the_part_and_the_way_out(
+        self, detector: PretrainedPart
+    ) -> None:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{unused.getsockname()[1]}/d.onnx"
@@ -288,14 +303,16 @@ class TestInterruptedDownloads:
             ):
                 pull(part)
 
-    def test_what_the_server_does_not_have_is_said(self, detector: Part, site: Site) -> None:
+    def test_what_the_server_does_not_have_is_said(self, detector: PretrainedPart, site: Site) -> None:
         site.files.clear()
         with pytest.raises(UserError, match="detector cannot be downloaded: the server answers 404"):
             pull(detector)
 
 
 class TestHashes:
-    def test_a_download_that_is_not_the_pinned_one_is_refused(self, detector: Part, site: Site) -> None:
+    def test_a_download_that_is_not_the_pinned_one_is_refused(
+        self, detector: PretrainedPart, site: Site
+    ) -> None:
         site.files["d.onnx"] = ONNX[:-1] + b"!"
         with pytest.raises(UserError, match=r"detector from .* is refused: its hash is"):
             pull(detector)
@@ -303,7 +320,9 @@ class TestHashes:
         site.files["d.onnx"] = ONNX
         assert pull(detector).path.read_bytes() == ONNX, "the refused download must not stay in the way"
 
-    def test_an_altered_part_is_refused_by_name_and_mended_by_pulling(self, recogniser: Part) -> None:
+    def test_an_altered_part_is_refused_by_name_and_mended_by_pulling(
+        self, recogniser: PretrainedPart
+    ) -> None:
         installed = pull(recogniser)
         (installed.path / "graph/HCLG.fst").write_bytes(b"G")
         with pytest.raises(
@@ -316,7 +335,7 @@ class TestHashes:
         assert require_part(recogniser) == installed
 
     @pytest.mark.parametrize("change", ["added", "removed"])
-    def test_a_file_more_or_less_is_an_alteration(self, recogniser: Part, change: str) -> None:
+    def test_a_file_more_or_less_is_an_alteration(self, recogniser: PretrainedPart, change: str) -> None:
         installed = pull(recogniser)
         if change == "added":
             (installed.path / "extra.py").write_text("x")
@@ -325,19 +344,21 @@ class TestHashes:
         with pytest.raises(UserError, match=r"recogniser in .* is refused"):
             find_part(recogniser)
 
-    def test_a_missing_file_is_refused(self, detector: Part) -> None:
+    def test_a_missing_file_is_refused(self, detector: PretrainedPart) -> None:
         pull(detector).path.unlink()
         with pytest.raises(UserError, match=r"detector in .* is refused: it cannot be read"):
             find_part(detector)
 
-    def test_the_hash_recorded_at_the_first_pull_is_held_to(self, recogniser: Part, site: Site) -> None:
+    def test_the_hash_recorded_at_the_first_pull_is_held_to(
+        self, recogniser: PretrainedPart, site: Site
+    ) -> None:
         installed = pull(recogniser)
         (installed.path / "am/final.mdl").write_bytes(b"damaged")
         site.files["r.zip"] = zipped({f"m/{name}": content + b"new" for name, content in VOSK.items()})
         with pytest.raises(UserError, match="as first recorded here"):
             pull(recogniser)
 
-    def test_a_record_of_another_hash_than_the_pinned_one_is_refused(self, detector: Part) -> None:
+    def test_a_record_of_another_hash_than_the_pinned_one_is_refused(self, detector: PretrainedPart) -> None:
         installed = pull(detector)
         installed.path.write_bytes(b"other")
         record = installed.path.parent / "part.json"
@@ -347,7 +368,9 @@ class TestHashes:
             find_part(detector)
 
     @pytest.mark.parametrize("content", ["", "[]", "{}", '{"file": "../../x", "sha256": "a", "source": "s"}'])
-    def test_a_damaged_record_is_refused_and_mended_by_pulling(self, detector: Part, content: str) -> None:
+    def test_a_damaged_record_is_refused_and_mended_by_pulling(
+        self, detector: PretrainedPart, content: str
+    ) -> None:
         installed = pull(detector)
         (installed.path.parent / "part.json").write_text(content)
         with pytest.raises(UserError, match=r"detector in .* is refused: its part\.json is damaged"):
@@ -357,7 +380,7 @@ class TestHashes:
 
 class TestFromElsewhere:
     def test_a_zip_or_the_folder_it_unpacks_to_are_the_same_part(
-        self, recogniser: Part, site: Site, tmp_path: Path, folder: Path
+        self, recogniser: PretrainedPart, site: Site, tmp_path: Path, folder: Path
     ) -> None:
         (tmp_path / "r.zip").write_bytes(site.files["r.zip"])
         from_zip = pull(recogniser, source=tmp_path / "r.zip")
@@ -368,7 +391,9 @@ class TestFromElsewhere:
         assert pull(recogniser, source=unpacked).sha256 == from_zip.sha256
         assert not site.asked
 
-    def test_a_folder_brings_only_the_files_of_the_part(self, encoder: Part, tmp_path: Path) -> None:
+    def test_a_folder_brings_only_the_files_of_the_part(
+        self, encoder: PretrainedPart, tmp_path: Path
+    ) -> None:
         for name in ("config.json", "model.safetensors", "pytorch_model.bin", "code.py"):
             (tmp_path / name).write_bytes(b"x")
         assert plain_files(pull(encoder, source=tmp_path).path) == [
@@ -392,7 +417,7 @@ class TestFromElsewhere:
         assert find_part(part) is None
 
     def test_the_part_that_was_there_stays_when_the_new_one_is_refused(
-        self, recogniser: Part, tmp_path: Path
+        self, recogniser: PretrainedPart, tmp_path: Path
     ) -> None:
         installed = pull(recogniser)
         (tmp_path / "bad.zip").write_bytes(b"PK")
@@ -401,7 +426,7 @@ class TestFromElsewhere:
         assert require_part(recogniser) == installed
 
     def test_a_folder_that_cannot_be_written_is_said(
-        self, detector: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, detector: PretrainedPart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "file").write_text("in the way")
         monkeypatch.setenv("AFFECT_MODELS", str(tmp_path / "file"))
@@ -414,14 +439,14 @@ class TestZips:
         "name", ["../escaped", "/escaped", "a/../../escaped", "C:/escaped", "a/..\\..\\escaped"]
     )
     def test_entries_outside_are_refused(
-        self, recogniser: Part, site: Site, name: str, tmp_path: Path
+        self, recogniser: PretrainedPart, site: Site, name: str, tmp_path: Path
     ) -> None:
         site.files["r.zip"] = zipped({"m/am/final.mdl": b"x", name: b"evil"})
         with pytest.raises(UserError, match="refused: its entry"):
             pull(recogniser)
         assert not list(tmp_path.rglob("*escaped*"))
 
-    def test_links_are_refused(self, recogniser: Part, site: Site) -> None:
+    def test_links_are_refused(self, recogniser: PretrainedPart, site: Site) -> None:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
             link = zipfile.ZipInfo("m/link")
@@ -431,7 +456,7 @@ class TestZips:
         with pytest.raises(UserError, match="is a link"):
             pull(recogniser)
 
-    def test_content_out_of_all_proportion_is_refused(self, recogniser: Part, site: Site) -> None:
+    def test_content_out_of_all_proportion_is_refused(self, recogniser: PretrainedPart, site: Site) -> None:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("m/zeros", bytes(105_000_000))
@@ -439,18 +464,18 @@ class TestZips:
         with pytest.raises(UserError, match="unpacks to more than 104 MB"):
             pull(recogniser)
 
-    def test_a_truncated_zip_is_refused(self, recogniser: Part, site: Site) -> None:
+    def test_a_truncated_zip_is_refused(self, recogniser: PretrainedPart, site: Site) -> None:
         site.files["r.zip"] = site.files["r.zip"][:-30]
         with pytest.raises(UserError, match="not a sound zip"):
             pull(recogniser)
 
-    def test_a_model_without_its_files_is_refused(self, recogniser: Part, site: Site) -> None:
+    def test_a_model_without_its_files_is_refused(self, recogniser: PretrainedPart, site: Site) -> None:
         site.files["r.zip"] = zipped({"m/am/final.mdl": b"x"})
         with pytest.raises(UserError, match=r"is not recogniser: it has no conf/model\.conf"):
             pull(recogniser)
 
 
-def test_two_pulls_of_one_part_do_not_meet(detector: Part, folder: Path) -> None:
+def test_two_pulls_of_one_part_do_not_meet(detector: PretrainedPart, folder: Path) -> None:
     (folder / ".downloads" / "detector").mkdir(parents=True)
     with (
         parts.FileLock(folder / ".downloads" / "detector.lock"),

@@ -35,8 +35,8 @@ from models.speech.transcriber import (
 from models.speech.words import (
     LONGEST_GUESS_S,
     PARTIAL_LATENCY_S,
-    Event,
     Settled,
+    SpeechEvent,
     VoiceDecided,
     Word,
     WordsRevised,
@@ -103,7 +103,7 @@ def transcribe(
     chunk: int = 1600,
     start: int = 0,
     options: TranscriberSettings | None = None,
-) -> list[Event]:
+) -> list[SpeechEvent]:
     transcriber = Transcriber(new, options)
     events = []
     for at in range(0, len(samples), chunk):
@@ -111,7 +111,7 @@ def transcribe(
     return events + transcriber.finish()
 
 
-def final_words(events: Iterable[Event]) -> list[Word]:
+def final_words(events: Iterable[SpeechEvent]) -> list[Word]:
     return [w for e in events if isinstance(e, WordsRevised) and e.closed for w in e.words]
 
 
@@ -230,7 +230,7 @@ def test_float_samples_are_heard_like_integers(tiny: RecogniserFactory) -> None:
 # Settled marks
 
 
-def check_settled(events: Iterable[Event]) -> None:
+def check_settled(events: Iterable[SpeechEvent]) -> None:
     """Nothing before a settled mark changes after it, and marks never go back."""
     mark = -math.inf
     said: dict[int, tuple[Word, ...]] = {}
@@ -394,7 +394,7 @@ def test_a_gap_is_silence(tiny: RecogniserFactory) -> None:
     assert [w.start_s for w in words] == pytest.approx([w.start_s for w in expected], abs=0.031)
 
 
-def voice_spans(events: Iterable[Event]) -> list[tuple[float, bool, bool]]:
+def voice_spans(events: Iterable[SpeechEvent]) -> list[tuple[float, bool, bool]]:
     """Where voice decisions change; checks that they follow each other without a gap."""
     changes: list[tuple[float, bool, bool]] = []
     until: float | None = None

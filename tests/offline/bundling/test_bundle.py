@@ -20,7 +20,7 @@ from models.spec import COMPACT, CropSpec, Modality
 from models.text.small_bert import make_text_encoder
 from models.visual.alignment import network_input
 from offline.bundling import bundle as packing
-from offline.bundling.bundle import Packed, PackOptions, pack
+from offline.bundling.bundle import BundlingOptions, BundlingResult, make_bundle
 from offline.commands.bundle import app
 from offline.data.store import Store
 from offline.files import load_tensors, save_tensors
@@ -75,8 +75,8 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(json.dumps(content))
 
 
-def pack_run(folder: Path, target: Path, **options: Any) -> Packed:
-    return pack([open_run(folder)], target, PackOptions(**options))
+def pack_run(folder: Path, target: Path, **options: Any) -> BundlingResult:
+    return make_bundle([open_run(folder)], target, BundlingOptions(**options))
 
 
 def refusal(folder: Path, target: Path, **options: Any) -> str:
@@ -88,7 +88,7 @@ def refusal(folder: Path, target: Path, **options: Any) -> str:
 
 def test_the_bundle_is_the_folds(made: Path, tmp_path: Path) -> None:
     run = open_run(made / "runs" / "compact")
-    packed = pack([run], tmp_path / "bundle", PackOptions(note=NOTE))
+    packed = make_bundle([run], tmp_path / "bundle", BundlingOptions(note=NOTE))
     assert packed.folds == (0, 1, 2)
     assert packed.difference <= packing.AGREEMENT
     manifest, folds = load_networks(tmp_path / "bundle")
@@ -187,7 +187,7 @@ def test_two_runs_of_a_target_each_are_paired_by_fold(made: Path, tmp_path: Path
     store, trunk = made / "store", made / "trunk.safetensors"
     valence = train_run(tmp_path / "v", store, trunk, targets=("valence",))
     arousal = train_run(tmp_path / "a", store, trunk, targets=("arousal",))
-    packed = pack([open_run(arousal), open_run(valence)], tmp_path / "bundle", PackOptions())
+    packed = make_bundle([open_run(arousal), open_run(valence)], tmp_path / "bundle", BundlingOptions())
     assert packed.manifest.spec.targets == ("valence", "arousal")
     assert [[n.targets for n in f.networks] for f in packed.manifest.folds] == [
         [("arousal",), ("valence",)]
@@ -199,7 +199,7 @@ def test_two_runs_of_a_target_each_are_paired_by_fold(made: Path, tmp_path: Path
         ([valence, made / "runs" / "compact"], "estimate the same"),
     ):
         with pytest.raises(UserError, match=problem):
-            pack([open_run(r) for r in runs], tmp_path / "other", PackOptions())
+            make_bundle([open_run(r) for r in runs], tmp_path / "other", BundlingOptions())
 
 
 def test_missing_and_unfinished_folds_are_named(run_folder: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from offline.data.recipe import DISTRIBUTED, FeatureParts, PartChoices, choose_p
 from offline.data.store import Store, TrialRecord, gather_patches
 from stream.build import assemble, load
 from stream.estimation.estimator import Estimator, PendingFrame
-from stream.options import Choices, DetectorChoice
+from stream.options import DetectorChoice, InputOptions
 
 CLIP = "swiz3n.mpg"
 CLIP_FRAMES = 75
@@ -96,7 +96,7 @@ class TestParity:
 
         monkeypatch.setattr("stream.build.Estimator", Watched)
         path = fixtures / "clips" / clip
-        choices = Choices(str(path), recogniser="vosk-tiny", detector="haar")
+        choices = InputOptions(str(path), recogniser="vosk-tiny", detector="haar")
         asyncio.run(assemble(load(choices), [], pace="fast").run())
 
         preprocess_trial(SourceTrial("x", "test", "x", path), store, extractors)

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from models.spec import CropSpec, WindowSpec
 from models.visual.alignment import network_input
 from offline.data.windows import (
-    Draw,
+    CropAugmentation,
     average_windows,
-    centre_draw,
+    centre_crop,
     cut,
     cut_windows,
-    fixed_draws,
-    random_draw,
+    fixed_augmentations,
+    random_augmentation,
     take_pixels,
 )
 
@@ -81,13 +81,13 @@ def test_overlapping_windows_are_averaged() -> None:
 def test_the_centre_draw_is_what_the_live_engine_shows() -> None:
     crops = np.random.default_rng(0).integers(0, 256, (5, 48, 48, 3), np.uint8)
     spec = CropSpec()
-    np.testing.assert_array_equal(take_pixels(crops, centre_draw(spec), spec), network_input(crops))
+    np.testing.assert_array_equal(take_pixels(crops, centre_crop(spec), spec), network_input(crops))
 
 
 def test_a_draw_moves_and_mirrors() -> None:
     spec = CropSpec()
     crops = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), np.uint8)
-    pixels = take_pixels(crops, Draw(0, 8, True), spec)
+    pixels = take_pixels(crops, CropAugmentation(0, 8, True), spec)
     value = (crops[1, 3, 47, 2] / 255 - 0.5) / 0.5
     assert pixels.shape == (2, 3, 40, 40)
     assert pixels[1, 2, 3, 0] == pytest.approx(value, abs=1e-6)
@@ -95,19 +95,19 @@ def test_a_draw_moves_and_mirrors() -> None:
 
 def test_random_draws_reach_every_place() -> None:
     random = np.random.default_rng(0)
-    draws = [random_draw(random, CropSpec()) for _ in range(2000)]
+    draws = [random_augmentation(random, CropSpec()) for _ in range(2000)]
     assert {d.top for d in draws} == {d.left for d in draws} == set(range(9))
     assert 0.4 < np.mean([d.flip for d in draws]) < 0.6
 
 
 @given(st.integers(1, 162))
 def test_fixed_draws_differ_and_begin_with_the_centre(count: int) -> None:
-    draws = fixed_draws(count, CropSpec())
+    draws = fixed_augmentations(count, CropSpec())
     assert len(set(draws)) == count
-    assert draws[0] == centre_draw(CropSpec())
-    assert draws == fixed_draws(count, CropSpec())
+    assert draws[0] == centre_crop(CropSpec())
+    assert draws == fixed_augmentations(count, CropSpec())
 
 
 def test_more_draws_than_there_are_is_refused() -> None:
     with pytest.raises(ValueError, match="1 to 162"):
-        fixed_draws(163, CropSpec())
+        fixed_augmentations(163, CropSpec())

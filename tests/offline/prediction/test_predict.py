@@ -33,9 +33,9 @@ from offline.metrics import score
 from offline.prediction import predict
 from offline.prediction.files import read_trial
 from offline.prediction.predict import check_store, embed_trial, merge_folds, predict_trial, run_folds
-from stream.build import Parts
+from stream.build import LoadedParts
 from stream.mqtt.connection import run as run_async
-from stream.options import Choices, Outputs
+from stream.options import InputOptions, OutputOptions
 from stream.session import stream
 from tests.offline.trial_stores import Made, write_store
 
@@ -221,7 +221,7 @@ def recording(frame_rate: float = 29.97) -> SimpleNamespace:
 
 
 def test_another_frame_rate_than_the_bundles_is_named(bundle: Bundle) -> None:
-    def parts(frame_rate: float) -> Parts:
+    def parts(frame_rate: float) -> LoadedParts:
         return SimpleNamespace(  # type: ignore[return-value]
             bundle=bundle, detector=HaarDetector(), new_recogniser=None, source=recording(frame_rate)
         )
@@ -242,7 +242,7 @@ def test_crops_that_no_recording_brings_are_not_asked_for(bundle: Bundle) -> Non
 def test_other_parts_than_the_bundles_are_named(bundle: Bundle) -> None:
     """A recording's features, made by what is installed here, may be of another kind than those trained on."""
 
-    def parts(detector: str, recogniser: str) -> Parts:
+    def parts(detector: str, recogniser: str) -> LoadedParts:
         named = SimpleNamespace(name=recogniser)
         return SimpleNamespace(  # type: ignore[return-value]
             bundle=bundle,
@@ -260,7 +260,7 @@ def test_other_parts_than_the_bundles_are_named(bundle: Bundle) -> None:
 def test_another_version_of_the_bundles_detector_is_named(bundle: Bundle) -> None:
     recipe = bundle.manifest.recipe
 
-    def parts(sha256: str | None) -> Parts:
+    def parts(sha256: str | None) -> LoadedParts:
         use = PartUse(name="haar", sha256=sha256)
         manifest = bundle.manifest.model_copy(update={"recipe": recipe.model_copy(update={"detector": use})})
         return SimpleNamespace(  # type: ignore[return-value]
@@ -469,7 +469,7 @@ class TestRecording:
     ) -> list[dict[str, object]]:
         """What `stream-run --record` writes."""
         record = tmp_path_factory.mktemp("record") / "out.jsonl"
-        choices = Choices(
+        choices = InputOptions(
             source=str(fixtures / "clips" / CLIP),
             bundle=str(bundle.folder),
             pace="fast",
@@ -477,7 +477,7 @@ class TestRecording:
             recogniser="vosk-tiny",
             threads=1,
         )
-        run_async(stream(choices, Outputs(record=record, view="none")))
+        run_async(stream(choices, OutputOptions(record=record, view="none")))
         lines = [json.loads(line) for line in record.read_text().splitlines()]
         assert sum(line["present"]["words"] for line in lines) > 5, "words were heard"
         assert sum(line["present"]["face"] for line in lines) > 60, "a face was seen"

@@ -20,11 +20,11 @@ from models.visual.backbone import Backbone
 from offline.data.store import Store
 from offline.files import load_tensors
 from offline.pretraining.audio import mixed_up, shifted
+from offline.pretraining.base import ENCODERS, EncoderName
 from offline.pretraining.language import read_utterances
-from offline.pretraining.learners import PARTS, Part
 from offline.pretraining.pretrain import PretrainEpoch, join_parts, pretrain_part, split_people
 from offline.training.options import PretrainOptions
-from offline.training.pretrained import load_foundation
+from offline.training.pretrained import load_pretrained
 from tests.offline.stores import write_trial
 
 OPTIONS = PretrainOptions(
@@ -39,14 +39,14 @@ def nothing(event: PretrainEpoch) -> None:
 def test_all_parts_learn_and_make_one_foundation(tmp_path: Path, tiny_store: Path) -> None:
     store = Store.open(tiny_store)
     events: list[PretrainEpoch] = []
-    paths: dict[Part, Path] = {part: tmp_path / part for part in PARTS}
+    paths: dict[EncoderName, Path] = {part: tmp_path / part for part in ENCODERS}
     options = OPTIONS.model_copy(update={"epochs": 3, "audio_epochs": 4, "language_epochs": 4})
     reached = {part: pretrain_part(store, part, options, path, events.append) for part, path in paths.items()}
     join_parts(store, options, paths, tmp_path / "trunk.safetensors", tmp_path / "text")
-    for part in PARTS:
+    for part in ENCODERS:
         losses = [e.loss for e in events if e.part == part]
         assert losses[-1] < losses[0], part
-    foundation = load_foundation(tmp_path / "trunk.safetensors", COMPACT)
+    foundation = load_pretrained(tmp_path / "trunk.safetensors", COMPACT)
     assert foundation.backbone is not None
     assert foundation.audio_encoder is not None
     assert foundation.recipe == store.recipe
@@ -55,9 +55,9 @@ def test_all_parts_learn_and_make_one_foundation(tmp_path: Path, tiny_store: Pat
     assert TextEmbedder(tmp_path / "text", expected_width=48).embed(["happy", "calm"]).shape == (2, 48)
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", ENCODERS)
 def test_killed_after_an_epoch_it_goes_on_to_the_same_weights(
-    part: Part, tmp_path: Path, tiny_store: Path
+    part: EncoderName, tmp_path: Path, tiny_store: Path
 ) -> None:
     class Killed(BaseException):
         pass
@@ -104,7 +104,7 @@ def test_people_without_labels_teach_nothing(make_store: Callable[..., Path], tm
 
 @pytest.mark.parametrize("part", ["visual", "audio"])
 def test_of_frames_further_apart_than_a_trial_is_long_each_gives_one_at_most(
-    part: Part, make_store: Callable[..., Path], tmp_path: Path
+    part: EncoderName, make_store: Callable[..., Path], tmp_path: Path
 ) -> None:
     sparse = OPTIONS.model_copy(update={"every": 500})
     pretrain_part(
@@ -117,7 +117,7 @@ def test_of_frames_further_apart_than_a_trial_is_long_each_gives_one_at_most(
 
 
 @pytest.mark.parametrize("part", ["visual", "audio"])
-def test_one_frame_is_too_few(part: Part, make_store: Callable[..., Path], tmp_path: Path) -> None:
+def test_one_frame_is_too_few(part: EncoderName, make_store: Callable[..., Path], tmp_path: Path) -> None:
     one = Store.open(make_store(people=1, trials=1, validation=1, frames=20))
     with pytest.raises(UserError, match="see --every"):
         pretrain_part(one, part, OPTIONS.model_copy(update={"every": 500}), tmp_path / "c", nothing)
@@ -129,7 +129,7 @@ def test_a_face_checkpoint_fills_the_paper_s_backbone(tmp_path: Path) -> None:
     wild = {f"backbone.{k}": v for k, v in Backbone(PAPER.visual.backbone).state_dict().items()}
     wild["backbone.output_layer.3.weight"] = torch.zeros(512, 512 * 49)
     save_file(wild, tmp_path / "faces.safetensors")
-    foundation = load_foundation(tmp_path / "faces.safetensors", PAPER)
+    foundation = load_pretrained(tmp_path / "faces.safetensors", PAPER)
     assert foundation.backbone is not None
     assert torch.equal(
         foundation.backbone.state_dict()["body.0.res_layer.1.weight"],
@@ -143,7 +143,7 @@ def test_a_damaged_trunk_gets_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "trunk.safetensors"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"trunk\.safetensors") as refused:
-        load_foundation(path, COMPACT)
+        load_pretrained(path, COMPACT)
     assert "\n" not in str(refused.value)
 
 
@@ -151,7 +151,7 @@ def test_a_checkpoint_of_training_is_no_trunk(tmp_path: Path, tiny_store: Path) 
     brief = OPTIONS.model_copy(update={"max_steps": 1})
     pretrain_part(Store.open(tiny_store), "audio", brief, tmp_path / "c.safetensors", nothing)
     with pytest.raises(UserError, match="checkpoint of something else"):
-        load_foundation(tmp_path / "c.safetensors", COMPACT)
+        load_pretrained(tmp_path / "c.safetensors", COMPACT)
 
 
 def test_the_command_writes_what_folds_stand_on_and_a_text_encoder_and_nothing_else(

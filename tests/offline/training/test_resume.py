@@ -23,7 +23,7 @@ from offline.data.store import Store
 from offline.files import load_tensors, save_tensors, write_json
 from offline.training import checkpoint as checkpointing
 from offline.training.checkpoint import optimizer_tensors, random_tensors, restore_optimizer, restore_random
-from offline.training.events import Event, StepDone
+from offline.training.events import StepDone, TrainingEvent
 from offline.training.options import TrainOptions
 from offline.training.run import Run, RunFolder, prepare_run
 from offline.training.schedule import ScheduleOptions
@@ -51,7 +51,7 @@ def begin(folder: Path, store: Path, trunk: Path, options: TrainOptions = OPTION
     )[0]
 
 
-def nothing(event: Event) -> None:
+def nothing(event: TrainingEvent) -> None:
     pass
 
 
@@ -141,8 +141,8 @@ def test_killed_within_an_epoch_it_resumes_to_the_same_weights(
     lives = iter([3, 17, 14, 20, 10_000])
     history = tmp_path / "run" / "fold-0" / "history.jsonl"
 
-    def live(steps: int) -> Callable[[Event], None]:
-        def report(event: Event) -> None:
+    def live(steps: int) -> Callable[[TrainingEvent], None]:
+        def report(event: TrainingEvent) -> None:
             nonlocal steps
             if isinstance(event, StepDone):
                 steps -= 1

@@ -23,10 +23,10 @@ from models.spec import Modality
 from offline.data.folds import FoldSplit, split_folds, write_folds
 from offline.data.store import Store
 from offline.training import tensorboard, train
-from offline.training.batches import Inputs
-from offline.training.events import Event, LineDisplay, StepDone
+from offline.training.batches import TrainingInputs
+from offline.training.events import LineDisplay, StepDone, TrainingEvent
 from offline.training.options import TrainOptions
-from offline.training.pretrained import load_foundation, save_foundation
+from offline.training.pretrained import load_pretrained, save_pretrained
 from offline.training.run import Run, RunFolder, prepare_run
 from offline.training.schedule import ScheduleOptions
 from offline.training.train import train_fold
@@ -56,7 +56,7 @@ def begin(
     return run
 
 
-def nothing(event: Event) -> None:
+def nothing(event: TrainingEvent) -> None:
     pass
 
 
@@ -71,7 +71,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_a_fold_learns_and_says_what_it_reached(tmp_path: Path, tiny_store: Path, tiny_trunk: Path) -> None:
     run = begin(tmp_path / "run", tiny_store, tiny_trunk)
-    lines: list[Event] = []
+    lines: list[TrainingEvent] = []
     result = train_fold(run, 0, lines.append, tensorboard=False)
     folder = run.folder.fold(0)
     assert result == json.loads(folder.result.read_text())
@@ -167,7 +167,7 @@ def test_normalisation_is_over_the_training_part_alone(
 ) -> None:
     run = begin(tmp_path / "run", tiny_store, tiny_trunk)
     fold = run.split.fold(2)
-    inputs = Inputs(
+    inputs = TrainingInputs(
         run.store, run.store.trials(), run.foundation, run.options, run.folder.cache, run.store_hash
     )
     found = inputs.normalisation(fold.training)
@@ -180,7 +180,7 @@ def test_kept_maps_are_the_trunk_s(tmp_path: Path, tiny_store: Path, tiny_trunk:
     """Caching the trunk changes a trial's embeddings by float16's rounding, and nothing else."""
     run = begin(tmp_path / "run", tiny_store, tiny_trunk)
     trial = run.store.trials("validation")[0]
-    inputs = Inputs(run.store, [trial], run.foundation, run.options, run.folder.cache, run.store_hash)
+    inputs = TrainingInputs(run.store, [trial], run.foundation, run.options, run.folder.cache, run.store_hash)
     network = EmotionNetwork(run.options.network).eval()
     assert network.backbone is not None
     assert run.foundation.backbone is not None
@@ -202,7 +202,7 @@ def test_padding_and_missing_sound_reach_the_network_as_such(
     facts.write_text(facts.read_text().replace('"has_sound":true', '"has_sound":false'))
     run = begin(tmp_path / "run", store, write_trunk(tmp_path / "t.safetensors"))
     trial = run.store.trial("p0-0")
-    inputs = Inputs(run.store, [trial], run.foundation, run.options, run.folder.cache, run.store_hash)
+    inputs = TrainingInputs(run.store, [trial], run.foundation, run.options, run.folder.cache, run.store_hash)
     (window,) = inputs.windows(["p0-0"], run.options)
     batch = inputs.batch([window], np.random.default_rng(0))
     assert batch.labels.shape == (1, 30, 2)
@@ -218,7 +218,7 @@ def test_windows_without_a_label_are_left_out(
     store = make_store(people=2, trials=1)
     write_trial(store, "mute", "train", "m", labelled=False, frames=60)
     run = begin(tmp_path / "run", store, tiny_trunk)
-    inputs = Inputs(
+    inputs = TrainingInputs(
         run.store, run.store.trials(), run.foundation, run.options, run.folder.cache, run.store_hash
     )
     assert inputs.windows(["mute"], run.options) == []
@@ -387,7 +387,9 @@ def test_without_a_recogniser_the_language_branch_is_masked_as_in_prediction(
     )
     assert any("no words" in note and "--modalities visual,audio" in note for note in notes)
     trial = run.store.trials("train")[0]
-    inputs = Inputs(run.store, [trial], run.foundation, run.options, tmp_path / "cache", run.store_hash)
+    inputs = TrainingInputs(
+        run.store, [trial], run.foundation, run.options, tmp_path / "cache", run.store_hash
+    )
     given = inputs.embeddings(EmotionNetwork(run.options.network).eval(), trial).available
     masked = dict(zip(run.options.network.modalities, given[0, 0].tolist(), strict=True))
     assert masked == {Modality.VISUAL: True, Modality.AUDIO: True, Modality.LANGUAGE: False}
@@ -396,9 +398,9 @@ def test_without_a_recogniser_the_language_branch_is_masked_as_in_prediction(
 def test_a_trunk_without_an_audio_encoder_is_refused_by_name(
     tmp_path: Path, tiny_store: Path, tiny_trunk: Path
 ) -> None:
-    foundation = load_foundation(tiny_trunk, options().network, 0)
+    foundation = load_pretrained(tiny_trunk, options().network, 0)
     deaf = tmp_path / "deaf.safetensors"
-    save_foundation(deaf, replace(foundation, audio_encoder=None))
+    save_pretrained(deaf, replace(foundation, audio_encoder=None))
     with pytest.raises(UserError, match=r"has no audio encoder.*--parts visual,audio"):
         begin(tmp_path / "run", tiny_store, deaf)
     begin(tmp_path / "run", tiny_store, deaf, options(modalities=(Modality.VISUAL, Modality.LANGUAGE)))

@@ -11,25 +11,25 @@ from pathlib import Path
 import pytest
 
 from models.errors import UserError
-from offline.training.events import Event, FoldFailed, Note
+from offline.training.events import FoldFailed, Note, TrainingEvent
 from offline.training.workers import run_folds, run_in_turn
 
-Run = Callable[[Path, Sequence[int], Callable[..., None], Callable[[Event], None]], None]
+Run = Callable[[Path, Sequence[int], Callable[..., None], Callable[[TrainingEvent], None]], None]
 
 
 def in_turn(
-    folder: Path, folds: Sequence[int], job: Callable[..., None], report: Callable[[Event], None]
+    folder: Path, folds: Sequence[int], job: Callable[..., None], report: Callable[[TrainingEvent], None]
 ) -> None:
     run_in_turn(folder, folds, job, report)  # type: ignore[arg-type]
 
 
 def side_by_side(
-    folder: Path, folds: Sequence[int], job: Callable[..., None], report: Callable[[Event], None]
+    folder: Path, folds: Sequence[int], job: Callable[..., None], report: Callable[[TrainingEvent], None]
 ) -> None:
     run_folds(partial(Path, folder), folds, job, report, workers=2)  # type: ignore[arg-type]
 
 
-def train(folder: Path, fold: int, report: Callable[[Event], None]) -> None:
+def train(folder: Path, fold: int, report: Callable[[TrainingEvent], None]) -> None:
     """Folds 1 and 3 fail: one by what it learns from, one by a fault of ours."""
     report(Note(f"fold {fold} begins"))
     if fold == 1:
@@ -39,13 +39,13 @@ def train(folder: Path, fold: int, report: Callable[[Event], None]) -> None:
     (folder / str(fold)).touch()
 
 
-def die(folder: Path, fold: int, report: Callable[[Event], None]) -> None:
+def die(folder: Path, fold: int, report: Callable[[TrainingEvent], None]) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("run", [in_turn, side_by_side])
 def test_the_others_go_on_and_the_end_names_those_that_failed(run: Run, tmp_path: Path) -> None:
-    events: list[Event] = []
+    events: list[TrainingEvent] = []
     with pytest.raises(UserError) as ended:
         run(tmp_path, (1, 3, 4), train, events.append)
     assert {p.name for p in tmp_path.iterdir()} == {"4"}
@@ -62,7 +62,7 @@ def test_the_others_go_on_and_the_end_names_those_that_failed(run: Run, tmp_path
 
 
 def test_nothing_is_said_where_none_fails(tmp_path: Path) -> None:
-    events: list[Event] = []
+    events: list[TrainingEvent] = []
     in_turn(tmp_path, [0, 2], train, events.append)
     assert events == [Note("fold 0 begins"), Note("fold 2 begins")]
 

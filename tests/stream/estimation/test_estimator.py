@@ -11,12 +11,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.accelerate.runtime import Served
+from models.accelerate.runtime import Runtime
 from models.accelerate.select import Preference, serve
 from models.bundle.load import Bundle, load_bundle
 from models.centering import RunningCentering
 from models.spec import Modality
-from models.speech.words import Event, Settled, VoiceDecided, Word, WordsRevised
+from models.speech.words import Settled, SpeechEvent, VoiceDecided, Word, WordsRevised
 from models.text.embedder import TextEmbedder
 from models.visual.alignment import network_input
 from models.visual.tracker import FaceTracker
@@ -62,7 +62,7 @@ def frames() -> list[FrameFeatures]:
 
 
 def run(
-    estimator: Estimator, frames: Sequence[FrameFeatures], said: dict[int, Sequence[Event]]
+    estimator: Estimator, frames: Sequence[FrameFeatures], said: dict[int, Sequence[SpeechEvent]]
 ) -> tuple[list[Estimate], list[Estimate]]:
     """Provisional and settled estimates; `said[i]` are the events that come with frame i."""
     state = estimator.initial_state()
@@ -84,8 +84,8 @@ def run(
     return provisional, settled
 
 
-def spoken(guessed_at: int, final_at: int) -> dict[int, Sequence[Event]]:
-    said: dict[int, list[Event]] = {0: [VoiceDecided(0.0, 0.6, True, True)]}
+def spoken(guessed_at: int, final_at: int) -> dict[int, Sequence[SpeechEvent]]:
+    said: dict[int, list[SpeechEvent]] = {0: [VoiceDecided(0.0, 0.6, True, True)]}
     said.setdefault(guessed_at, []).append(WordsRevised(0, GUESSED, closed=False))
     said.setdefault(final_at, []).extend([WordsRevised(0, FINAL, closed=True), Settled(0.6)])
     return said  # type: ignore[return-value]
@@ -152,7 +152,7 @@ def test_a_few_frames_at_once_are_estimated_as_one_by_one(
         assert np.allclose([astuple(f) for f in ours.folds], [astuple(f) for f in theirs.folds], atol=1e-5)
 
 
-class Counting(Served):
+class Counting(Runtime):
     """An accelerated route that keeps count: what was asked for, and how many crops or patches."""
 
     def __init__(self, bundle: Bundle) -> None:

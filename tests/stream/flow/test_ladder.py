@@ -20,20 +20,20 @@ from models.accelerate.steps import StepRunners, Steps, fusion_graph, senses_gra
 from models.bundle.load import Bundle
 from models.centering import RunningCentering, leading_state
 from models.errors import UserError
-from models.networks.subset import leading_folds, leading_networks, narrow, widen
+from models.networks.subset import first_folds, first_networks, narrow, widen
 from models.spec import Modality
 from models.visual.tracker import FaceTracker
 from stream.build import load
 from stream.engine import EngineSettings
-from stream.estimation.active_folds import Roster, next_roster
+from stream.estimation.active_folds import ActiveFolds, next_active_folds
 from stream.estimation.batching import Moment
 from stream.estimation.estimator import RETURNING, Estimator
 from stream.flow.ladder import BUDGETS, FULL, RUNGS, Ladder, LadderSettings, LadderState, Rung, find_rung
 from stream.flow.scheduler import Scheduler
 from stream.messages import Estimate
-from stream.options import DEMO_RECORDING, Choices
+from stream.options import DEMO_RECORDING, InputOptions
 from stream.perception.features import Availability, FrameFeatures, Perception
-from stream.sources.events import Event
+from stream.sources.events import SourceEvent
 from tests.stream.scripted import (
     Collected,
     ScriptedDetector,
@@ -237,9 +237,9 @@ def test_the_same_crop_is_embedded_once(bundle: Bundle) -> None:
 
 def test_a_recording_with_a_rung_for_a_budget_is_refused() -> None:
     with pytest.raises(UserError, match="never degraded"):
-        load(Choices(str(DEMO_RECORDING), budget="one-fold"))
+        load(InputOptions(str(DEMO_RECORDING), budget="one-fold"))
     with pytest.raises(UserError, match="no budget"):
-        load(Choices(str(DEMO_RECORDING), budget="small"))
+        load(InputOptions(str(DEMO_RECORDING), budget="small"))
 
 
 # Folds that rest and return
@@ -250,20 +250,20 @@ def test_leading_folds_are_the_ensembles_own(bundle: Bundle) -> None:
     audio, language = torch.randn(2, 5, 4), torch.randn(2, 5, 4)
     whole = bundle.ensemble(crops, audio, language)
     for folds in range(1, 5):
-        few = leading_folds(bundle.ensemble, folds)
+        few = first_folds(bundle.ensemble, folds)
         assert few.folds == folds
         assert torch.allclose(few(crops, audio, language), whole[:folds], atol=1e-6)
     ours = {t.data_ptr() for t in bundle.ensemble.buffers()}
-    assert {t.data_ptr() for t in leading_folds(bundle.ensemble, 2).buffers()} <= ours, "nothing is copied"
+    assert {t.data_ptr() for t in first_folds(bundle.ensemble, 2).buffers()} <= ours, "nothing is copied"
     with pytest.raises(ValueError, match="5 of them"):
-        leading_folds(bundle.ensemble, 5)
+        first_folds(bundle.ensemble, 5)
 
 
 def test_states_are_narrowed_and_widened_by_networks(bundle: Bundle) -> None:
-    ensemble, few = bundle.ensemble, leading_folds(bundle.ensemble, 2)
+    ensemble, few = bundle.ensemble, first_folds(bundle.ensemble, 2)
     x = torch.randn(1, 1, 9, 4)
     state, _ = ensemble.run_branch(Modality.AUDIO, x)
-    narrowed = narrow(state, leading_networks(ensemble, 2))
+    narrowed = narrow(state, first_networks(ensemble, 2))
     expected, y = few.run_branch(Modality.AUDIO, x[:, :, :3], narrowed)
     _, whole = ensemble.run_branch(Modality.AUDIO, x[:, :, :3], state)
     assert torch.allclose(y, whole[:2], atol=1e-6)
@@ -299,11 +299,11 @@ def test_centering_fewer_folds_is_as_if_there_had_never_been_more(
 def test_folds_rest_at_once_and_serve_again_only_when_exact(
     wanted: list[int], memory: int, window: int
 ) -> None:
-    roster = Roster.of(6)
+    roster = ActiveFolds.of(6)
     # For how many frames in a row each fold has stepped: all of them for long.
     stepped = [memory + window] * 6
     for folds in wanted:
-        roster = next_roster(roster, folds, memory, window)
+        roster = next_active_folds(roster, folds, memory, window)
         stepped = [n + 1 if fold < roster.stepping else 0 for fold, n in enumerate(stepped)]
         assert roster.stepping == folds
         assert 1 <= roster.serving <= roster.ready <= roster.stepping
@@ -405,7 +405,7 @@ def test_a_return_that_is_called_off_leaves_nothing_behind(bundle: Bundle) -> No
 
 @pytest.mark.parametrize("budget", ["visual-2", "one-fold"])
 async def test_a_pinned_rung_is_said_in_status_and_in_each_estimate(bundle: Bundle, budget: str) -> None:
-    def events() -> Iterator[Event]:
+    def events() -> Iterator[SourceEvent]:
         for event in clip(60):
             time.sleep(0.004)
             yield event
@@ -438,7 +438,7 @@ async def test_a_machine_that_becomes_slow_degrades_and_recovers(bundle: Bundle)
                 time.sleep(0.09)
             return super().detect(rgb)
 
-    def events() -> Iterator[Event]:
+    def events() -> Iterator[SourceEvent]:
         began = time.monotonic()
         i = 0
         while i < 15 * 12 and not source.closed.is_set():

@@ -12,10 +12,10 @@ import pytest
 from models.errors import UserError
 from stream.sources.devices import (
     Address,
-    Asked,
     Device,
     DeviceList,
-    Given,
+    GivenFormat,
+    RequestedFormat,
     camera_address,
     compare,
     list_devices,
@@ -59,7 +59,9 @@ def test_a_list_reads_as_text() -> None:
     [("0", "/dev/video0"), ("2", "/dev/video2"), ("/dev/video2", "/dev/video2"), ("usb cam", "/dev/video2")],
 )
 def test_cameras_by_number_path_and_name(machine: Path, camera: str, path: str) -> None:
-    address = camera_address(camera, Asked((1280, 720), 30.0, "mjpeg"), platform="linux", root=machine)
+    address = camera_address(
+        camera, RequestedFormat((1280, 720), 30.0, "mjpeg"), platform="linux", root=machine
+    )
     assert (address.url, address.format) == (path, "v4l2")
     assert address.wishes == {"video_size": "1280x720", "framerate": "30", "input_format": "mjpeg"}
 
@@ -92,7 +94,7 @@ def test_macos(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list_devices("darwin") == DeviceList(
         (Device("0", "FaceTime HD"),), (Device("0", "MacBook Microphone"),)
     )
-    camera = camera_address("FaceTime HD", Asked((640, 480)), platform="darwin")
+    camera = camera_address("FaceTime HD", RequestedFormat((640, 480)), platform="darwin")
     assert (camera.url, camera.format) == ("FaceTime HD:none", "avfoundation")
     assert camera.options["framerate"] == "30"
     assert microphone_address("default", platform="darwin").url == ":default"
@@ -107,14 +109,14 @@ def test_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_given_beside_what_was_asked() -> None:
-    given = Given((640, 480), 15.0, "yuyv422")
-    assert compare(Asked(), given) == "640x480 at 15/s (yuyv422)"
-    assert compare(Asked((640, 480), 15.0, "yuyv422"), given) == "640x480 at 15/s (yuyv422)"
+    given = GivenFormat((640, 480), 15.0, "yuyv422")
+    assert compare(RequestedFormat(), given) == "640x480 at 15/s (yuyv422)"
+    assert compare(RequestedFormat((640, 480), 15.0, "yuyv422"), given) == "640x480 at 15/s (yuyv422)"
     assert (
-        compare(Asked((1280, 720), 30.0, "mjpeg"), given)
+        compare(RequestedFormat((1280, 720), 30.0, "mjpeg"), given)
         == "640x480 at 15/s (yuyv422), asked for 1280x720, 30/s, mjpeg"
     )
-    assert compare(Asked(frame_rate=30.0), Given((4, 4), None, "gray")) == "4x4 (gray)"
+    assert compare(RequestedFormat(frame_rate=30.0), GivenFormat((4, 4), None, "gray")) == "4x4 (gray)"
 
 
 def test_wishes_that_a_device_refuses_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,8 @@ import pytest
 
 from models.errors import UserError
 from stream.sources.device_clock import Backoff
-from stream.sources.devices import Address, Asked, open_address, stream_address
-from stream.sources.events import SAMPLE_RATE, AudioChunk, Event, InputChange, NoPicture, VideoFrame
+from stream.sources.devices import Address, RequestedFormat, open_address, stream_address
+from stream.sources.events import SAMPLE_RATE, AudioChunk, InputChange, NoPicture, SourceEvent, VideoFrame
 from stream.sources.live import LiveSource, open_live
 from stream.sources.pump import pump
 
@@ -107,9 +107,9 @@ def jumped(at: int, seconds: float) -> Callable[[int, Any], None]:
     return act
 
 
-def watch(source: LiveSource, ticks: int) -> list[Event]:
+def watch(source: LiveSource, ticks: int) -> list[SourceEvent]:
     """That many ticks and what came between them, checked against what every live source promises."""
-    events: list[Event] = []
+    events: list[SourceEvent] = []
     running = source.events()
     index, end = 0, 0
     last_s = -1.0
@@ -131,15 +131,15 @@ def watch(source: LiveSource, ticks: int) -> list[Event]:
     return events
 
 
-def frames_of(events: list[Event]) -> list[VideoFrame]:
+def frames_of(events: list[SourceEvent]) -> list[VideoFrame]:
     return [e for e in events if isinstance(e, VideoFrame)]
 
 
-def sound_of(events: list[Event]) -> list[AudioChunk]:
+def sound_of(events: list[SourceEvent]) -> list[AudioChunk]:
     return [e for e in events if isinstance(e, AudioChunk)]
 
 
-def health_of(events: list[Event], name: str) -> list[str]:
+def health_of(events: list[SourceEvent], name: str) -> list[str]:
     return [e.status.health for e in events if isinstance(e, InputChange) and e.name == name]
 
 
@@ -316,7 +316,7 @@ async def test_cancelled_on_the_event_loop_leaves_devices_closed() -> None:
 
 
 def test_given_and_asked_are_reported() -> None:
-    source = LiveSource(picture(), asked=Asked(size=(1280, 720), frame_rate=30))
+    source = LiveSource(picture(), asked=RequestedFormat(size=(1280, 720), frame_rate=30))
     watch(source, 3)
     assert source.inputs["camera"].detail.endswith("160x120 at 30/s (yuv420p), asked for 1280x720")
     assert source.inputs["microphone"].health == "off"
@@ -363,7 +363,7 @@ def test_a_network_stream_from_another_process_that_dies_and_comes_back() -> Non
     sender = broadcast()
     try:
         source = open_live(url)
-        events: list[Event] = []
+        events: list[SourceEvent] = []
         running = source.events()
         for event in running:
             events.append(event)

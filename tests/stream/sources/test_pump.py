@@ -14,7 +14,7 @@ import pytest
 
 from models.errors import UserError
 from stream.messages import InputStatus
-from stream.sources.events import AudioChunk, Event, SourceInfo, VideoFrame
+from stream.sources.events import AudioChunk, SourceEvent, SourceInfo, VideoFrame
 from stream.sources.file import MediaFile
 from stream.sources.open import open_source
 from stream.sources.pump import pump
@@ -37,7 +37,7 @@ class Counting:
         self.closed = threading.Event()
         self.thread: threading.Thread | None = None
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterator[SourceEvent]:
         self.thread = threading.current_thread()
         try:
             for index in range(self.frames):
@@ -76,7 +76,7 @@ async def test_no_more_waits_than_the_queue_holds() -> None:
 
 async def test_an_error_of_the_source_comes_after_what_came_before_it() -> None:
     source = Counting(10, error_at=4)
-    seen: list[Event] = []
+    seen: list[SourceEvent] = []
     note = seen.append
 
     async def consume() -> None:
@@ -124,7 +124,7 @@ async def test_cancellation_closes_source_and_thread(wait_s: float) -> None:
 
 async def test_cancelled_twice_still_leaves_no_thread() -> None:
     class Stubborn(Counting):
-        def events(self) -> Iterator[Event]:
+        def events(self) -> Iterator[SourceEvent]:
             self.thread = threading.current_thread()
             yield VideoFrame(0, 0.0, 0.0, np.zeros((1, 1, 3), np.uint8))
             time.sleep(0.4)

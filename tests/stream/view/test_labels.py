@@ -11,7 +11,7 @@ from models.centering import ccc
 from models.errors import UserError
 from stream.messages import Affect
 from stream.options import DEMO_RECORDING
-from stream.view.labels import Agreement, KnownTrajectory
+from stream.view.labels import Agreement, LabelledTrajectory
 from tests.stream.brokers import estimate
 
 
@@ -22,7 +22,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_labels_are_read_with_gaps(tmp_path: Path) -> None:
-    known = KnownTrajectory.read(write(tmp_path, "valence,arousal\n0.5,-0.25\n-5,-5\n0,1\n"))
+    known = LabelledTrajectory.read(write(tmp_path, "valence,arousal\n0.5,-0.25\n-5,-5\n0,1\n"))
     assert known.frames == (Affect(0.5, -0.25), None, Affect(0.0, 1.0))
     assert known.at(0) == Affect(0.5, -0.25)
     assert known.at(1) is known.at(3) is known.at(-1) is None
@@ -33,17 +33,19 @@ def test_labels_are_read_with_gaps(tmp_path: Path) -> None:
 )
 def test_what_is_no_label_file_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match=r"labels\.txt"):
-        KnownTrajectory.read(write(tmp_path, text))
+        LabelledTrajectory.read(write(tmp_path, text))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing here"):
-        KnownTrajectory.read(tmp_path / "nothing here")
+        LabelledTrajectory.read(tmp_path / "nothing here")
 
 
 def test_agreement_is_the_ccc_over_labelled_frames() -> None:
     labels = np.linspace(-1, 1, 30)
-    known = KnownTrajectory(tuple(Affect(float(v), -0.5) if i != 3 else None for i, v in enumerate(labels)))
+    known = LabelledTrajectory(
+        tuple(Affect(float(v), -0.5) if i != 3 else None for i, v in enumerate(labels))
+    )
     agreement = Agreement(known)
     assert agreement.ccc() is None
     for i, v in enumerate(labels):
@@ -56,4 +58,4 @@ def test_agreement_is_the_ccc_over_labelled_frames() -> None:
 
 
 def test_the_demo_recording_has_one() -> None:
-    assert len(KnownTrajectory.read(DEMO_RECORDING.with_suffix(".txt")).frames) == 960
+    assert len(LabelledTrajectory.read(DEMO_RECORDING.with_suffix(".txt")).frames) == 960

@@ -20,7 +20,7 @@ from rich.console import Console
 from stream.messages import Affect, BundleStatus, InputStatus, Latency, Transcript, TranscriptWord
 from stream.mqtt.connection import BrokerAddress
 from stream.sinks.base import attached
-from stream.view.labels import Agreement, KnownTrajectory
+from stream.view.labels import Agreement, LabelledTrajectory
 from stream.view.panel import HISTORY_FRAMES, Panel, bar, chart, clean
 from stream.view.terminal import Screen, TerminalSink, subscribe_hint
 from tests.stream.brokers import estimate, status
@@ -104,7 +104,7 @@ def test_an_untrained_bundle_is_said_loudly_everywhere() -> None:
 
 
 def test_a_known_trajectory_is_shown_beside_the_estimate_and_compared_in_the_end() -> None:
-    known = KnownTrajectory(tuple(Affect(math.sin(frame / 20), -0.25) for frame in range(120)))
+    known = LabelledTrajectory(tuple(Affect(math.sin(frame / 20), -0.25) for frame in range(120)))
     agreement = Agreement(known)
     made = Panel(agreement=agreement)
     for frame in range(120):
