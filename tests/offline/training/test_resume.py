@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.errors import UserError
+from offline import files
 from offline.data.store import Store
 from offline.files import load_tensors, save_tensors, write_json
-from offline.training import checkpoint as checkpointing
 from offline.training.checkpoint import optimizer_tensors, random_tensors, restore_optimizer, restore_random
 from offline.training.events import StepDone, TrainingEvent
 from offline.training.options import TrainOptions
@@ -123,7 +123,7 @@ def test_killed_around_any_write_it_resumes_to_the_same_weights(
         if count >= budget:
             raise Killed
 
-    monkeypatch.setattr(checkpointing.os, "replace", replace)
+    monkeypatch.setattr(files.os, "replace", replace)
     kills = 0
     while True:
         try:
@@ -326,7 +326,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "result.json"
     write_json(path, {"epoch": 1})
     monkeypatch.setattr(
-        checkpointing.os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left"))
+        files.os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left"))
     )
     with pytest.raises(UserError, match="No space left"):
         write_json(path, {"epoch": 2})
@@ -336,7 +336,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 
 KILLED_WHILE_IT_WRITES = """
 import os, pathlib, signal, sys
-from offline.training.checkpoint import replacing
+from offline.files import replacing
 with replacing(pathlib.Path(sys.argv[1])) as file:
     file.write(b"half of it")
     file.flush()
