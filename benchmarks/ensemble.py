@@ -105,9 +105,9 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     folds = make_folds(options.preset, options.folds)
-    spec, ensemble = folds[0].spec, Ensemble(folds)
+    spec, ensemble = folds[0].spec, Ensemble.from_folds(folds)
     size = spec.visual.backbone.input_size if spec.visual is not None else 0
-    ones = [ensemble_step(Ensemble([fold])) for fold in folds]
+    ones = [ensemble_step(Ensemble.from_folds([fold])) for fold in folds]
     strip_weight_norm(folds)
     steps = {
         "separate networks": separate_step(folds),

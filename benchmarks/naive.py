@@ -42,7 +42,7 @@ class Comparison:
             assert network.backbone is not None
             network.backbone.groups()["trunk"].load_state_dict(first.groups()["trunk"].state_dict())
         self.encoder = Vggish(spec.audio.encoder).eval().requires_grad_(False)
-        self.ensemble = Ensemble(self.networks)
+        self.ensemble = Ensemble.from_folds(self.networks)
         size = spec.visual.backbone.input_size
         encoder = spec.audio.encoder
         self.crops = torch.rand(1, WINDOW, 3, size, size) * 2 - 1

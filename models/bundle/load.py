@@ -110,7 +110,7 @@ def load_bundle(name_or_path: str | Path, *, missing_parts: MissingParts = "refu
     return Bundle(
         manifest=manifest,
         folder=folder,
-        ensemble=Ensemble(folds),
+        ensemble=Ensemble.from_folds(folds),
         audio_encoder=_audio_encoder(manifest, folder, shared, parts),
         text_encoder_folder=_text_encoder(manifest, folder, parts),
         parts=parts,

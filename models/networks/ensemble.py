@@ -11,7 +11,7 @@ networks), B sequences, T frames, M modalities, K targets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.networks.fold import EmotionNetwork, complete
-from models.networks.fusion import StackedFusion
+from models.networks.network_stack import NetworkStack
 from models.networks.stacking import Fold, Layout, common_spec, common_targets, lay_out
-from models.networks.tcn import StackedTemporal, TemporalState
+from models.networks.tcn import TemporalState
 from models.spec import Modality, NetworkSpec, Target
-from models.visual.stacked import ServedTrunk, StackedTail
+from models.visual.stacked import ServedTrunk
 
 _CROPS_AT_ONCE = 32
 
@@ -43,38 +43,43 @@ class EnsembleState:
 
 
 class Ensemble(nn.Module):
-    """All folds as one: eval mode only, no gradients, deterministic.
+    """All folds as one: eval mode only, no gradients, deterministic."""
 
-    Raises UserError where folds do not belong together: targets that differ or overlap, sound or word
-    embeddings of different widths, crops of different sizes.
-    """
-
-    def __init__(self, members: Sequence[Fold]) -> None:
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        layout: Layout,
+        stacks: Iterable[NetworkStack],
+        trunks: Iterable[ServedTrunk],
+    ) -> None:
+        """Of its parts: `layout` says which network is in which of the `stacks` and stands on which of the `trunks`."""
         super().__init__()
+        self._spec, self._layout = spec, layout
+        self.stacks, self.trunks = nn.ModuleList(stacks), nn.ModuleList(trunks)
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def from_folds(cls, members: Sequence[Fold]) -> Ensemble:
+        """Of trained folds, stacked and their trunks shared.
+
+        Raises UserError where folds do not belong together: targets that differ or overlap, sound or word
+        embeddings of different widths, crops of different sizes.
+        """
         folds = [[m] if isinstance(m, EmotionNetwork) else list(m) for m in members]
         networks = [n for fold in folds for n in fold]
-        self._targets = common_targets(folds)
-        self._spec = common_spec([n.spec for n in networks], self._targets)
-        self._layout = layout = lay_out(folds, self._targets)
-        self.stacks = nn.ModuleList(_Stack([networks[i] for i in places]) for places in layout.places)
+        targets = common_targets(folds)
+        layout = lay_out(folds, targets)
         trunks: dict[int, ServedTrunk] = {}
         for network, trunk in zip(networks, layout.trunk_of, strict=True):
             if trunk is not None and trunk not in trunks:
                 assert network.backbone is not None
                 trunks[trunk] = ServedTrunk(network.backbone)
-        self.trunks = nn.ModuleList(trunks.values())
-        self.eval().requires_grad_(False)
-
-    @classmethod
-    def of_parts(
-        cls, like: Ensemble, stacks: nn.ModuleList, trunks: nn.ModuleList, layout: Layout
-    ) -> Ensemble:
-        """An ensemble of parts that another one has: its targets and its spec, the parts laid out anew."""
-        made: Ensemble = object.__new__(cls)
-        nn.Module.__init__(made)
-        made._targets, made._spec, made._layout = like._targets, like._spec, layout
-        made.stacks, made.trunks = stacks, trunks
-        return made.eval()
+        return cls(
+            common_spec([n.spec for n in networks], targets),
+            layout,
+            (NetworkStack.from_networks([networks[i] for i in places]) for places in layout.places),
+            trunks.values(),
+        )
 
     @property
     def spec(self) -> NetworkSpec:
@@ -84,7 +89,7 @@ class Ensemble(nn.Module):
     @property
     def targets(self) -> tuple[Target, ...]:
         """The K targets in the order of the outputs' last dimension: that of `TARGETS`."""
-        return self._targets
+        return self._spec.targets
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -98,7 +103,7 @@ class Ensemble(nn.Module):
 
     @property
     def networks(self) -> int:
-        """S: the leading dimension of visual embeddings and of encodings; F where each fold is one network."""
+        """S: the first dimension of visual embeddings and of encodings; F where each fold is one network."""
         return self._layout.networks
 
     @property
@@ -112,11 +117,11 @@ class Ensemble(nn.Module):
         Raises ValueError where no fold has such a branch.
         """
         self._spec.branch(modality)
-        return max(s.branch(modality).in_width for s in self._each() if modality in s.modalities)
+        return max(s.branch(modality).in_width for s in self._network_stacks() if modality in s.modalities)
 
     def encoding(self, modality: Modality) -> int:
         """Width of one modality's encodings: the widest network's."""
-        return max(s.encoding(modality) for s in self._each() if modality in s.modalities)
+        return max(s.encoding(modality) for s in self._network_stacks() if modality in s.modalities)
 
     def train(self, mode: bool = True) -> Ensemble:
         """Stay in eval mode: an ensemble only serves. Raises ValueError when asked to train."""
@@ -139,11 +144,10 @@ class Ensemble(nn.Module):
     def tail_embed(self, features: Sequence[Tensor]) -> Tensor:
         """The trunks' feature maps to visual embeddings (S, N, E) of unit length, padded with zeros to the widest."""
         parts: list[Tensor | None] = []
-        for places, stack in zip(self._layout.places, self.stacks, strict=True):
-            assert isinstance(stack, _Stack)
+        for places, stack in zip(self._layout.places, self._network_stacks(), strict=True):
             maps = [features[t] for t in (self._layout.trunk_of[i] for i in places) if t is not None]
             parts.append(None if stack.tail is None else stack.tail(maps))
-        return self._gather(parts)
+        return self._in_network_order(parts)
 
     @torch.no_grad()
     def embed_visual(self, crops: Tensor) -> Tensor:
@@ -158,7 +162,7 @@ class Ensemble(nn.Module):
         return BranchState(
             tuple(
                 stack.branch(modality).initial_state(batch) if modality in stack.modalities else None
-                for stack in self._each()
+                for stack in self._network_stacks()
             )
         )
 
@@ -189,7 +193,7 @@ class Ensemble(nn.Module):
             )
         states: list[TemporalState | None] = []
         parts: list[Tensor | None] = []
-        for i, (places, stack) in enumerate(zip(self._layout.places, self._each(), strict=True)):
+        for i, (places, stack) in enumerate(zip(self._layout.places, self._network_stacks(), strict=True)):
             if modality not in stack.modalities:
                 states.append(None)
                 parts.append(None)
@@ -200,7 +204,7 @@ class Ensemble(nn.Module):
             after, y = stack.run_branch(modality, x, None if state is None else state.stacks[i], available)
             states.append(after)
             parts.append(y)
-        return BranchState(tuple(states)), self._gather(parts)
+        return BranchState(tuple(states)), self._in_network_order(parts)
 
     def step_branch(
         self, modality: Modality, embeddings: Tensor, state: BranchState, available: Tensor | None = None
@@ -216,23 +220,23 @@ class Ensemble(nn.Module):
         lead = encodings[self.modalities[0]].shape[1:-1]
         mask = None if available is None else available.expand(*lead, -1).reshape(-1, len(self.modalities))
         outputs: list[Tensor] = []
-        for places, stack in zip(self._layout.places, self._each(), strict=True):
+        for places, stack in zip(self._layout.places, self._network_stacks(), strict=True):
             own = {m: encodings[m].flatten(1, -2) for m in stack.modalities}
             if len(self._layout.places) > 1:
                 own = {m: x[list(places), :, : stack.encoding(m)] for m, x in own.items()}
             columns = [self.modalities.index(m) for m in stack.modalities]
             whole = mask is None or len(columns) == mask.shape[1]
             own_mask = mask if mask is None or whole else mask[:, columns]
-            outputs.append(stack.fusion(own, own_mask))
+            outputs.append(stack.fuse(own, own_mask))
         if self._layout.direct:
-            return outputs[0].view(self.folds, *lead, len(self._targets))
+            return outputs[0].view(self.folds, *lead, len(self.targets))
         of_network = {
             i: outputs[s][j] for s, places in enumerate(self._layout.places) for j, i in enumerate(places)
         }
         stacked = [
             torch.stack([of_network[i][:, k] for i, k in fold], dim=-1) for fold in self._layout.sources
         ]
-        return torch.stack(stacked).view(self.folds, *lead, len(self._targets))
+        return torch.stack(stacked).view(self.folds, *lead, len(self.targets))
 
     def run(
         self,
@@ -285,10 +289,10 @@ class Ensemble(nn.Module):
                 given[m] = x.unsqueeze(0)
         return self.run(given, None, available)[1]
 
-    def _each(self) -> list[_Stack]:
-        return [stack for stack in self.stacks if isinstance(stack, _Stack)]
+    def _network_stacks(self) -> list[NetworkStack]:
+        return [stack for stack in self.stacks if isinstance(stack, NetworkStack)]
 
-    def _gather(self, parts: Sequence[Tensor | None]) -> Tensor:
+    def _in_network_order(self, parts: Sequence[Tensor | None]) -> Tensor:
         """Each stack's (own networks, ..., C) to (S, ..., widest C) in the networks' order."""
         found = [p for p in parts if p is not None]
         if len(parts) == 1:
@@ -299,40 +303,3 @@ class Ensemble(nn.Module):
             if part is not None:
                 whole[list(places)] = functional.pad(part, (0, widest - part.shape[-1]))
         return whole
-
-
-class _Stack(nn.Module):
-    """Networks of one shape, as batched operations."""
-
-    def __init__(self, networks: Sequence[EmotionNetwork]) -> None:
-        super().__init__()
-        self.modalities = networks[0].spec.modalities
-        self._encodings = {m: networks[0].branch(m).spec.encoding for m in self.modalities}
-        backbones = [n.backbone for n in networks if n.backbone is not None]
-        self.tail = StackedTail(backbones) if backbones else None
-        self.temporal = nn.ModuleDict(
-            {m.value: StackedTemporal([n.branch(m) for n in networks]) for m in self.modalities}
-        )
-        self.fusion = StackedFusion([n.fusion for n in networks], [n.head for n in networks])
-        for m in self.modalities:
-            values = torch.tensor([n.normalisation[m] for n in networks])
-            self.register_buffer(f"{m.value}_mean", values[:, 0].clone().view(-1, 1, 1, 1))
-            self.register_buffer(f"{m.value}_std", values[:, 1].clone().view(-1, 1, 1, 1))
-
-    def branch(self, modality: Modality) -> StackedTemporal:
-        found = self.temporal[modality.value]
-        assert isinstance(found, StackedTemporal)
-        return found
-
-    def encoding(self, modality: Modality) -> int:
-        return self._encodings[modality]
-
-    def run_branch(
-        self, modality: Modality, embeddings: Tensor, state: TemporalState | None, available: Tensor | None
-    ) -> tuple[TemporalState, Tensor]:
-        branch = self.branch(modality)
-        x = embeddings[..., : branch.in_width] - self.get_buffer(f"{modality.value}_mean")
-        x = x / self.get_buffer(f"{modality.value}_std")
-        if available is not None:
-            x = x.masked_fill(~available.unsqueeze(-1), 0.0)
-        return branch.run(x, state)

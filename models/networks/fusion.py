@@ -66,23 +66,56 @@ class CoAttention(nn.Module):
 class StackedFusion(nn.Module):
     """Co-attention and linear head of S networks of one specification, run as one for serving."""
 
-    def __init__(self, fusions: Sequence[CoAttention], heads: Sequence[nn.Linear]) -> None:
+    def __init__(
+        self,
+        leading: Modality,
+        eps: float,
+        projections: Mapping[Modality, tuple[Tensor, Tensor]],
+        norm: tuple[Tensor, Tensor],
+        head: tuple[Tensor, Tensor],
+    ) -> None:
+        """Weights and biases with the networks in front: each modality's projection to query, key and value at once,
+        (S, C, 3 * d_k) and (S, 1, 3 * d_k); the layer norm's, (S, 1, M, d_k) both; the head's, (S, width, K) and
+        (S, 1, K). Kept as they are, not copied.
+        """
         super().__init__()
-        first = fusions[0]
-        self.modalities, self.leading = first.modalities, first.leading
-        self.eps = first.norm.eps
-        for m in self.modalities:
+        self.modalities, self.leading, self.eps = tuple(projections), leading, eps
+        for m, (weight, bias) in projections.items():
+            self.register_buffer(f"{m.value}_weight", weight)
+            self.register_buffer(f"{m.value}_bias", bias)
+        for name, (weight, bias) in (("norm", norm), ("head", head)):
+            self.register_buffer(f"{name}_weight", weight)
+            self.register_buffer(f"{name}_bias", bias)
+
+    @classmethod
+    def from_fusions(cls, fusions: Sequence[CoAttention], heads: Sequence[nn.Linear]) -> StackedFusion:
+        """Of each network's co-attention and head."""
+        projections: dict[Modality, tuple[Tensor, Tensor]] = {}
+        for m in fusions[0].modalities:
             layers = [[part[m.value] for part in (f.query, f.key, f.value)] for f in fusions]
             weight = torch.stack([torch.cat([_weight(q) for q in three]).t() for three in layers])
             bias = torch.stack([torch.cat([_bias(q) for q in three]) for three in layers])
-            self.register_buffer(f"{m.value}_weight", weight.contiguous())
-            self.register_buffer(f"{m.value}_bias", bias.unsqueeze(1).contiguous())
-        self.register_buffer(
-            "norm_weight", torch.stack([f.norm.weight.detach() for f in fusions]).unsqueeze(1)
+            projections[m] = (weight.contiguous(), bias.unsqueeze(1).contiguous())
+        norm_weight = torch.stack([f.norm.weight.detach() for f in fusions]).unsqueeze(1)
+        norm_bias = torch.stack([f.norm.bias.detach() for f in fusions]).unsqueeze(1)
+        head_weight = torch.stack([h.weight.detach().t() for h in heads]).contiguous()
+        head_bias = torch.stack([h.bias.detach() for h in heads]).unsqueeze(1)
+        return cls(
+            fusions[0].leading,
+            fusions[0].norm.eps,
+            projections,
+            norm=(norm_weight, norm_bias),
+            head=(head_weight, head_bias),
         )
-        self.register_buffer("norm_bias", torch.stack([f.norm.bias.detach() for f in fusions]).unsqueeze(1))
-        self.register_buffer("head_weight", torch.stack([h.weight.detach().t() for h in heads]).contiguous())
-        self.register_buffer("head_bias", torch.stack([h.bias.detach() for h in heads]).unsqueeze(1))
+
+    def first_networks(self, count: int) -> StackedFusion:
+        """The first `count` networks' fusion and heads, sharing their tensors."""
+
+        def cut(name: str) -> tuple[Tensor, Tensor]:
+            return self.get_buffer(f"{name}_weight")[:count], self.get_buffer(f"{name}_bias")[:count]
+
+        projections = {m: cut(m.value) for m in self.modalities}
+        return StackedFusion(self.leading, self.eps, projections, norm=cut("norm"), head=cut("head"))
 
     def forward(self, encodings: Mapping[Modality, Tensor], available: Tensor | None = None) -> Tensor:
         """Encodings (S, N, E_m) and `available` (N, M) bool to estimates (S, N, K)."""

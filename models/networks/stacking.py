@@ -50,7 +50,7 @@ class Layout:
         """The trunks on which the first `networks` networks stand."""
         return sorted({t for t in self.trunk_of[:networks] if t is not None})
 
-    def leading(self, folds: int) -> Layout:
+    def first_folds(self, folds: int) -> Layout:
         """That of the first `folds` folds alone, for an ensemble of one stack; trunks are numbered anew."""
         networks = self.networks // self.folds * folds
         used = self.trunks(networks)

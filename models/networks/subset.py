@@ -1,21 +1,20 @@
-"""Parts of an ensemble as ensembles of their own: some folds while the others rest, or some branches of all.
+"""Parts of an ensemble as ensembles of their own: its first folds, or some of its branches.
 
-Nothing is copied: the smaller ensemble's tensors are the whole one's, or views of them. Also what becomes of the
-states of folds that rest, for a machine that cannot keep up with all of them.
+Nothing is copied: the smaller ensemble's tensors are the whole one's, or views of them. A machine that cannot keep up
+with all folds lets some of them rest; here is also what becomes of the states of their branches.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection
-from typing import Any
 
 import torch
-from torch import nn
 
 from models.networks.ensemble import BranchState, Ensemble
-from models.networks.tcn import StackedTemporal, TemporalState
+from models.networks.network_stack import NetworkStack
+from models.networks.tcn import TemporalState
 from models.spec import Modality
+from models.visual.stacked import ServedTrunk
 
 
 def can_rest(ensemble: Ensemble) -> bool:
@@ -32,32 +31,20 @@ def first_folds(ensemble: Ensemble, folds: int) -> Ensemble:
         return ensemble
     if not (can_rest(ensemble) and 0 < folds < ensemble.folds):
         raise ValueError(f"an ensemble of {ensemble.folds} folds cannot serve with {folds} of them")
-    layout = ensemble.layout.leading(folds)
-    networks = layout.networks
-    (stack,) = ensemble.stacks
-    # A deep copy whose tensors are all there already: the first networks' rows of the original's.
-    tensors: dict[int, Any] = {id(t): t[:networks] for t in (*stack.parameters(), *stack.buffers())}
-    stacks = nn.ModuleList([copy.deepcopy(stack, tensors)])
-    for module in stacks.modules():
-        if isinstance(module, StackedTemporal):
-            module.networks = networks
-    trunks = nn.ModuleList(ensemble.trunks[t] for t in ensemble.layout.trunks(networks))
-    return Ensemble.of_parts(ensemble, stacks, trunks, layout)
+    layout = ensemble.layout.first_folds(folds)
+    trunks = [ensemble.trunks[t] for t in ensemble.layout.trunks(layout.networks)]
+    return Ensemble(
+        ensemble.spec,
+        layout,
+        [stack.first_networks(layout.networks) for stack in _stacks(ensemble)],
+        [trunk for trunk in trunks if isinstance(trunk, ServedTrunk)],
+    )
 
 
 def steps_alone(ensemble: Ensemble, branches: Collection[Modality], *, fuses: bool) -> Ensemble:
     """Nothing but an ensemble's temporal branches of some modalities and, where it `fuses`, fusion and heads."""
-    tensors: dict[int, Any] = {id(t): t for t in (*ensemble.stacks.parameters(), *ensemble.stacks.buffers())}
-    dropped: dict[int, Any] = {}
-    for stack in ensemble.stacks:
-        parts = dict(stack.named_children())
-        temporal = dict(parts.pop("temporal").named_children())
-        gone = [branch for name, branch in temporal.items() if Modality(name) not in branches]
-        gone += [part for name, part in parts.items() if not (fuses and name == "fusion")]
-        dropped |= {id(module): None for module in gone}
-    # A deep copy whose tensors are all there already, and in which what is not wanted became None.
-    stacks = copy.deepcopy(ensemble.stacks, tensors | dropped)
-    return Ensemble.of_parts(ensemble, stacks, nn.ModuleList(), ensemble.layout)
+    stacks = [stack.steps_alone(branches, fuses=fuses) for stack in _stacks(ensemble)]
+    return Ensemble(ensemble.spec, ensemble.layout, stacks, ())
 
 
 def first_networks(ensemble: Ensemble, folds: int) -> int:
@@ -85,3 +72,7 @@ def widen(state: BranchState, fresh: BranchState) -> BranchState:
         pairs = zip(ours.history, theirs.history, strict=True)
         stacks.append(TemporalState(tuple(torch.cat([own, new[len(own) :]]) for own, new in pairs)))
     return BranchState(tuple(stacks))
+
+
+def _stacks(ensemble: Ensemble) -> list[NetworkStack]:
+    return [stack for stack in ensemble.stacks if isinstance(stack, NetworkStack)]

@@ -11,7 +11,7 @@ of length one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -135,28 +135,67 @@ class StackedTemporal(nn.Module):
     A convolution gathers its dilated taps and is one batched matrix product, for a frame as for a window.
     """
 
-    def __init__(self, branches: Sequence[TemporalBranch]) -> None:
+    def __init__(
+        self,
+        spec: TemporalSpec,
+        in_width: int,
+        convolutions: Sequence[tuple[Tensor, Tensor]],
+        residuals: Mapping[int, tuple[Tensor, Tensor]],
+    ) -> None:
+        """Weight (S, k * C, E) and bias (S, 1, E) of each convolution, and (S, C, E) and (S, 1, E) of the residual
+        path of each level that has one; kept as they are, not copied.
+        """
         super().__init__()
-        self.spec = branches[0].spec
-        self.in_width = branches[0].in_width
-        self.networks = len(branches)
-        if any(b.spec != self.spec or b.in_width != self.in_width for b in branches):
+        self.spec = spec
+        self.in_width = in_width
+        self.networks = len(convolutions[0][0])
+        # Two convolutions a level, as `TemporalBranch` has them.
+        self.dilations = [2 ** (i // 2) for i in range(len(convolutions))]
+        self.pasts = [
+            ((spec.kernel - 1) * dilation, weight.shape[1] // spec.kernel)
+            for dilation, (weight, _) in zip(self.dilations, convolutions, strict=True)
+        ]
+        for i, (weight, bias) in enumerate(convolutions):
+            self.register_buffer(f"weight{i}", weight)
+            self.register_buffer(f"bias{i}", bias)
+        for i, (weight, bias) in residuals.items():
+            self.register_buffer(f"residual_weight{i}", weight)
+            self.register_buffer(f"residual_bias{i}", bias)
+
+    @classmethod
+    def from_branches(cls, branches: Sequence[TemporalBranch]) -> StackedTemporal:
+        """Of each network's branch. Raises ValueError where they are not of one specification."""
+        spec, in_width = branches[0].spec, branches[0].in_width
+        if any(b.spec != spec or b.in_width != in_width for b in branches):
             raise ValueError("only branches of one specification can be stacked")
-        stacks = [list(convs) for convs in zip(*(b.convolutions() for b in branches), strict=True)]
-        self.dilations = [convs[0].dilation for convs in stacks]
-        self.pasts = [(convs[0].past, convs[0].in_width) for convs in stacks]
-        for i, convs in enumerate(stacks):
+        convolutions: list[tuple[Tensor, Tensor]] = []
+        for convs in zip(*(b.convolutions() for b in branches), strict=True):
             # Taps are gathered as (kernel, channel): weights (E, C, k) -> (k * C, E).
             weight = torch.stack([c.conv.weight.detach().permute(2, 1, 0).flatten(0, 1) for c in convs])
-            bias = torch.stack([c.conv.bias.detach() for c in convs])
-            self.register_buffer(f"weight{i}", weight.contiguous())
-            self.register_buffer(f"bias{i}", bias.unsqueeze(1).contiguous())
+            bias = torch.stack([_bias(c.conv) for c in convs])
+            convolutions.append((weight.contiguous(), bias.unsqueeze(1).contiguous()))
+        residuals: dict[int, tuple[Tensor, Tensor]] = {}
         for i, levels in enumerate(zip(*(b.levels for b in branches), strict=True)):
             if levels[0].residual is not None:
                 weight = torch.stack([level.residual.weight.detach()[:, :, 0].t() for level in levels])
                 bias = torch.stack([level.residual.bias.detach() for level in levels])
-                self.register_buffer(f"residual_weight{i}", weight.contiguous())
-                self.register_buffer(f"residual_bias{i}", bias.unsqueeze(1).contiguous())
+                residuals[i] = (weight.contiguous(), bias.unsqueeze(1).contiguous())
+        return cls(spec, in_width, convolutions, residuals)
+
+    def first_networks(self, count: int) -> StackedTemporal:
+        """The first `count` networks' branches, sharing their tensors."""
+
+        def cut(name: str, i: int) -> tuple[Tensor, Tensor]:
+            weight, bias = (self.get_buffer(f"{name}{kind}{i}") for kind in ("weight", "bias"))
+            return weight[:count], bias[:count]
+
+        levels = range(len(self.spec.widths))
+        return StackedTemporal(
+            self.spec,
+            self.in_width,
+            [cut("", i) for i in range(len(self.dilations))],
+            {i: cut("residual_", i) for i in levels if hasattr(self, f"residual_weight{i}")},
+        )
 
     def initial_state(self, batch: int) -> TemporalState:
         """The state before the first frame: zeros, (S, B, P, C) for each convolution."""
@@ -196,6 +235,11 @@ class StackedTemporal(nn.Module):
         taps = taps.reshape(stack, batch * frames, -1)
         y = torch.baddbmm(self.get_buffer(f"bias{i}"), taps, self.get_buffer(f"weight{i}"))
         return _newest(window, past, dim=2), y.view(stack, batch, frames, -1)
+
+
+def _bias(convolution: nn.Conv1d) -> Tensor:
+    assert convolution.bias is not None
+    return convolution.bias.detach()
 
 
 def _newest(window: Tensor, frames: int, dim: int = 1) -> Tensor:

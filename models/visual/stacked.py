@@ -7,7 +7,7 @@ networks in front, (S, N, H, W, C), and each layer of all networks is one call h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import torch
@@ -31,12 +31,25 @@ class StackedConv(nn.Module):
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor] | None, stride: int) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, stride: int) -> None:
+        """`weight` (S, out, k, k, in) and `bias` (S, out) are kept as they are, not copied."""
         super().__init__()
         self.stride = stride
-        self.kernel = weights[0].shape[-1]
-        self.register_buffer("weight", torch.stack([w.permute(0, 2, 3, 1) for w in weights]).contiguous())
-        self.register_buffer("bias", None if biases is None else torch.stack(list(biases)))
+        self.kernel = weight.shape[2]
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+    @classmethod
+    def from_weights(
+        cls, weights: Sequence[Tensor], biases: Sequence[Tensor] | None, stride: int
+    ) -> StackedConv:
+        """Of each network's weight (out, in, k, k) and bias (out,)."""
+        weight = torch.stack([w.permute(0, 2, 3, 1) for w in weights]).contiguous()
+        return cls(weight, None if biases is None else torch.stack(list(biases)), stride)
+
+    def first_networks(self, count: int) -> StackedConv:
+        """The first `count` networks' convolution, sharing its tensors."""
+        return StackedConv(self.weight[:count], None if self.bias is None else self.bias[:count], self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(S, N, H, W, in) to (S, N, H / stride, W / stride, out)."""
@@ -81,23 +94,59 @@ class StackedUnit(nn.Module):
     shift: Tensor
     slope: Tensor
 
-    def __init__(self, units: Sequence[Unit]) -> None:
+    def __init__(
+        self,
+        scale: Tensor,
+        shift: Tensor,
+        slope: Tensor,
+        first: StackedConv,
+        second: StackedConv,
+        shortcut: StackedConv | None,
+    ) -> None:
+        """The first batch norm's `scale` and `shift`, the PReLU's `slope`, (S, 1, 1, 1, C) each; the convolutions, the
+        second one with the batch norm after it, and the shortcut's where there is one.
+        """
         super().__init__()
-        parts = [_parts(unit) for unit in units]
-        self.stride = units[0].stride
+        self.stride = second.stride
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
+        self.first = first
+        self.register_buffer("slope", slope)
+        self.second = second
+        self.shortcut = shortcut
+
+    @classmethod
+    def from_units(cls, units: Sequence[Unit]) -> StackedUnit:
+        """Of each network's unit; all are of one shape."""
+        parts, stride = [_parts(unit) for unit in units], units[0].stride
         norms = [_affine(norm) for norm, *_ in parts]
-        # Padding comes after this norm, so it cannot be folded into the convolution that follows.
-        self.register_buffer("scale", _per_channel([scale.float() for scale, _ in norms]))
-        self.register_buffer("shift", _per_channel([shift.float() for _, shift in norms]))
-        self.first = StackedConv([conv.weight.detach() for _, conv, *_ in parts], None, stride=1)
-        self.register_buffer("slope", _per_channel([prelu.weight.detach() for _, _, prelu, _, _ in parts]))
         folded = [_fold(conv, norm) for _, _, _, conv, norm in parts]
-        self.second = StackedConv([w for w, _ in folded], [b for _, b in folded], self.stride)
-        self.shortcut: StackedConv | None = None
         shortcuts = [_shortcut(unit) for unit in units]
         projections = [_fold(conv, norm) for conv, norm in (s for s in shortcuts if s is not None)]
-        if projections:
-            self.shortcut = StackedConv([w for w, _ in projections], [b for _, b in projections], self.stride)
+        return cls(
+            # Padding comes after this norm, so it cannot be folded into the convolution that follows.
+            scale=_per_channel([scale.float() for scale, _ in norms]),
+            shift=_per_channel([shift.float() for _, shift in norms]),
+            slope=_per_channel([prelu.weight.detach() for _, _, prelu, _, _ in parts]),
+            first=StackedConv.from_weights([conv.weight.detach() for _, conv, *_ in parts], None, stride=1),
+            second=StackedConv.from_weights([w for w, _ in folded], [b for _, b in folded], stride),
+            shortcut=StackedConv.from_weights(
+                [w for w, _ in projections], [b for _, b in projections], stride
+            )
+            if projections
+            else None,
+        )
+
+    def first_networks(self, count: int) -> StackedUnit:
+        """The first `count` networks' unit, sharing its tensors."""
+        return StackedUnit(
+            self.scale[:count],
+            self.shift[:count],
+            self.slope[:count],
+            self.first.first_networks(count),
+            self.second.first_networks(count),
+            None if self.shortcut is None else self.shortcut.first_networks(count),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(S, N, H, W, in) to (S, N, H / stride, W / stride, width)."""
@@ -121,9 +170,9 @@ class ServedTrunk(nn.Module):
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(prelu, nn.PReLU)
         weight, bias = _fold(conv, norm)
-        self.first = StackedConv([weight], [bias], stride=1)
+        self.first = StackedConv.from_weights([weight], [bias], stride=1)
         self.register_buffer("slope", _per_channel([prelu.weight.detach()]))
-        self.units = nn.Sequential(*(StackedUnit([unit]) for unit in backbone.trunk_units()))
+        self.units = nn.Sequential(*(StackedUnit.from_units([unit]) for unit in backbone.trunk_units()))
 
     def forward(self, crops: Tensor) -> Tensor:
         """Crops (N, 3, S, S) to the feature map (N, C, H, W)."""
@@ -138,13 +187,28 @@ class StackedTail(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, backbones: Sequence[Backbone]) -> None:
+    def __init__(self, units: Iterable[StackedUnit], weight: Tensor, bias: Tensor) -> None:
+        """The released `units`, and the output layer's `weight` (S, H * W * C, E) and `bias` (S, 1, E)."""
         super().__init__()
+        self.units = nn.Sequential(*units)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+    @classmethod
+    def from_backbones(cls, backbones: Sequence[Backbone]) -> StackedTail:
+        """Of each network's backbone; all are of one specification."""
         units = zip(*(b.tail_units() for b in backbones), strict=True)
-        self.units = nn.Sequential(*(StackedUnit(stack) for stack in units))
         outputs = [_fold_output(b) for b in backbones]
-        self.register_buffer("weight", torch.stack([w for w, _ in outputs]))
-        self.register_buffer("bias", torch.stack([b for _, b in outputs]).unsqueeze(1))
+        return cls(
+            (StackedUnit.from_units(stack) for stack in units),
+            torch.stack([w for w, _ in outputs]),
+            torch.stack([b for _, b in outputs]).unsqueeze(1),
+        )
+
+    def first_networks(self, count: int) -> StackedTail:
+        """The first `count` networks' tails, sharing their tensors."""
+        units = (unit.first_networks(count) for unit in self.units if isinstance(unit, StackedUnit))
+        return StackedTail(units, self.weight[:count], self.bias[:count])
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Each network's feature map (N, C, H, W), a shared one once for each, to embeddings (S, N, E)."""

@@ -36,7 +36,7 @@ BACKENDS = ["cuda", pytest.param("tensorrt", marks=needs_tensorrt)]
 
 def ensemble_of(spec: NetworkSpec) -> Ensemble:
     torch.manual_seed(0)
-    return Ensemble([EmotionNetwork(spec).eval() for _ in range(2)])
+    return Ensemble.from_folds([EmotionNetwork(spec).eval() for _ in range(2)])
 
 
 @pytest.fixture(scope="module")

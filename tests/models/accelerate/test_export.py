@@ -43,7 +43,7 @@ def ensemble_of(spec: NetworkSpec, folds: int = 2) -> Ensemble:
     networks = [make_network(spec, seed) for seed in range(folds)]
     if spec.visual is not None:
         share_trunk(networks)
-    return Ensemble(networks)
+    return Ensemble.from_folds(networks)
 
 
 def crops_for(ensemble: Ensemble, count: int) -> Tensor:
@@ -66,7 +66,7 @@ class TestVisual:
     @settings(max_examples=15)
     def test_it_is_what_the_ensemble_embeds(self, spec: NetworkSpec, frames: int, seed: int) -> None:
         networks = [make_network(spec, seed), make_network(spec, seed + 1)]
-        ensemble = Ensemble(networks)
+        ensemble = Ensemble.from_folds(networks)
         crops = crops_for(ensemble, frames)
         with torch.no_grad():
             found = VisualGraph(ensemble)(crops)
@@ -78,7 +78,7 @@ class TestVisual:
         )
         blind = COMPACT.model_copy(update={"visual": None})
         networks = [make_network(s, i) for i, s in enumerate((COMPACT, small, blind, COMPACT))]
-        ensemble = Ensemble(networks)
+        ensemble = Ensemble.from_folds(networks)
         crops = crops_for(ensemble, 3)
         with torch.no_grad():
             found = VisualGraph(ensemble)(crops)

@@ -81,12 +81,12 @@ def assert_close(found: StepExample, expected: StepExample, *, atol: float = 1e-
 
 
 def networks_of(specs: Sequence[NetworkSpec]) -> Ensemble:
-    return Ensemble([make_network(spec, seed) for seed, spec in enumerate(specs)])
+    return Ensemble.from_folds([make_network(spec, seed) for seed, spec in enumerate(specs)])
 
 
 def pairs() -> Ensemble:
     """Two folds of a network for each target."""
-    return Ensemble([[make_network(VALENCE, i), make_network(AROUSAL, i + 9)] for i in range(2)])
+    return Ensemble.from_folds([[make_network(VALENCE, i), make_network(AROUSAL, i + 9)] for i in range(2)])
 
 
 @given(spec=network_specs(), frames=st.integers(1, 3), seed=st.integers(0, 99))

@@ -141,7 +141,7 @@ class TestEqualToItsFolds:
     @settings(deadline=None, max_examples=20)
     @given(fold_sets(), st.integers(1, 2), st.integers(1, 12), st.booleans(), SEEDS)
     def test_of_one_shape(self, folds: list[Fold], batch: int, frames: int, masked: bool, seed: int) -> None:
-        ensemble = Ensemble(folds)
+        ensemble = Ensemble.from_folds(folds)
         given_, mask = inputs(ensemble, batch, frames, seed)
         available = mask if masked else None
         found = ensemble(**given_, available=available)
@@ -152,7 +152,7 @@ class TestEqualToItsFolds:
     @settings(deadline=None, max_examples=20)
     @given(mixed_fold_sets(), st.integers(1, 8), st.booleans(), SEEDS)
     def test_of_many_shapes(self, folds: list[Fold], frames: int, masked: bool, seed: int) -> None:
-        ensemble = Ensemble(folds)
+        ensemble = Ensemble.from_folds(folds)
         given_, mask = inputs(ensemble, 2, frames, seed)
         available = mask if masked else None
         expected = one_by_one(folds, ensemble, given_, available)
@@ -166,7 +166,7 @@ class TestEqualToItsFolds:
             for f in range(6)
         ]
         share_trunk([n for fold in folds for n in networks_of(fold)])
-        ensemble = Ensemble(folds)
+        ensemble = Ensemble.from_folds(folds)
         assert (len(ensemble.trunks), ensemble.folds, ensemble.networks) == (1, 6, 12 if paired else 6)
         given_, mask = inputs(ensemble, 1, 40, 0)
         expected = one_by_one(folds, ensemble, given_, mask)
@@ -177,7 +177,7 @@ class TestEqualToItsFolds:
     def test_in_the_paper_preset(self) -> None:
         folds: list[Fold] = [make_network(PAPER, f) for f in range(2)]
         share_trunk([n for fold in folds for n in networks_of(fold)])
-        ensemble = Ensemble(folds)
+        ensemble = Ensemble.from_folds(folds)
         given_, mask = inputs(ensemble, 1, 6, 0)
         expected = one_by_one(folds, ensemble, given_, mask)
         torch.testing.assert_close(ensemble(**given_, available=mask), expected, atol=1e-5, rtol=0)
@@ -201,7 +201,7 @@ class TestOneComputation:
     @settings(deadline=None, max_examples=20)
     @given(st.one_of(fold_sets(), mixed_fold_sets()), st.integers(1, 12), SEEDS)
     def test_step_equals_forward(self, folds: list[Fold], frames: int, seed: int) -> None:
-        ensemble = Ensemble(folds)
+        ensemble = Ensemble.from_folds(folds)
         given_, mask = inputs(ensemble, 2, frames, seed)
         assert_steps_equal(ensemble, given_, mask, ensemble(**given_, available=mask))
 
@@ -210,7 +210,7 @@ class TestOneComputation:
     def test_chunks_of_any_length_equal_forward(
         self, folds: list[Fold], data: st.DataObject, frames: int, seed: int
     ) -> None:
-        ensemble = Ensemble(folds)
+        ensemble = Ensemble.from_folds(folds)
         given_, mask = inputs(ensemble, 1, frames, seed)
         embeddings, start, parts = embedded(ensemble, given_), 0, []
         state: EnsembleState | None = None
@@ -228,7 +228,7 @@ class TestOneComputation:
     def test_the_future_is_not_read(
         self, folds: list[Fold], frames: int, data: st.DataObject, seed: int
     ) -> None:
-        now, ensemble = data.draw(st.integers(0, frames - 2)), Ensemble(folds)
+        now, ensemble = data.draw(st.integers(0, frames - 2)), Ensemble.from_folds(folds)
         given_, mask = inputs(ensemble, 1, frames, seed)
         other, _ = inputs(ensemble, 1, frames, seed + 1)
         changed = {n: torch.cat([x[:, : now + 1], other[n][:, now + 1 :]], dim=1) for n, x in given_.items()}
@@ -237,7 +237,7 @@ class TestOneComputation:
         assert torch.equal(before[:, :, : now + 1], after[:, :, : now + 1])
 
     def test_words_that_change_are_run_again_from_a_snapshot(self) -> None:
-        ensemble = Ensemble([make_network(COMPACT, f) for f in range(3)])
+        ensemble = Ensemble.from_folds([make_network(COMPACT, f) for f in range(3)])
         words = random_embeddings(COMPACT, 1, 30, 0)[Modality.LANGUAGE][None]
         state, snapshots = ensemble.initial_state(Modality.LANGUAGE, 1), []
         for t in range(30):
@@ -259,13 +259,13 @@ class TestOneComputation:
                 torch.testing.assert_close(a / scale, b / scale, atol=1e-5, rtol=0)
 
     def test_many_crops_are_embedded_as_few(self) -> None:
-        ensemble = Ensemble([make_network(COMPACT, f) for f in range(2)])
+        ensemble = Ensemble.from_folds([make_network(COMPACT, f) for f in range(2)])
         crops = torch.randn(70, 3, 40, 40, generator=torch.Generator().manual_seed(0))
         few = torch.cat([ensemble.embed_visual(c) for c in crops.split(1)], dim=1)
         torch.testing.assert_close(ensemble.embed_visual(crops), few, atol=1e-5, rtol=0)
 
     def test_repeating_repeats_to_the_bit(self) -> None:
-        ensemble = Ensemble([make_network(COMPACT, f) for f in range(2)])
+        ensemble = Ensemble.from_folds([make_network(COMPACT, f) for f in range(2)])
         given_, mask = inputs(ensemble, 1, 10, 0)
         assert torch.equal(ensemble(**given_, available=mask), ensemble(**given_, available=mask))
 
@@ -276,7 +276,7 @@ class TestMissing:
     def test_what_a_missing_modality_holds_does_not_matter(
         self, folds: list[Fold], frames: int, seed: int
     ) -> None:
-        ensemble = Ensemble(folds)
+        ensemble = Ensemble.from_folds(folds)
         given_, mask = inputs(ensemble, 1, frames, seed)
         embeddings, junk = embedded(ensemble, given_), {}
         for i, m in enumerate(ensemble.modalities):
@@ -288,7 +288,7 @@ class TestMissing:
     @settings(deadline=None, max_examples=20)
     @given(st.one_of(fold_sets(), mixed_fold_sets()), SEEDS)
     def test_an_input_left_out_is_one_masked_throughout(self, folds: list[Fold], seed: int) -> None:
-        ensemble = Ensemble(folds)
+        ensemble = Ensemble.from_folds(folds)
         given_, mask = inputs(ensemble, 1, 5, seed)
         if len(given_) == 1:
             return
@@ -300,7 +300,7 @@ class TestMissing:
         assert torch.equal(ensemble(**less, available=mask), ensemble(**given_, available=masked))
 
     def test_with_everything_missing_the_estimates_are_finite(self) -> None:
-        ensemble = Ensemble([make_network(COMPACT, f) for f in range(2)])
+        ensemble = Ensemble.from_folds([make_network(COMPACT, f) for f in range(2)])
         given_, mask = inputs(ensemble, 1, 5, 0)
         assert bool(ensemble(**given_, available=torch.zeros_like(mask)).isfinite().all())
 
@@ -312,7 +312,7 @@ class TestTrunks:
         return networks
 
     def test_identical_trunks_are_one(self) -> None:
-        ensemble = Ensemble(self.make())
+        ensemble = Ensemble.from_folds(self.make())
         assert len(ensemble.trunks) == 1
         assert len(ensemble.trunk_features(torch.zeros(1, 3, 40, 40))) == 1
 
@@ -325,20 +325,20 @@ class TestTrunks:
         assert backbone is not None
         assert backbone.group_of(name) == "trunk"
         backbone.state_dict()[name].view(-1)[0] += 1e-3
-        assert len(Ensemble(networks).trunks) == 2
+        assert len(Ensemble.from_folds(networks).trunks) == 2
 
     def test_what_a_fold_fine_tunes_makes_none(self) -> None:
         networks = self.make()
         for n in networks[1:]:
             assert n.backbone is not None
             n.backbone.groups()["output"][0][3].weight.data += 1.0
-        assert len(Ensemble(networks).trunks) == 1
+        assert len(Ensemble.from_folds(networks).trunks) == 1
 
     def test_counters_of_seen_batches_make_none(self) -> None:
         networks = self.make()
         assert networks[1].backbone is not None
         networks[1].backbone.state_dict()["input_layer.1.num_batches_tracked"] += 5
-        assert len(Ensemble(networks).trunks) == 1
+        assert len(Ensemble.from_folds(networks).trunks) == 1
 
     def test_the_hash_is_of_the_content(self) -> None:
         networks = self.make(2)
@@ -351,7 +351,7 @@ class TestTrunks:
         assert trunk_hash(first) != trunk_hash(other)
 
     def test_the_trunk_and_the_tails_are_the_whole(self) -> None:
-        ensemble = Ensemble(self.make())
+        ensemble = Ensemble.from_folds(self.make())
         crops = torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
         features = ensemble.trunk_features(crops)
         assert torch.equal(ensemble.tail_embed(features), ensemble.embed_visual(crops))
@@ -360,7 +360,7 @@ class TestTrunks:
 
 class TestServing:
     def test_it_has_no_gradients_and_never_trains(self) -> None:
-        ensemble = Ensemble([make_network(COMPACT, 0)])
+        ensemble = Ensemble.from_folds([make_network(COMPACT, 0)])
         given_, mask = inputs(ensemble, 1, 3, 0)
         assert not ensemble(**given_, available=mask).requires_grad
         assert not ensemble.eval().training
@@ -369,7 +369,7 @@ class TestServing:
 
     def test_it_holds_copies(self) -> None:
         network = make_network(COMPACT, 0)
-        ensemble = Ensemble([network])
+        ensemble = Ensemble.from_folds([network])
         given_, mask = inputs(ensemble, 1, 3, 0)
         before = ensemble(**given_, available=mask)
         with torch.no_grad():
@@ -380,20 +380,22 @@ class TestServing:
 
     def test_networks_in_training_are_served_as_they_evaluate(self) -> None:
         network = make_network(COMPACT, 0)
-        before = Ensemble([network])
+        before = Ensemble.from_folds([network])
         given_, mask = inputs(before, 1, 3, 0)
         network.train()
-        assert torch.equal(Ensemble([network])(**given_, available=mask), before(**given_, available=mask))
+        assert torch.equal(
+            Ensemble.from_folds([network])(**given_, available=mask), before(**given_, available=mask)
+        )
         assert network.training
 
     def test_weight_norm_is_folded_away(self) -> None:
-        ensemble = Ensemble([make_network(COMPACT, 0)])
+        ensemble = Ensemble.from_folds([make_network(COMPACT, 0)])
         assert list(ensemble.parameters()) == []
         assert not [name for name in ensemble.state_dict() if "original" in name]
 
     def test_what_it_says_of_itself(self) -> None:
         pair = [make_network(COMPACT.model_copy(update={"targets": (t,)}), 0) for t in ("arousal", "valence")]
-        ensemble = Ensemble([pair, make_network(COMPACT, 1)])
+        ensemble = Ensemble.from_folds([pair, make_network(COMPACT, 1)])
         assert ensemble.targets == TARGETS
         assert (ensemble.folds, ensemble.networks) == (2, 3)
         assert ensemble.spec == COMPACT
@@ -404,7 +406,7 @@ class TestServing:
 class TestRefused:
     def refuse(self, folds: list[Fold], match: str) -> None:
         with pytest.raises(UserError, match=match):
-            Ensemble(folds)
+            Ensemble.from_folds(folds)
 
     def test_no_folds(self) -> None:
         self.refuse([], "at least one fold")
@@ -434,7 +436,7 @@ class TestRefused:
         self.refuse([make_network(COMPACT, 0), make_network(other, 1)], "network 1 takes crops of 48 pixels")
 
     def test_inputs_of_the_wrong_shape(self) -> None:
-        ensemble = Ensemble([make_network(COMPACT, 0)])
+        ensemble = Ensemble.from_folds([make_network(COMPACT, 0)])
         with pytest.raises(ValueError, match=r"expected crops \(N, 3, 40, 40\)"):
             ensemble.embed_visual(torch.zeros(1, 3, 48, 48))
         with pytest.raises(ValueError, match=r"expected audio embeddings \(1 or 1, B, T, 32\)"):
@@ -443,4 +445,4 @@ class TestRefused:
             visual=None, audio=None, language=LanguageSpec(embedding=4, temporal=TemporalSpec(widths=(3,)))
         )
         with pytest.raises(ValueError, match="no visual branch"):
-            Ensemble([make_network(only_words, 0)]).embed_visual(torch.zeros(1, 3, 40, 40))
+            Ensemble.from_folds([make_network(only_words, 0)]).embed_visual(torch.zeros(1, 3, 40, 40))

@@ -101,7 +101,7 @@ def test_a_stack_equals_its_fusions_and_heads(networks: int, frames: int, masked
     available = torch.rand(frames, 3) > 0.5 if masked else None
     stacked = {m: torch.stack([e[m] for e in encodings]) for m in WIDTHS}
     with torch.no_grad():
-        found = StackedFusion(fusions, heads)(stacked, available)
+        found = StackedFusion.from_fusions(fusions, heads)(stacked, available)
         for i in range(networks):
             expected = heads[i](fusions[i](encodings[i], available))
             torch.testing.assert_close(found[i], expected, atol=1e-5, rtol=0)

@@ -208,5 +208,5 @@ def test_the_whole_network_and_the_ensemble_are_the_reports(network: EmotionNetw
     assert expected.std() > 0.01
     found = network.forward_crops(crops[None], audio[None], language[None])[0]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    served = Ensemble([network])(crops[None], audio[None], language[None])[0, 0]
+    served = Ensemble.from_folds([network])(crops[None], audio[None], language[None])[0, 0]
     torch.testing.assert_close(served, expected, atol=1e-5, rtol=0)

@@ -75,7 +75,7 @@ class TestOneComputation:
     ) -> None:
         frames = data.draw(st.integers(1, 30))
         branches = [make_branch(spec, 3, seed + i) for i in range(networks)]
-        stack, x = StackedTemporal(branches), noise(networks, 2, frames, 3, seed=seed)
+        stack, x = StackedTemporal.from_branches(branches), noise(networks, 2, frames, 3, seed=seed)
         state, parts = stack.initial_state(2), []
         with torch.no_grad():
             for chunk in x.split(data.draw(cuts(frames)), dim=2):
@@ -133,7 +133,7 @@ class TestState:
 
     def test_the_state_does_not_keep_a_long_window_alive(self) -> None:
         branch = make_branch(TemporalSpec(widths=(4, 5)), 3, 0)
-        stack = StackedTemporal([branch])
+        stack = StackedTemporal.from_branches([branch])
         for state in (branch.run(noise(1, 5000, 3))[0], stack.run(noise(1, 1, 5000, 3))[0]):
             assert sum(h.untyped_storage().nbytes() for h in state.history) < 10_000
 
@@ -193,4 +193,4 @@ def test_a_wrong_width_is_refused() -> None:
 def test_only_one_shape_is_stacked() -> None:
     spec = TemporalSpec(widths=(4,))
     with pytest.raises(ValueError, match="one specification"):
-        StackedTemporal([TemporalBranch(spec, 3), TemporalBranch(spec, 2)])
+        StackedTemporal.from_branches([TemporalBranch(spec, 3), TemporalBranch(spec, 2)])
