@@ -1,4 +1,4 @@
-"""Accelerators beside eager: every route that this machine can take, in turns, with what the parity gate said."""
+"""Accelerators beside eager: every back-end that this machine can take, in turns, with what the parity gate said."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Peaks = Mapping[tuple[Device, Precision], float]
 """Gop/s."""
 
 
-def routes(*, compile_too: bool) -> list[Backend]:
+def backends(*, compile_too: bool) -> list[Backend]:
     """What is worth trying here."""
     wanted = {"openvino": has_package("openvino"), "compile": compile_too, "cuda": has_cuda()}
     wanted["tensorrt"] = has_cuda() and has_package("torch_tensorrt")
@@ -48,16 +48,16 @@ def measure(
     if bundle.text_encoder_folder is not None:
         model, _ = open_text_model(bundle.text_encoder_folder, "encoder")
     served: dict[str, Runtime] = {"eager": serve(bundle, preference=Preference("eager"), batches=(batch,))}
-    for route in routes(compile_too=compile_too):
+    for backend in backends(compile_too=compile_too):
         found = serve(
             bundle,
-            preference=Preference(route.backend, route.precision),
-            text_model=model if batch == 1 and route.precision != "int8" else None,
+            preference=Preference(backend.name, backend.precision),
+            text_model=model if batch == 1 and backend.precision != "int8" else None,
             cache=cache,
             threads=threads,
             batches=(batch,),
         )
-        served[str(route)] = found
+        served[str(backend)] = found
     rows: list[list[str]] = []
     for part in ("visual", "audio"):
         calls = {
@@ -65,7 +65,7 @@ def measure(
             if part == "visual"
             else (lambda s=s: s.embed_audio(patches))
             for name, s in served.items()
-            if name == "eager" or _report(s, part).route.backend != "eager"
+            if name == "eager" or _report(s, part).backend.name != "eager"
         }
         assert bundle.audio_encoder is not None
         eager = (
@@ -82,9 +82,9 @@ def measure(
     return rows
 
 
-def share_of_peak(flops: float, ms: float, route: Backend, peaks: Peaks) -> str:
-    """How much of the peak of a route's device and precision so many operations in so many milliseconds are."""
-    peak = peaks.get(("cuda" if route.backend in ("cuda", "tensorrt") else "cpu", route.precision))
+def share_of_peak(flops: float, ms: float, backend: Backend, peaks: Peaks) -> str:
+    """How much of the peak of a back-end's device and precision so many operations in so many milliseconds are."""
+    peak = peaks.get(("cuda" if backend.name in ("cuda", "tensorrt") else "cpu", backend.precision))
     return "" if peak is None else f"{100 * flops / ms / 1e6 / peak:.0f} %"
 
 
@@ -101,7 +101,7 @@ def _cells(
     return [
         str(frame),
         f"**{ratio(times['eager'], times[name]).median:.2f} x**",
-        share_of_peak(flops, frame.median, report.route, peaks),
+        share_of_peak(flops, frame.median, report.backend, peaks),
         "" if report.agreement is None else str(report.agreement),
     ]
 
@@ -123,7 +123,7 @@ def run(*, quick: bool, threads: int, folder: Path, cache: ArtifactCache) -> Tab
             "preset",
             "part",
             "frames a call",
-            "route",
+            "back-end",
             "ms a frame: median (p10 to p90)",
             "faster than eager",
             "of the measured peak",
@@ -131,8 +131,9 @@ def run(*, quick: bool, threads: int, folder: Path, cache: ArtifactCache) -> Tab
         ),
         rows,
         (
-            in_turns("The routes of a part at one number of frames"),
-            "Six untrained folds that share a trunk. A route that disagrees with eager on the probe does not serve.",
+            in_turns("The back-ends of a part at one number of frames"),
+            "Six untrained folds that share a trunk. A back-end that disagrees with eager on the probe input is left "
+            "out.",
             f"The peak of a precision is the best of a few matrix products of {SIDE} x {SIDE} in this run, whatever "
             f"computes them: {told}. A part's FLOPs are those of its matrix products and convolutions.",
         ),

@@ -66,13 +66,13 @@ def cameras(folder: Path, clip: Path, *, quick: bool) -> Table:
         for accelerator in ("eager", "auto"):
             options = ["--bundle", "demo", "--budget", budget, "--accelerator", accelerator]
             runs = asyncio.run(_at_once(count, options, 8 if quick else 25))
-            rate, route = sum(r.rate for r in runs), str(runs[0].status.get("accelerator", ""))
+            rate, backend = sum(r.rate for r in runs), str(runs[0].status.get("accelerator", ""))
             if (count, budget) == (4, FULL.name):
-                fullest = max(fullest, (rate, f"In all, of four cameras with nothing spared, by {route}"))
+                fullest = max(fullest, (rate, f"In all, of four cameras with nothing spared, by {backend}"))
             rows.append(
                 [
                     str(count),
-                    route,
+                    backend,
                     budget,
                     rungs(runs),
                     f"{rate:.1f}",

@@ -55,9 +55,9 @@ def products(threads: int) -> dict[str, Work]:
         found[f"{what}, bfloat16, PyTorch"] = work("cpu", "bfloat16", lambda: low_a @ low_b)
     linear = nn.Linear(SIDE, SIDE, bias=False).requires_grad_(False)
     for precision in OFFERED["openvino"]:
-        workshop = BuildContext(threads=threads, calibration=[(a,)])
+        context = BuildContext(threads=threads, calibration=[(a,)])
         with suppress(Unavailable):
-            runner = accelerate(linear, (a,), Backend("openvino", precision), workshop)
+            runner = accelerate(linear, (a,), Backend("openvino", precision), context)
             found[f"{what}, {precision}, OpenVINO"] = work("cpu", precision, partial(runner, a))
     if has_cuda():
         for precision in OFFERED["cuda"]:

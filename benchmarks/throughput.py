@@ -89,13 +89,13 @@ def run(*, quick: bool, threads: int, folder: Path, cache: ArtifactCache) -> Tab
             bundle = load_bundle(folder / name)
             for chunk in (1, 3, 8):
                 found += measure(bundle, preferences, chunk, threads, cache, rounds)
-    rate, (_, _, route, at_once, *_) = max(item for item in found if item[1][0] == "compact-6")
+    rate, (_, _, backend, at_once, *_) = max(item for item in found if item[1][0] == "compact-6")
     return Table(
         "Frames a second from crops and patches to every fold's estimates",
         (
             "bundle (preset-folds)",
             "--accelerator",
-            "route",
+            "back-end",
             "frames a chunk",
             "ms a frame: median (p10 to p90)",
             "frames/s",
@@ -103,8 +103,8 @@ def run(*, quick: bool, threads: int, folder: Path, cache: ArtifactCache) -> Tab
         ),
         [row for _, row in found],
         (
-            in_turns("The routes of a bundle at one chunk size"),
+            in_turns("The back-ends of a bundle at one chunk size"),
             "One process, one stream of calls; `cameras` is whole cameras that this part of the work keeps up with.",
-            four_cameras(f"Of crops and patches, by {route}, {at_once} a chunk", rate),
+            four_cameras(f"Of crops and patches, by {backend}, {at_once} a chunk", rate),
         ),
     )

@@ -26,6 +26,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from models.spec import WindowSpec
+
 Floats = NDArray[np.float64]
 
 LEAST_AGREEMENT: Final = 0.01
@@ -106,11 +108,11 @@ class RunningState:
     rows: tuple[Floats, ...]
 
 
-def leading_state(state: RunningState, folds: int) -> RunningState:
+def state_of_first(state: RunningState, folds: int) -> RunningState:
     """The state, to the last bit, of a centering over the first `folds` folds that took in the same samples."""
     return RunningState(
-        finished=None if state.finished is None else state.finished.leading(folds),
-        filling=None if state.filling is None else state.filling.leading(folds),
+        finished=None if state.finished is None else state.finished.of_first(folds),
+        filling=None if state.filling is None else state.filling.of_first(folds),
         rows=tuple(row[..., :folds] for row in state.rows),
     )
 
@@ -123,7 +125,12 @@ class RunningCentering:
     """
 
     def __init__(
-        self, folds: int, window: int = 300, targets: int | None = None, *, mixed: bool = False
+        self,
+        folds: int,
+        window: int = WindowSpec().length,
+        targets: int | None = None,
+        *,
+        mixed: bool = False,
     ) -> None:
         """Raises ValueError unless folds, window and targets are positive."""
         if folds < 1 or window < 1 or (targets is not None and targets < 1):
@@ -146,7 +153,7 @@ class RunningCentering:
         return state, self._frame(state, state.rows[-1])
 
     def absorb(self, state: RunningState, x: ArrayLike) -> RunningState:
-        """`step` where only the state is wanted: a third of the work."""
+        """A `step` without its frame: only the state, for a third of the work."""
         sample = np.array(x, np.float64)
         if sample.shape != self._shape:
             raise ValueError(f"running centering was made for samples {self._shape}, not {sample.shape}")
@@ -194,7 +201,7 @@ class _Moments:
     def mean(self) -> Floats:
         return self.origin + self.shifted_mean
 
-    def leading(self, folds: int) -> _Moments:
+    def of_first(self, folds: int) -> _Moments:
         """Of the first `folds` folds alone."""
         return _Moments(
             self.count,
@@ -248,7 +255,7 @@ class _Tails:
     shifted_mean: Floats
     scatter: Floats
 
-    def leading(self, folds: int) -> _Tails:
+    def of_first(self, folds: int) -> _Tails:
         return _Tails(
             self.origin[..., :folds], self.shifted_mean[..., :folds], self.scatter[..., :folds, :folds]
         )

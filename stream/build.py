@@ -123,7 +123,7 @@ def assemble(
         Estimator(
             parts.bundle,
             parts.embedder,
-            served=parts.served,
+            runtime=parts.served,
             # Live, what is paused or dropped must hold up nothing.
             settle_at_once=1 if parts.source.live else frames_at_once(latency_target_ms, info.frame_rate),
             window=window.length,

@@ -1,4 +1,4 @@
-"""How a part may be computed: the back-ends, the precisions, and what each of them must offer."""
+"""By what a part may be computed: the back-ends with their precisions, and what building on one takes and gives."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ OFFERED: Final[dict[BackendName, tuple[Precision, ...]]] = {
 class Backend:
     """A back-end at a precision. Raises ValueError where the back-end has no such precision."""
 
-    backend: BackendName
+    name: BackendName
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        if self.backend not in OFFERED:
-            raise ValueError(f"unknown accelerator '{self.backend}': choose one of {', '.join(BACKENDS)}")
-        if self.precision not in OFFERED[self.backend]:
-            offered = ", ".join(OFFERED[self.backend])
-            raise ValueError(f"{self.backend} offers {offered}, not {self.precision}")
+        if self.name not in OFFERED:
+            raise ValueError(f"unknown accelerator '{self.name}': choose one of {', '.join(BACKENDS)}")
+        if self.precision not in OFFERED[self.name]:
+            offered = ", ".join(OFFERED[self.name])
+            raise ValueError(f"{self.name} offers {offered}, not {self.precision}")
 
     def __str__(self) -> str:
-        return self.backend if self.backend == "eager" else f"{self.backend} {self.precision}"
+        return self.name if self.name == "eager" else f"{self.name} {self.precision}"
 
 
 EAGER: Final = Backend("eager")
@@ -57,7 +57,7 @@ class Runner(Protocol):
 
 
 class Unavailable(Exception):
-    """A route that this machine, its packages or this module cannot take; the message is one line."""
+    """This machine, its packages or this module rule the back-end out; the message says why in one line."""
 
 
 def _say_nothing(message: str) -> None:

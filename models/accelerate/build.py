@@ -1,4 +1,4 @@
-"""From a module and its example input to a callable."""
+"""From a module and its example input to a callable: the one place that knows every back-end's builder."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _BUILDERS: Final[dict[BackendName, _Build]] = {
 
 
 def accelerate(
-    module: nn.Module, example: tuple[Tensor, ...], route: Backend, workshop: BuildContext | None = None
+    module: nn.Module, example: tuple[Tensor, ...], backend: Backend, context: BuildContext | None = None
 ) -> Runner:
     """A module in eval mode as a callable for inputs of exactly the example's shapes.
 
-    It computes what the module computes, at the route's precision; whether closely enough is for
-    `models.accelerate.parity` to say. Raises Unavailable where the route cannot be taken here.
+    It computes what the module computes, at the back-end's precision; whether closely enough is for
+    `models.accelerate.parity` to say. Raises Unavailable where the back-end cannot take it here.
     """
-    if route.backend == "eager":
+    if backend.name == "eager":
         return run_eager(module)
-    return _BUILDERS[route.backend](module.eval(), example, route, workshop or BuildContext())
+    return _BUILDERS[backend.name](module.eval(), example, backend, context or BuildContext())

@@ -1,7 +1,7 @@
 """What took long to build or to measure, kept on disk: by content, checked by hash, bounded, never executed.
 
 An entry is a folder named by the SHA-256 of everything that it depends on (module content, shapes, device,
-versions, route); inside are its files and `entry.json` with their hashes and those facts in clear. An entry
+versions, back-end); inside are its files and `entry.json` with their hashes and those facts in clear. An entry
 that is damaged is removed and counts as absent. Losing the whole folder costs time only.
 """
 

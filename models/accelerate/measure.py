@@ -1,10 +1,10 @@
-"""A bundle's parts, and each of them on a route: built, held to eager on the probe, and measured."""
+"""A bundle's parts on a back-end: built, compared with eager on the probe input, and measured."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Final
 
@@ -16,7 +16,7 @@ from models.accelerate.build import accelerate
 from models.accelerate.export import TextGraph, VisualGraph
 from models.accelerate.parity import LIMITS, Agreement, Reference, compare, compare_tensors, estimate
 from models.accelerate.runtime import AUDIO, TEXT, VISUAL, BatchedPart, TextPart
-from models.accelerate.steps import StepExample, Steps, build_steps, random_states, run_through
+from models.accelerate.steps import StepOutputs, Steps, build_steps, random_states, run_through
 from models.bundle.load import Bundle
 from models.spec import Modality
 
@@ -28,7 +28,13 @@ _MEASURED: Final = 5
 
 @dataclass(frozen=True, eq=False)
 class ModelPart:
-    """One part to be served: eager's form, the form for exporters, and what to try both on."""
+    """One part to be accelerated.
+
+    `eager` is the module as the engine runs it, `graph` makes the form that exporters take. `frames` are probe
+    inputs (a batch of frames, or piece ids and mask of one utterance) on which the two are compared, `calibration`
+    batches of inputs for int8. `sizes` are the batch sizes (or lengths in pieces) to build for. `modality` is None
+    for text, whose cost is counted by the utterance and not `per_frame`.
+    """
 
     name: str
     eager: nn.Module
@@ -63,9 +69,9 @@ class ModelPart:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A part on a route, built and agreed; measured, unless there is nothing to choose."""
+    """A part built on a back-end, in agreement with eager; `ms` is None where nothing had to be measured."""
 
-    route: Backend
+    backend: Backend
     runners: Mapping[int, Runner]
     ms: float | None = None
     agreement: Agreement | None = None
@@ -73,9 +79,10 @@ class Candidate:
 
 @dataclass(eq=False)
 class Attempt:
-    """The candidates of one part as they come, and why others did not.
+    """The search for one part's back-end: the candidates so far, and in `notes` why other back-ends are none.
 
-    Eager is none where the user insists. `taken` is the one that an earlier start chose, for good or ill.
+    `eager` is among the candidates unless the user named a back-end (`insist`). `taken` is the one that an earlier
+    start chose; it then serves however quick it is today.
     """
 
     part: ModelPart
@@ -93,38 +100,41 @@ class Attempt:
         return min(found, key=lambda c: c.ms or 0.0)
 
 
-class Judge:
-    """Builds a candidate, holds it to eager, and measures it."""
+class CandidateBuilder:
+    """Builds a part on a back-end, compares it with eager on the probe, and measures it."""
 
-    def __init__(self, bundle: Bundle, reference: Reference, workshop: BuildContext) -> None:
+    def __init__(self, bundle: Bundle, reference: Reference, context: BuildContext) -> None:
         self.bundle = bundle
         self.reference = reference
-        self._workshop = workshop
+        self._context = context
 
-    def try_route(self, trial: Attempt, route: Backend) -> None:
-        """Add the candidate to the trial where it can be built and agrees; else a note.
+    def try_backend(self, attempt: Attempt, backend: Backend) -> None:
+        """Add a candidate to the attempt where the part can be built and agrees with eager; else a note that says
+        why not.
 
         Words, which cost nothing per frame, go by the back-end's float32 where a lower precision cannot serve.
         """
-        part = trial.part
-        if route == EAGER or any(c.route == route for c in trial.accepted):
+        part = attempt.part
+        if backend == EAGER or any(c.backend == backend for c in attempt.accepted):
             return
-        exact = Backend(route.backend)
-        if part.name == TEXT and route.precision == "int8":  # nothing here to calibrate words on
-            self.try_route(trial, exact)
+        exact = Backend(backend.name)
+        if part.name == TEXT and backend.precision == "int8":  # nothing here to calibrate words on
+            self.try_backend(attempt, exact)
             return
         try:
-            runners = {size: self._build(part, size, route) for size in part.sizes}
-            agreement = self.agreement(part, runners, route.precision)
+            runners = {size: self._build(part, size, backend) for size in part.sizes}
+            agreement = self.agreement(part, runners, backend.precision)
         except Unavailable as e:
-            trial.notes.append(f"{route} does not serve: {e}")
+            attempt.notes.append(f"{backend} does not serve: {e}")
             return
         if not agreement.holds:
-            trial.notes.append(f"{route} does not serve, it disagreed with eager on the probe: {agreement}")
-            if part.name == TEXT and route != exact:
-                self.try_route(trial, exact)
+            attempt.notes.append(
+                f"{backend} does not serve, it disagreed with eager on the probe: {agreement}"
+            )
+            if part.name == TEXT and backend != exact:
+                self.try_backend(attempt, exact)
             return
-        trial.accepted.append(Candidate(route, runners, measure(part, runners), agreement))
+        attempt.accepted.append(Candidate(backend, runners, measure(part, runners), agreement))
 
     def agreement(self, part: ModelPart, runners: Mapping[int, Runner], precision: Precision) -> Agreement:
         """The part's fast path beside eager on the probe; the worst of its sizes. Raises Unavailable where it
@@ -139,12 +149,10 @@ class Judge:
             raise Unavailable(f"it fails on the probe: {e}") from e
         return Agreement(max(a.features for a in found), max(a.estimates for a in found), LIMITS[precision])
 
-    def build_steps(self, frames: int, route: Backend) -> Steps:
-        """What follows the embeddings of so many frames, on a route. Raises Unavailable."""
-        shop = self._workshop
-        workshop = BuildContext(shop.cache, shop.threads, lambda said: shop.progress(f"steps: {said}"))
+    def build_steps(self, frames: int, backend: Backend) -> Steps:
+        """What follows the embeddings of so many frames, on a back-end. Raises Unavailable."""
         ensemble = self.bundle.ensemble
-        return Steps(ensemble, build_steps(ensemble, frames, route, workshop))
+        return Steps(ensemble, build_steps(ensemble, frames, backend, self._context_of("steps")))
 
     def agreement_of_steps(self, steps: Steps, frames: int) -> Agreement:
         """Estimates, encodings and next states beside eager's over the probe, in the middle of something and with
@@ -166,7 +174,7 @@ class Judge:
         return 1e3 * median(times) / self._probed(frames)
 
     @torch.inference_mode()
-    def _run_through(self, steps: Steps, frames: int) -> StepExample:
+    def _run_through(self, steps: Steps, frames: int) -> StepOutputs:
         ensemble, count = self.bundle.ensemble, self._probed(frames)
         each = torch.arange(count)
         embeddings = {m: x[:, each % x.shape[1]] for m, x in self.reference.embeddings.items()}
@@ -181,13 +189,15 @@ class Judge:
         least = max(2 * frames, 1 << len(self.bundle.ensemble.modalities))
         return -(-least // frames) * frames
 
-    def _build(self, part: ModelPart, size: int, route: Backend) -> Runner:
-        calibration = part.calibration_inputs(size) if route.precision == "int8" else []
-        shop = self._workshop
-        workshop = BuildContext(
-            shop.cache, shop.threads, lambda said: shop.progress(f"{part.name}: {said}"), calibration
-        )
-        return accelerate(part.graph(), part.example(size), route, workshop)
+    def _build(self, part: ModelPart, size: int, backend: Backend) -> Runner:
+        calibration = part.calibration_inputs(size) if backend.precision == "int8" else []
+        context = replace(self._context_of(part.name), calibration=calibration)
+        return accelerate(part.graph(), part.example(size), backend, context)
+
+    def _context_of(self, part: str) -> BuildContext:
+        """The build context, with the part's name in front of each line of progress."""
+        report = self._context.progress
+        return replace(self._context, progress=lambda message: report(f"{part}: {message}"))
 
     def _compare(
         self, part: ModelPart, modality: Modality, runners: Mapping[int, Runner], precision: Precision
@@ -212,7 +222,7 @@ class Judge:
 
 
 def parts_of(bundle: Bundle, batches: tuple[int, ...], text_model: nn.Module | None) -> list[ModelPart]:
-    """The bundle's parts that can be served, those of `text_model` in the end."""
+    """The bundle's parts that can be accelerated; the last one is `text_model` where it is given."""
     parts: list[ModelPart] = []
     probe = bundle.probe
     if Modality.VISUAL in bundle.ensemble.modalities:
@@ -267,7 +277,7 @@ def parts_of(bundle: Bundle, batches: tuple[int, ...], text_model: nn.Module | N
 
 
 class EagerVisual(nn.Module):
-    """The stacked form that serves eagerly."""
+    """Crops (N, 3, S, S) to embeddings (S, N, E), as the ensemble computes them eagerly."""
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
@@ -296,13 +306,13 @@ def eager_runner(part: ModelPart) -> Runner:
 
 
 def eager_candidate(part: ModelPart) -> Candidate:
-    """What every other candidate is held to."""
+    """Eager as a candidate, measured: what the others are compared with."""
     runners = {0: eager_runner(part)}
     return Candidate(EAGER, runners, measure(part, runners))
 
 
 def unmeasured(part: ModelPart) -> Candidate:
-    """Eager where there is nothing to choose."""
+    """Eager as a candidate, not measured: where there is nothing to choose."""
     return Candidate(EAGER, {0: eager_runner(part)})
 
 
@@ -329,7 +339,7 @@ def frame_dim(part: ModelPart) -> int:
 
 
 def _batch(frames: Tensor, at: int, size: int) -> Tensor:
-    """`size` frames from `at` on, round and round."""
+    """`size` frames from number `at` on, beginning again after the last one."""
     return frames[(at + torch.arange(size)) % len(frames)].contiguous()
 
 

@@ -1,9 +1,10 @@
-"""Which route each part takes: by hardware, by agreement with eager, and by a short measurement.
+"""On which back-end each part of a bundle runs: by hardware, by agreement with eager, and by a short measurement.
 
-`auto` takes the most exact precision whose parts together fit the time a frame may take, and at that
-precision the fastest back-end of each part; where none fits, the fastest that agreed. The choice is kept in the
-cache, so that a replay takes the route that the first one took; one that was made while the machine was busy with
-other work is made again at a calm start, unless the caller wants repeats. Agreement is checked at every start.
+`auto` takes the most exact precision at which the parts together fit the time that a frame may take, and at that
+precision the fastest back-end of each part; where none fits, the fastest that agreed with eager. The choice is kept
+in the cache, so that a replay computes as the first run did. A choice that was measured while the machine was busy
+with other work is made again at the next start on an idle machine, unless the caller asks for repeatable runs.
+Agreement with eager is checked at every start.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from models.accelerate.hardware import device_name, has_cpu_bfloat16, has_cuda, 
 from models.accelerate.measure import (
     Attempt,
     Candidate,
-    Judge,
+    CandidateBuilder,
     ModelPart,
     eager_candidate,
     eager_runner,
@@ -48,19 +49,22 @@ from models.errors import UserError
 from models.spec import Modality
 
 FRAME_SHARE: Final = 0.6
-"""How much of a frame's time sight and sound may take together: faces, words and sending want the rest."""
+"""How much of a frame's time the picture and sound encoders may take together; face detection, words and sending need
+the rest.
+"""
 
 SLOW_TO_BUILD: Final[frozenset[BackendName]] = frozenset({"compile", "cuda", "tensorrt"})
-"""What `auto` leaves alone where eager is quick enough: it may take half a minute to start."""
+"""Back-ends that `auto` does not try where eager is quick enough: they may take half a minute to start."""
 
-STEP_ROUTES: Final[Mapping[BackendName, Backend]] = {
+STEP_BACKENDS: Final[Mapping[BackendName, Backend]] = {
     "openvino": Backend("openvino"),
     "cuda": Backend("cuda"),
     "tensorrt": Backend("cuda"),
 }
-"""By what sight or sound takes, what temporal branches, fusion and heads take; with others they stay eager.
+"""The back-end of temporal branches, fusion and heads, by that of the picture or sound encoder; eager with any other.
 
-To compile them for the CPU would take half a minute at every start, and TensorRT gains nothing on products so small.
+To compile them for the CPU would take half a minute at every start, and TensorRT gains nothing on matrix products so
+small.
 """
 
 
@@ -107,106 +111,111 @@ def serve(
     keep_eager: bool = True,
     repeatable: bool = False,
 ) -> Runtime:
-    """The bundle's parts, each on the best route that agreed with eager; what did not is in the notes.
+    """The bundle's parts, each on the best back-end that agreed with eager; the notes say why others did not serve.
 
-    `batches` are the numbers of frames that one call takes (others are put together from them, and padded);
-    `auto` judges by the smallest. `frame_rate` (default: the bundle's) gives it the time a frame may take;
-    `text_model` is the text encoder of `models.language`, served too where it is given. `cache` None keeps
-    nothing on disk. With `keep_eager` false the eager weights of accelerated sight and sound are given up, and
-    with them `Ensemble.embed_visual` and `Bundle.audio_encoder`. `repeatable` takes a kept choice whatever the
-    machine was doing when it was made. Raises ValueError for no batch sizes; never fails for want of a fast path.
+    `batches` are the numbers of frames that one call takes (other numbers are put together from them, and padded);
+    `auto` measures the smallest. `frame_rate` (default: the bundle's) gives the time that a frame may take.
+    `text_model` is the text encoder (`models.text.embedder`), accelerated too where it is given. `cache` None keeps
+    nothing on disk. With `keep_eager` false the eager weights of an accelerated picture or sound encoder are freed,
+    and `Ensemble.embed_visual` and `Bundle.audio_encoder` can no longer be called. `repeatable` takes a kept choice
+    even if the machine was busy when it was made. Raises ValueError for no batch sizes; a back-end that is missing
+    or fails is never an error, since eager takes its place.
     """
     if not batches or any(n < 1 for n in batches):
         raise ValueError(f"batch sizes must be at least 1, not {list(batches)}")
     preference = preference or Preference()
     parts = parts_of(bundle, tuple(sorted(set(batches))), text_model)
     if preference.backend == "eager":
-        trials = [Attempt(part, unmeasured(part)) for part in parts]
-        return _assemble(bundle, trials, Steps(bundle.ensemble), keep_eager=True)
+        attempts = [Attempt(part, unmeasured(part)) for part in parts]
+        return _assemble(bundle, attempts, Steps(bundle.ensemble), keep_eager=True)
     calm = is_calm()
     budget_ms = 1000 * FRAME_SHARE / (frame_rate or bundle.manifest.recipe.frame_rate)
     insist = preference.backend != "auto"
-    trials = [Attempt(part, eager_candidate(part), insist) for part in parts]
-    judge = Judge(
+    attempts = [Attempt(part, eager_candidate(part), insist) for part in parts]
+    builder = CandidateBuilder(
         bundle, make_reference(bundle), BuildContext(cache=cache, threads=threads, progress=progress)
     )
 
     facts = _choice_facts(bundle, parts, preference, threads, tuple(batches), budget_ms)
     kept = None if cache is None else KeptChoice.read(cache.find_json(facts))
-    if kept is None or not (kept.calm or repeatable or not calm) or not _take(kept, trials, judge):
-        _choose(preference, trials, judge, budget_ms)
+    if (
+        kept is None
+        or not (kept.calm or repeatable or not calm)
+        or not _rebuild_kept(kept, attempts, builder)
+    ):
+        _choose(preference, attempts, builder, budget_ms)
         if not calm and "auto" in (preference.backend, preference.precision):
             progress("measured while this machine was busy with other work: name an accelerator to be sure")
         if cache is not None:
-            cache.keep_json(facts, KeptChoice({t.part.name: t.best().route for t in trials}, calm).to_json())
-    _check_together(trials, judge)
-    steps, reports = _serve_steps(trials, judge, min(batches))
-    return _assemble(bundle, trials, steps, keep_eager, *reports)
+            cache.keep_json(
+                facts, KeptChoice({t.part.name: t.best().backend for t in attempts}, calm).to_json()
+            )
+    _check_together(attempts, builder)
+    steps, reports = _select_steps(attempts, builder, min(batches))
+    return _assemble(bundle, attempts, steps, keep_eager, *reports)
 
 
 @dataclass(frozen=True)
 class KeptChoice:
-    """What an earlier start chose for each part, and whether the machine was calm then."""
+    """The back-end that an earlier start chose for each part, and whether the machine had no other work then."""
 
-    routes: Mapping[str, Backend]
+    backends: Mapping[str, Backend]
     calm: bool
 
     @classmethod
     def read(cls, value: Any) -> KeptChoice | None:
-        """From its JSON form; None where it makes no sense."""
+        """From its JSON form; None for anything else."""
         try:
-            routes = {str(name): Backend(*route) for name, route in value["routes"].items()}
-            return cls(routes, bool(value["calm"]))
+            backends = {str(part): Backend(*chosen) for part, chosen in value["routes"].items()}
+            return cls(backends, bool(value["calm"]))
         except (TypeError, ValueError, KeyError, AttributeError):
             return None
 
     def to_json(self) -> dict[str, Any]:
-        """The form that is kept."""
-        return {"routes": {n: [r.backend, r.precision] for n, r in self.routes.items()}, "calm": self.calm}
+        """Its JSON form."""
+        return {"routes": {n: [b.name, b.precision] for n, b in self.backends.items()}, "calm": self.calm}
 
 
-def _choose(preference: Preference, trials: Sequence[Attempt], judge: Judge, budget_ms: float) -> None:
+def _choose(
+    preference: Preference, attempts: Sequence[Attempt], builder: CandidateBuilder, budget_ms: float
+) -> None:
     """Try one precision after another until the parts together are quick enough."""
 
     def quick_enough() -> bool:
-        return sum(t.best().ms or 0.0 for t in trials if t.part.per_frame) <= budget_ms
+        return sum(t.best().ms or 0.0 for t in attempts if t.part.per_frame) <= budget_ms
 
-    for routes in _levels(preference):
-        if (
-            preference.backend == "auto"
-            and quick_enough()
-            and all(r.backend in SLOW_TO_BUILD for r in routes)
-        ):
+    for backends in _backends_by_precision(preference):
+        if preference.backend == "auto" and quick_enough() and all(b.name in SLOW_TO_BUILD for b in backends):
             return
-        for trial in trials:
-            for route in routes:
-                judge.try_route(trial, route)
+        for attempt in attempts:
+            for backend in backends:
+                builder.try_backend(attempt, backend)
         if quick_enough():
             return
 
 
-def _levels(preference: Preference) -> list[list[Backend]]:
-    """The routes to try, the most exact precision first; one after another until the parts are quick enough."""
+def _backends_by_precision(preference: Preference) -> list[list[Backend]]:
+    """The back-ends to try at each precision, the most exact precision first."""
     if preference.backend != "auto":
         own = OFFERED[preference.backend] if preference.precision == "auto" else (preference.precision,)
         return [[Backend(preference.backend, precision)] for precision in own]
-    backends: list[BackendName]
+    names: list[BackendName]
     if has_cuda():
-        backends = ["tensorrt", "cuda"] if has_package("torch_tensorrt") else ["cuda"]
+        names = ["tensorrt", "cuda"] if has_package("torch_tensorrt") else ["cuda"]
     elif has_package("openvino"):
-        backends = ["openvino"]
+        names = ["openvino"]
     else:
-        backends = ["compile"]
+        names = ["compile"]
     wanted = PRECISIONS if preference.precision == "auto" else (preference.precision,)
-    levels = [[Backend(b, p) for b in backends if p in OFFERED[b] and _is_native(b, p)] for p in wanted]
+    levels = [[Backend(n, p) for n in names if p in OFFERED[n] and _is_native(n, p)] for p in wanted]
     return [level for level in levels if level] or [[]]
 
 
-def _is_native(backend: BackendName, precision: Precision) -> bool:
+def _is_native(name: BackendName, precision: Precision) -> bool:
     """Whether a precision is worth trying: bfloat16 on a processor without it is emulated, and slow."""
-    if backend == "openvino":
+    if name == "openvino":
         return precision != "bfloat16" or openvino.has_bfloat16()
-    if backend == "compile" and precision == "bfloat16":
+    if name == "compile" and precision == "bfloat16":
         return has_cpu_bfloat16()
     return True
 
@@ -234,95 +243,99 @@ def _choice_facts(
     }
 
 
-def _take(kept: KeptChoice, trials: Sequence[Attempt], judge: Judge) -> bool:
-    """Build what an earlier start chose, however quick it is today; False where it does not hold any more."""
-    if kept.routes.keys() != {t.part.name for t in trials}:
+def _rebuild_kept(kept: KeptChoice, attempts: Sequence[Attempt], builder: CandidateBuilder) -> bool:
+    """Build what an earlier start chose, whatever it would measure today; False where that is not possible any more."""
+    if kept.backends.keys() != {t.part.name for t in attempts}:
         return False
     found: list[Candidate] = []
-    for trial in trials:
-        route = kept.routes[trial.part.name]
-        if route == EAGER:
-            if trial.insist:
+    for attempt in attempts:
+        backend = kept.backends[attempt.part.name]
+        if backend == EAGER:
+            if attempt.insist:
                 return False
-            found.append(trial.eager)
+            found.append(attempt.eager)
             continue
-        judge.try_route(trial, route)
-        # Words may have gone by another precision than the one asked for.
-        same = [c for c in trial.accepted if c.route == route]
+        builder.try_backend(attempt, backend)
+        # For text, `try_backend` may have built another precision than the one asked for.
+        same = [c for c in attempt.accepted if c.backend == backend]
         if not same:
             return False
         found += same
-    for trial, candidate in zip(trials, found, strict=True):
-        trial.taken = candidate
+    for attempt, candidate in zip(attempts, found, strict=True):
+        attempt.taken = candidate
     return True
 
 
-def _check_together(trials: Sequence[Attempt], judge: Judge) -> None:
-    """The chosen routes of sight and sound at once must agree as well as each alone; else all serve eagerly."""
-    chosen = [(t, t.best()) for t in trials if t.part.modality is not None and t.best().route != EAGER]
+def _check_together(attempts: Sequence[Attempt], builder: CandidateBuilder) -> None:
+    """The chosen picture and sound encoders together must agree with eager as each does alone; else both run
+    eagerly.
+    """
+    chosen = [(t, t.best()) for t in attempts if t.part.modality is not None and t.best().backend != EAGER]
     if len(chosen) < 2:
         return
     found: dict[Modality, Tensor] = {}
-    for trial, candidate in chosen:
-        assert trial.part.modality is not None
-        x = BatchedPart(candidate.runners, frame_dim(trial.part))(trial.part.frames[0])
-        found[trial.part.modality] = x if trial.part.name == VISUAL else x.unsqueeze(0)
-    loosest = max((c.route.precision for _, c in chosen), key=lambda p: LIMITS[p].estimates)
-    agreement = compare(judge.bundle.ensemble, judge.reference, found, loosest)
+    for attempt, candidate in chosen:
+        assert attempt.part.modality is not None
+        x = BatchedPart(candidate.runners, frame_dim(attempt.part))(attempt.part.frames[0])
+        found[attempt.part.modality] = x if attempt.part.name == VISUAL else x.unsqueeze(0)
+    loosest = max((c.backend.precision for _, c in chosen), key=lambda p: LIMITS[p].estimates)
+    agreement = compare(builder.bundle.ensemble, builder.reference, found, loosest)
     if not agreement.holds:
-        for trial, _ in chosen:
-            trial.accepted.clear()
-            trial.taken = None
-            trial.notes.append(f"the parts together disagreed with eager on the probe: {agreement}")
+        for attempt, _ in chosen:
+            attempt.accepted.clear()
+            attempt.taken = None
+            attempt.notes.append(f"the parts together disagreed with eager on the probe: {agreement}")
 
 
-def _serve_steps(
-    trials: Sequence[Attempt], judge: Judge, frames: int
+def _select_steps(
+    attempts: Sequence[Attempt], builder: CandidateBuilder, frames: int
 ) -> tuple[Steps, tuple[PartReport, ...]]:
-    """What follows the embeddings, in float32 by the back-end of sight or sound, where that takes it and agrees.
+    """Temporal branches, fusion and heads, in float32 on the back-end of the picture or sound encoder, where they
+    can be built there and agree with eager.
 
-    What is measured is for the report: one call in place of hundreds was quicker wherever it was tried, and a choice
-    by time would have to be kept.
+    The measurement is only for the report. A choice by time would have to be kept in the cache, and one call in
+    place of hundreds was quicker wherever it was tried.
     """
-    eager = Steps(judge.bundle.ensemble)
-    backends = [t.best().route.backend for t in trials if t.part.modality is not None]
-    route = next((STEP_ROUTES[b] for b in backends if b in STEP_ROUTES), EAGER)
-    if route == EAGER:
+    eager = Steps(builder.bundle.ensemble)
+    names = [t.best().backend.name for t in attempts if t.part.modality is not None]
+    backend = next((STEP_BACKENDS[n] for n in names if n in STEP_BACKENDS), EAGER)
+    if backend == EAGER:
         return eager, ()
     try:
-        steps = judge.build_steps(frames, route)
-        agreement = judge.agreement_of_steps(steps, frames)
+        steps = builder.build_steps(frames, backend)
+        agreement = builder.agreement_of_steps(steps, frames)
     except Unavailable as e:
-        return eager, (PartReport(STEPS, EAGER, None, None, notes=(f"{route} does not serve: {e}",)),)
+        return eager, (PartReport(STEPS, EAGER, None, None, notes=(f"{backend} does not serve: {e}",)),)
     if not agreement.holds:
-        note = f"{route} does not serve, it disagreed with eager on the probe: {agreement}"
+        note = f"{backend} does not serve, it disagreed with eager on the probe: {agreement}"
         return eager, (PartReport(STEPS, EAGER, None, None, notes=(note,)),)
-    ms, eager_ms = (judge.measure_steps(s, frames) for s in (steps, eager))
-    return steps, (PartReport(STEPS, route, ms, eager_ms, agreement),)
+    ms, eager_ms = (builder.measure_steps(s, frames) for s in (steps, eager))
+    return steps, (PartReport(STEPS, backend, ms, eager_ms, agreement),)
 
 
 def _assemble(
-    bundle: Bundle, trials: Sequence[Attempt], steps: Steps, keep_eager: bool, *more: PartReport
+    bundle: Bundle, attempts: Sequence[Attempt], steps: Steps, keep_eager: bool, *more: PartReport
 ) -> Runtime:
-    best = {t.part.name: t.best() for t in trials}
+    best = {t.part.name: t.best() for t in attempts}
     reports = tuple(
-        PartReport(t.part.name, c.route, c.ms, t.eager.ms, c.agreement, tuple(t.notes))
-        for t, c in zip(trials, best.values(), strict=True)
+        PartReport(t.part.name, c.backend, c.ms, t.eager.ms, c.agreement, tuple(t.notes))
+        for t, c in zip(attempts, best.values(), strict=True)
     )
-    text = next((t for t in trials if t.part.name == TEXT), None)
+    text = next((t for t in attempts if t.part.name == TEXT), None)
     if not keep_eager:
-        _give_up_eager(bundle, {name for name, c in best.items() if c.route != EAGER})
+        _free_eager_weights(bundle, {name for name, c in best.items() if c.backend != EAGER})
     return Runtime(
+        bundle.ensemble,
         visual=BatchedPart(best[VISUAL].runners, 1) if VISUAL in best else None,
         audio=BatchedPart(best[AUDIO].runners, 0) if AUDIO in best else None,
-        text=None if text is None else TextPart(_fixed(best[TEXT]), eager_runner(text.part)),
+        text=None if text is None else TextPart(_accelerated_runners(best[TEXT]), eager_runner(text.part)),
         steps=steps,
         reports=(*reports, *more),
     )
 
 
-def _give_up_eager(bundle: Bundle, parts: Collection[str]) -> None:
-    """Let go of the weights that accelerated parts hold in their own form; text keeps them for long utterances."""
+def _free_eager_weights(bundle: Bundle, parts: Collection[str]) -> None:
+    """Free the weights of parts that are accelerated; text keeps them for utterances longer than its runners take."""
     if VISUAL in parts:
         bundle.ensemble.trunks.to("meta")
         for stack in bundle.ensemble.stacks:
@@ -332,5 +345,5 @@ def _give_up_eager(bundle: Bundle, parts: Collection[str]) -> None:
         bundle.audio_encoder.to("meta")
 
 
-def _fixed(candidate: Candidate) -> Mapping[int, Runner]:
-    return {} if candidate.route == EAGER else candidate.runners
+def _accelerated_runners(candidate: Candidate) -> Mapping[int, Runner]:
+    return {} if candidate.backend == EAGER else candidate.runners

@@ -156,18 +156,18 @@ def fusion_graph(ensemble: Ensemble) -> StepGraph:
     return StepGraph(ensemble, [m for m in ensemble.modalities if m not in SENSES], fuses=True)
 
 
-def build_steps(ensemble: Ensemble, frames: int, route: Backend, workshop: BuildContext) -> StepRunners:
-    """Both functions on a route. Raises Unavailable where it cannot take them."""
+def build_steps(ensemble: Ensemble, frames: int, backend: Backend, context: BuildContext) -> StepRunners:
+    """Both functions on a back-end. Raises Unavailable where it cannot take them."""
     senses, fusion = senses_graph(ensemble).eval(), fusion_graph(ensemble).eval()
     return StepRunners(
         frames,
-        accelerate(senses, senses.example(frames), route, workshop) if senses.branches else None,
-        accelerate(fusion, fusion.example(frames), route, workshop),
+        accelerate(senses, senses.example(frames), backend, context) if senses.branches else None,
+        accelerate(fusion, fusion.example(frames), backend, context),
     )
 
 
 @dataclass(frozen=True, eq=False)
-class StepExample:
+class StepOutputs:
     """What a short sequence gave: sight's and sound's encodings (S, N, C), estimates (F, N, K), every branch's last
     state.
     """
@@ -191,7 +191,7 @@ def run_through(
     embeddings: Mapping[Modality, Tensor],
     available: Tensor,
     frames: int,
-) -> StepExample:
+) -> StepOutputs:
     """A short sequence from every branch's state, `frames` at a time: embeddings (S or 1, N, E), masks (N, M)."""
     branches = dict(states)
     language = branches.pop(Modality.LANGUAGE, None)
@@ -207,7 +207,7 @@ def run_through(
         language, estimates = steps.fuse(encodings, masks, language, words)
         encoded.append(encodings)
         estimated.append(estimates)
-    return StepExample(
+    return StepOutputs(
         {m: torch.cat([e[m] for e in encoded], dim=2)[:, 0] for m in encoded[0]},
         torch.cat(estimated, dim=2)[:, 0],
         branches if language is None else {**branches, Modality.LANGUAGE: language},

@@ -34,6 +34,11 @@ class BranchState:
 
     stacks: tuple[TemporalState | None, ...]
 
+    @property
+    def networks(self) -> int:
+        """How many networks have this branch."""
+        return sum(len(stack.history[0]) for stack in self.stacks if stack is not None)
+
 
 @dataclass(frozen=True, eq=False)
 class EnsembleState:

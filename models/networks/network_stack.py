@@ -17,8 +17,8 @@ from models.visual.stacked import StackedTail
 class NetworkStack(nn.Module):
     """S networks of one specification, for serving.
 
-    `modalities` are the networks' own, whichever of their `temporal` branches are here. The `tail` (of the backbone) is
-    None without a visual branch; it and `fusion` are None too where only some of the steps are computed.
+    `modalities` are the networks' own, whichever of their `temporal` branches are here. The `tail` (of the backbone)
+    is None without a visual branch; it and `fusion` are None too where only some of the steps are computed.
     """
 
     def __init__(

@@ -103,8 +103,8 @@ class StackedUnit(nn.Module):
         second: StackedConv,
         shortcut: StackedConv | None,
     ) -> None:
-        """The first batch norm's `scale` and `shift`, the PReLU's `slope`, (S, 1, 1, 1, C) each; the convolutions, the
-        second one with the batch norm after it, and the shortcut's where there is one.
+        """The first batch norm's `scale` and `shift`, the PReLU's `slope`, (S, 1, 1, 1, C) each; the convolutions,
+        the second one with the batch norm after it, and the shortcut's where there is one.
         """
         super().__init__()
         self.stride = second.stride

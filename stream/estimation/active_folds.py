@@ -1,8 +1,8 @@
-"""Which folds step and which serve while some rest, and the merge that follows them. Pure.
+"""Which folds compute and which are merged while others rest, and the merge over them. Pure.
 
-A fold that rests computes nothing. Called back, it first steps along unheard: for as many frames as its temporal
-branches remember, until its outputs are what they would be had it never rested; then for a whole centering window
-of such outputs. Only then is it merged again, so what is served is exact from the first frame.
+A fold that rests computes nothing. Called back, it first computes without being merged: for as many frames as its
+temporal branches remember, until its outputs are what they would be had it never rested; then for a whole centering
+window of such outputs. Only then is it merged again, so that its part in the merge is exact from the first frame.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.centering import CenteredFrame, RunningCentering, RunningState, leading_state
+from models.centering import CenteredFrame, RunningCentering, RunningState, state_of_first
 
 
 @dataclass(frozen=True)
 class ActiveFolds:
     """At one frame: the first `stepping` folds compute, the first `serving` of them are merged.
 
-    `ready` of them (between the two) have outputs that are exact; `returning` counts the frames since the
-    folds behind `serving` were called back.
+    `ready` (from `serving` to `stepping`) of them have exact outputs; `returning` counts the frames since the folds
+    after the first `serving` were called back.
     """
 
     stepping: int
@@ -35,7 +35,7 @@ class ActiveFolds:
 
 
 def next_active_folds(before: ActiveFolds, wanted: int, memory: int, window: int) -> ActiveFolds:
-    """The roster of the next frame, when `wanted` folds should serve.
+    """The folds at work on the next frame, when `wanted` folds should serve.
 
     `memory` is how many frames before its own a fold's output depends on, `window` the centering window.
     Folds rest at once; those that return serve at their frame number `memory` + `window`.
@@ -50,7 +50,7 @@ def next_active_folds(before: ActiveFolds, wanted: int, memory: int, window: int
 
 @dataclass(frozen=True, eq=False)
 class MergeState:
-    """The centering of the `serving` folds, and beside it that of all `ready` ones where those are more."""
+    """The centering of the `serving` folds, and in `returning` that of all `ready` ones where those are more."""
 
     serving: int
     centering: RunningState
@@ -74,38 +74,41 @@ class FoldMerge:
         return MergeState(state.serving, self._centerings[state.serving].initial_state())
 
     def step(
-        self, state: MergeState, outputs: NDArray[np.float64], roster: ActiveFolds
+        self, state: MergeState, outputs: NDArray[np.float64], active: ActiveFolds
     ) -> tuple[MergeState, CenteredFrame]:
-        """One frame's outputs (F, K), of which the first `roster.ready` folds' count, merged over the first
-        `roster.serving`.
+        """One frame's outputs (F, K), of which the first `active.ready` folds' count, merged over the first
+        `active.serving`.
         """
-        state = self._seat(state, roster)
-        centering, frame = self._centerings[roster.serving].step(state.centering, outputs[: roster.serving].T)
-        return self._take_ready(replace(state, centering=centering), outputs, roster), frame
+        state = self._center_serving(state, active)
+        centering, frame = self._centerings[active.serving].step(state.centering, outputs[: active.serving].T)
+        return self._absorb_ready(replace(state, centering=centering), outputs, active), frame
 
-    def absorb(self, state: MergeState, outputs: NDArray[np.float64], roster: ActiveFolds) -> MergeState:
-        """`step` where only the state is wanted."""
-        state = self._seat(state, roster)
-        centering = self._centerings[roster.serving].absorb(state.centering, outputs[: roster.serving].T)
-        return self._take_ready(replace(state, centering=centering), outputs, roster)
+    def absorb(self, state: MergeState, outputs: NDArray[np.float64], active: ActiveFolds) -> MergeState:
+        """A `step` without its frame: only the state."""
+        state = self._center_serving(state, active)
+        centering = self._centerings[active.serving].absorb(state.centering, outputs[: active.serving].T)
+        return self._absorb_ready(replace(state, centering=centering), outputs, active)
 
-    def _seat(self, state: MergeState, roster: ActiveFolds) -> MergeState:
-        """The centering of exactly the folds that serve."""
-        if roster.serving < state.serving:
-            return MergeState(roster.serving, leading_state(state.centering, roster.serving))
-        if roster.serving > state.serving:
-            ready = state.returning if state.ready == roster.serving else None
-            return MergeState(roster.serving, ready or self._centerings[roster.serving].initial_state())
+    def _center_serving(self, state: MergeState, active: ActiveFolds) -> MergeState:
+        """The state with a centering of exactly the folds that serve."""
+        if active.serving < state.serving:
+            return MergeState(active.serving, state_of_first(state.centering, active.serving))
+        if active.serving > state.serving:
+            ready = state.returning if state.ready == active.serving else None
+            return MergeState(active.serving, ready or self._centerings[active.serving].initial_state())
         return state
 
-    def _take_ready(self, state: MergeState, outputs: NDArray[np.float64], roster: ActiveFolds) -> MergeState:
-        if roster.ready == roster.serving:
+    def _absorb_ready(
+        self, state: MergeState, outputs: NDArray[np.float64], active: ActiveFolds
+    ) -> MergeState:
+        """The state with the outputs in the centering of the ready folds, where those are more than serve."""
+        if active.ready == active.serving:
             return replace(state, ready=0, returning=None)
-        centering = self._centerings[roster.ready]
+        centering = self._centerings[active.ready]
         before = state.returning
-        if before is not None and state.ready > roster.ready:
-            before = leading_state(before, roster.ready)
-        elif state.ready < roster.ready:
+        if before is not None and state.ready > active.ready:
+            before = state_of_first(before, active.ready)
+        elif state.ready < active.ready:
             before = None
-        after = centering.absorb(before or centering.initial_state(), outputs[: roster.ready].T)
-        return replace(state, ready=roster.ready, returning=after)
+        after = centering.absorb(before or centering.initial_state(), outputs[: active.ready].T)
+        return replace(state, ready=active.ready, returning=after)

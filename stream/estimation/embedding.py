@@ -1,4 +1,4 @@
-"""From frame features to embeddings: several frames at once, and the same crop or patch never twice."""
+"""From frame features to embeddings, several frames at once and no crop or patch twice; from words to vectors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.accelerate.runtime import VISUAL, Runtime
-from models.networks.ensemble import Ensemble
+from models.accelerate.runtime import RuntimeView
 from models.spec import CropSpec, Modality
+from models.speech.timeline import WordTimeline
+from models.text.embedder import TextEmbedder
 from models.visual.alignment import network_input
 from stream.perception.features import FrameFeatures
 
@@ -31,42 +32,38 @@ class Embedded:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class _Plan:
-    """What of a branch is new, and which of it each frame shows: -1 is the newest of before, None is masked."""
+    """Which inputs of a branch must be embedded, and for each frame its place among them: -1 stands for the newest
+    input before these frames, None for a frame that is masked.
+    """
 
     new: list[Input]
     shown: list[int | None]
 
 
 class FrameEmbedding:
-    """Sight and sound of frames, by whatever serves the bundle.
+    """Embeddings of the pictures and sounds of frames."""
 
-    While folds rest, eager sight computes only the networks that are at work. An accelerated route computes all of
-    them, and those that rest are left out: it may hold the only weights there are, and on the rungs on which folds
-    rest only every third picture is looked at.
-    """
-
-    def __init__(self, served: Runtime, crop: CropSpec) -> None:
-        self._served = served
+    def __init__(self, crop: CropSpec) -> None:
         self._crop = crop
 
     def embed(
         self,
+        view: RuntimeView,
         newest: Mapping[Modality, Embedded],
         frames: Sequence[FrameFeatures],
-        serving: Mapping[Modality, Sequence[bool]],
-        ensemble: Ensemble,
+        available: Mapping[Modality, Sequence[bool]],
     ) -> tuple[dict[Modality, Embedded], dict[Modality, Tensor]]:
-        """T frames in a row: the newest embeddings after them, and each branch's (S or 1, T, E) for the networks of
-        `ensemble`, the folds at work.
+        """T frames in a row: the newest embeddings after them, and each branch's (S or 1, T, E) for the folds at
+        work.
 
-        `serving` has the branches to embed, and whether each frame has them: what is masked is zero.
+        `available` has the branches to embed, and whether each frame has them: what is masked is zero.
         """
-        plans = {m: _plan(newest.get(m), _inputs(m, frames, there)) for m, there in serving.items()}
-        found = self._run({m: np.stack(plan.new) for m, plan in plans.items() if plan.new}, ensemble)
+        plans = {m: _plan(newest.get(m), _inputs(m, frames, there)) for m, there in available.items()}
+        found = self._embed_new(view, {m: np.stack(plan.new) for m, plan in plans.items() if plan.new})
         after: dict[Modality, Embedded] = {}
         embeddings: dict[Modality, Tensor] = {}
         for modality, plan in plans.items():
-            masked = torch.zeros(1, ensemble.embedding(modality))
+            masked = torch.zeros(1, view.ensemble.embedding(modality))
             parts: list[Embedded] = []
             for shown in plan.shown:
                 if shown is None:
@@ -80,32 +77,43 @@ class FrameEmbedding:
             after[modality] = parts[-1]
         return after, embeddings
 
-    def _run(self, new: Mapping[Modality, Input], ensemble: Ensemble) -> dict[Modality, Tensor]:
-        """Everything new at once: crops to (S, N, E), patches to (1, N, E), side by side where the back-end can."""
-        found: dict[Modality, Tensor] = {}
-        crops = audio = None
-        if Modality.VISUAL in new:
-            crops = torch.from_numpy(network_input(new[Modality.VISUAL], self._crop))
-        if Modality.AUDIO in new:
-            audio = self._served.start_audio(torch.from_numpy(new[Modality.AUDIO]))
-        try:
-            if crops is not None and self._served.is_eager(VISUAL):
-                found[Modality.VISUAL] = ensemble.embed_visual(crops)
-            elif crops is not None:
-                found[Modality.VISUAL] = self._served.embed_visual(crops)[: ensemble.networks]
-        finally:
-            if audio is not None:
-                found[Modality.AUDIO] = audio()[None]
-        return found
+    def _embed_new(self, view: RuntimeView, new: Mapping[Modality, Input]) -> dict[Modality, Tensor]:
+        """All crops and patches that are new: to (S, N, E) and (1, N, E)."""
+        crops, patches = new.get(Modality.VISUAL), new.get(Modality.AUDIO)
+        visual, audio = view.embed(
+            None if crops is None else torch.from_numpy(network_input(crops, self._crop)),
+            None if patches is None else torch.from_numpy(patches),
+        )
+        found = {Modality.VISUAL: visual, Modality.AUDIO: audio}
+        return {m: x for m, x in found.items() if x is not None}
+
+
+class WordEmbedding:
+    """The vector of the word that is being said, `width` wide; 0 wide without a language branch."""
+
+    def __init__(self, embedder: TextEmbedder | None, width: int) -> None:
+        self._embedder = embedder
+        self._nothing_said = np.zeros(width, np.float32)
+        self._nothing_said.setflags(write=False)
+
+    def vector_at(self, timeline: WordTimeline, time_s: float) -> NDArray[np.float32]:
+        """The word's vector (width,) at a media time; zeros between words, and without an embedder."""
+        if self._embedder is None or not len(self._nothing_said):
+            return self._nothing_said
+        placed = timeline.word_at(time_s)
+        if placed is None:
+            return self._nothing_said
+        vector: NDArray[np.float32] = self._embedder.embed(placed.texts)[placed.index]
+        return vector
 
 
 def _inputs(
-    modality: Modality, frames: Sequence[FrameFeatures], serving: Sequence[bool]
+    modality: Modality, frames: Sequence[FrameFeatures], available: Sequence[bool]
 ) -> list[Input | None]:
-    """What each frame shows a branch, None where it is masked."""
+    """Each frame's crop or patch, None where it is masked."""
     visual = modality is Modality.VISUAL
     return [
-        (f.crop if visual else f.patch) if there else None for f, there in zip(frames, serving, strict=True)
+        (f.crop if visual else f.patch) if there else None for f, there in zip(frames, available, strict=True)
     ]
 
 

@@ -31,8 +31,8 @@ def test_the_peak_of_a_precision_is_the_best_of_its_products() -> None:
 def test_a_stage_is_held_to_the_peak_of_its_own_device_and_precision() -> None:
     peaks = {("cpu", "float32"): 250.0, ("cpu", "int8"): 500.0, ("cuda", "float32"): 2000.0}
     shares = [
-        share_of_peak(1e9, 10.0, route, peaks)  # type: ignore[arg-type]
-        for route in (
+        share_of_peak(1e9, 10.0, backend, peaks)  # type: ignore[arg-type]
+        for backend in (
             Backend("eager"),
             Backend("openvino", "int8"),
             Backend("cuda"),

@@ -1,4 +1,4 @@
-"""The benchmark of throughput: routes beside each other, not one after another."""
+"""The benchmark of throughput: back-ends beside each other, not one after another."""
 
 from __future__ import annotations
 

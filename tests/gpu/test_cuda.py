@@ -54,8 +54,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_sight_agrees_with_eager(backend: str, precision: str, atol: float, spec: NetworkSpec) -> None:
     ensemble = ensemble_of(spec)
     crops = torch.randn(4, 3, 40, 40)
-    route = Backend(backend, precision)  # type: ignore[arg-type]
-    (found,) = accelerate(VisualGraph(ensemble), (crops,), route)(crops)
+    chosen = Backend(backend, precision)  # type: ignore[arg-type]
+    (found,) = accelerate(VisualGraph(ensemble), (crops,), chosen)(crops)
     torch.testing.assert_close(found, ensemble.embed_visual(crops), atol=atol, rtol=0)
 
 
@@ -67,37 +67,37 @@ def test_a_bundle_serves_and_its_choice_holds(
     preference = Preference(backend, precision)  # type: ignore[arg-type]
     cache = ArtifactCache(tmp_path)
     for _ in range(2):
-        served = serve(bundle, preference=preference, cache=cache, batches=(1, 4))
-        assert served.notes == ()
-        assert {r.route.backend for r in served.reports if r.part != STEPS} == {backend}
+        runtime = serve(bundle, preference=preference, cache=cache, batches=(1, 4))
+        assert runtime.notes == ()
+        assert {r.backend.name for r in runtime.reports if r.part != STEPS} == {backend}
 
 
 def test_sight_and_sound_run_side_by_side_as_alone(bundle: Bundle) -> None:
-    served = serve(bundle, preference=Preference("cuda", "float32"))
+    runtime = serve(bundle, preference=Preference("cuda", "float32"))
     crops, patches = bundle.probe["crops"][:1], bundle.probe["patches"][:1]
-    begun = served.start_audio(patches)
-    visual = served.embed_visual(crops)
-    torch.testing.assert_close(begun(), served.embed_audio(patches))
-    torch.testing.assert_close(visual, served.embed_visual(crops))
+    begun = runtime.start_audio(patches)
+    visual = runtime.embed_visual(crops)
+    torch.testing.assert_close(begun(), runtime.embed_audio(patches))
+    torch.testing.assert_close(visual, runtime.embed_visual(crops))
 
 
 def test_a_graph_replays_in_another_thread_than_it_was_captured_in(bundle: Bundle) -> None:
-    served = serve(bundle, preference=Preference("cuda", "float32"))
+    runtime = serve(bundle, preference=Preference("cuda", "float32"))
     crops = bundle.probe["crops"][:1]
-    expected = served.embed_visual(crops)
+    expected = runtime.embed_visual(crops)
     found: list[Tensor] = []
-    thread = threading.Thread(target=lambda: found.append(served.embed_visual(crops)))
+    thread = threading.Thread(target=lambda: found.append(runtime.embed_visual(crops)))
     thread.start()
     thread.join()
     torch.testing.assert_close(found[0], expected)
 
 
 def test_results_stay_what_they_were_when_the_graph_runs_again(bundle: Bundle) -> None:
-    served = serve(bundle, preference=Preference("cuda", "float32"))
+    runtime = serve(bundle, preference=Preference("cuda", "float32"))
     crops = bundle.probe["crops"]
-    first = served.embed_visual(crops[:1])
+    first = runtime.embed_visual(crops[:1])
     kept = first.clone()
-    served.embed_visual(crops[1:2])
+    runtime.embed_visual(crops[1:2])
     assert torch.equal(first, kept)
 
 
@@ -105,10 +105,10 @@ def test_results_stay_what_they_were_when_the_graph_runs_again(bundle: Bundle) -
 def test_temporal_branches_fusion_and_head_are_two_graphs_that_agree_with_eager(
     bundle: Bundle, frames: int
 ) -> None:
-    served = serve(bundle, preference=Preference("cuda", "float32"), batches=(frames,))
-    (report,) = (r for r in served.reports if r.part == STEPS)
-    assert report.route == Backend("cuda")
-    assert not served.steps.eager
+    runtime = serve(bundle, preference=Preference("cuda", "float32"), batches=(frames,))
+    (report,) = (r for r in runtime.reports if r.part == STEPS)
+    assert report.backend == Backend("cuda")
+    assert not runtime.steps.eager
     ensemble = bundle.ensemble
     rows = {m: ensemble.networks if m is Modality.VISUAL else 1 for m in Modality}
     embeddings = {m: torch.randn(rows[m], 6, ensemble.embedding(m)) for m in Modality}
@@ -117,7 +117,7 @@ def test_temporal_branches_fusion_and_head_are_two_graphs_that_agree_with_eager(
     with torch.inference_mode():
         expected, found = (
             run_through(steps, ensemble, states, embeddings, available, frames)
-            for steps in (Steps(ensemble), served.steps)
+            for steps in (Steps(ensemble), runtime.steps)
         )
     for ours, theirs in zip(found.tensors, expected.tensors, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)

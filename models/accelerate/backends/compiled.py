@@ -112,12 +112,12 @@ class CudaGraphRunner:
 
 
 def build_compiled(
-    module: nn.Module, example: tuple[Tensor, ...], route: Backend, workshop: BuildContext
+    module: nn.Module, example: tuple[Tensor, ...], backend: Backend, context: BuildContext
 ) -> Runner:
     """torch.compile on the CPU; the first call compiles (10 to 30 s for a large module). Raises Unavailable."""
-    workshop.progress(f"compiling at {route.precision}")
+    context.progress(f"compiling at {backend.precision}")
     try:
-        runner = CompiledRunner(_compile(module, route), [tuple(x.shape) for x in example])
+        runner = CompiledRunner(_compile(module, backend), [tuple(x.shape) for x in example])
         with _no_silent_eager():
             runner(*example)
     except Exception as e:  # Dynamo's and Inductor's errors, a missing C++ compiler among them
@@ -126,26 +126,26 @@ def build_compiled(
 
 
 def build_cuda(
-    module: nn.Module, example: tuple[Tensor, ...], route: Backend, workshop: BuildContext
+    module: nn.Module, example: tuple[Tensor, ...], backend: Backend, context: BuildContext
 ) -> Runner:
     """torch.compile on CUDA, captured as one CUDA graph. Raises Unavailable."""
     if not has_cuda():
         raise Unavailable("there is no NVIDIA GPU that PyTorch can use")
-    workshop.progress(f"compiling for CUDA at {route.precision}")
+    context.progress(f"compiling for CUDA at {backend.precision}")
     try:
-        function = _compile(copy.deepcopy(module).cuda(), route)
+        function = _compile(copy.deepcopy(module).cuda(), backend)
         with _no_silent_eager():
             return CudaGraphRunner(function, example)
     except Exception as e:  # Dynamo's, Inductor's, Triton's and CUDA's errors have no common base
         raise Unavailable(f"CUDA cannot take it: {first_line(e)}") from e
 
 
-def _compile(module: nn.Module, route: Backend) -> Callable[..., Any]:
-    return torch.compile(Cast(module, DTYPES[route.precision]).eval(), dynamic=False, **_OWN_CACHE)
+def _compile(module: nn.Module, backend: Backend) -> Callable[..., Any]:
+    return torch.compile(Cast(module, DTYPES[backend.precision]).eval(), dynamic=False, **_OWN_CACHE)
 
 
 def _no_silent_eager() -> AbstractContextManager[None]:
     """At its limit Dynamo runs a module eagerly and only logs it: here it raises."""
-    from torch._dynamo import config  # a second's import, which other routes need not wait for
+    from torch._dynamo import config  # a second's import, which other backends need not wait for
 
     return config.patch(fail_on_recompile_limit_hit=True)  # type: ignore[no-any-return]

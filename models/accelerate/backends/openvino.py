@@ -87,22 +87,22 @@ def _bind(port: Any, set_tensor: Callable[[int, Any], None], index: int) -> np.n
     return array
 
 
-def build(module: nn.Module, example: tuple[Tensor, ...], route: Backend, workshop: BuildContext) -> Runner:
+def build(module: nn.Module, example: tuple[Tensor, ...], backend: Backend, context: BuildContext) -> Runner:
     """A runner for inputs of the example's shapes. Raises Unavailable."""
     engine = _engine()
-    if route.precision == "bfloat16" and not has_bfloat16():
+    if backend.precision == "bfloat16" and not has_bfloat16():
         raise Unavailable("this processor has no bfloat16 arithmetic")
-    facts = _facts(module, example, route.precision, workshop)
-    folder = None if workshop.cache is None else workshop.cache.find(facts)
+    facts = _facts(module, example, backend.precision, context)
+    folder = None if context.cache is None else context.cache.find(facts)
     try:
         if folder is None:
-            model = _convert(module, example, route.precision, workshop)
-            if workshop.cache is not None:
-                folder = workshop.cache.keep(facts, lambda staged: _save(model, staged, route.precision))
+            model = _convert(module, example, backend.precision, context)
+            if context.cache is not None:
+                folder = context.cache.keep(facts, lambda staged: _save(model, staged, backend.precision))
         if folder is not None:
             # Saving changes the last bits: the first start and the later ones must run the same model.
             model = engine.read_model(folder / MODEL)
-        compiled = engine.compile_model(model, "CPU", _options(route.precision, workshop.threads))
+        compiled = engine.compile_model(model, "CPU", _options(backend.precision, context.threads))
         return OpenvinoRunner(compiled, [tuple(x.shape) for x in example])
     except Unavailable:
         raise
@@ -142,9 +142,9 @@ def _import(name: str) -> Any:
 
 
 def _facts(
-    module: nn.Module, example: tuple[Tensor, ...], precision: Precision, workshop: BuildContext
+    module: nn.Module, example: tuple[Tensor, ...], precision: Precision, context: BuildContext
 ) -> Facts:
-    calibration = [x for inputs in workshop.calibration for x in inputs] if precision == "int8" else []
+    calibration = [x for inputs in context.calibration for x in inputs] if precision == "int8" else []
     return {
         "kind": "openvino model",
         "content": module_hash(module),
@@ -169,13 +169,13 @@ def _options(precision: Precision, threads: int) -> dict[str, Any]:
 
 
 def _convert(
-    module: nn.Module, example: tuple[Tensor, ...], precision: Precision, workshop: BuildContext
+    module: nn.Module, example: tuple[Tensor, ...], precision: Precision, context: BuildContext
 ) -> Any:
     if precision == "int8" and not has_package("nncf"):
         raise Unavailable(
             "nncf, which calibrates int8, is not installed (pip install 'affectstream[openvino]')"
         )
-    workshop.progress(f"converting for openvino {precision}")
+    context.progress(f"converting for openvino {precision}")
     openvino = _import("openvino")
     with warnings.catch_warnings(), _no_logging(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -183,8 +183,8 @@ def _convert(
         shapes = [list(x.shape) for x in example]
         model = openvino.convert_model(module, example_input=example, input=shapes)
     if precision == "int8":
-        workshop.progress("calibrating int8")
-        model = _quantise(model, workshop)
+        context.progress("calibrating int8")
+        model = _quantise(model, context)
     return model
 
 
@@ -200,9 +200,9 @@ def _no_logging() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _quantise(model: Any, workshop: BuildContext) -> Any:
+def _quantise(model: Any, context: BuildContext) -> Any:
     """Post-training int8: weights per channel, activations by the calibration inputs' ranges."""
-    samples = [[x.numpy() for x in inputs] for inputs in workshop.calibration]
+    samples = [[x.numpy() for x in inputs] for inputs in context.calibration]
     if not samples:
         raise Unavailable("int8 needs calibration inputs, and there are none")
     nncf, ranges = _import("nncf"), _import("nncf.quantization.range_estimator")

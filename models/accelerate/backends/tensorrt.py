@@ -51,7 +51,7 @@ class TensorrtRunner:
         return tuple(y.to("cpu", torch.float32) for y in found)
 
 
-def build(module: nn.Module, example: tuple[Tensor, ...], route: Backend, workshop: BuildContext) -> Runner:
+def build(module: nn.Module, example: tuple[Tensor, ...], backend: Backend, context: BuildContext) -> Runner:
     """An engine for inputs of the example's shapes, from the cache or built. Raises Unavailable."""
     if not has_cuda():
         raise Unavailable("there is no NVIDIA GPU that PyTorch can use")
@@ -59,7 +59,7 @@ def build(module: nn.Module, example: tuple[Tensor, ...], route: Backend, worksh
         raise Unavailable(MISSING)
     try:
         library = import_module("torch_tensorrt")
-        return _build(library, module, example, route, workshop)
+        return _build(library, module, example, backend, context)
     except (
         Exception
     ) as e:  # the library, CUDA and a stub package that fetches at import fail each in their way
@@ -67,16 +67,16 @@ def build(module: nn.Module, example: tuple[Tensor, ...], route: Backend, worksh
 
 
 def _build(
-    library: Any, module: nn.Module, example: tuple[Tensor, ...], route: Backend, workshop: BuildContext
+    library: Any, module: nn.Module, example: tuple[Tensor, ...], backend: Backend, context: BuildContext
 ) -> Runner:
-    facts = _facts(module, example, route)
-    folder = None if workshop.cache is None else workshop.cache.find(facts)
+    facts = _facts(module, example, backend)
+    folder = None if context.cache is None else context.cache.find(facts)
     if folder is not None:
         engine = (folder / ENGINE).read_bytes()
         bindings = json.loads((folder / BINDINGS).read_text(encoding="utf-8"))
     else:
-        workshop.progress(f"building the TensorRT engine of {type(module).__name__} ({route.precision})")
-        program = _export(module, example, route)
+        context.progress(f"building the TensorRT engine of {type(module).__name__} ({backend.precision})")
+        program = _export(module, example, backend)
         engine = bytes(
             library.dynamo.convert_exported_program_to_serialized_trt_engine(
                 program, arg_inputs=[x.to(DEVICE) for x in example]
@@ -87,8 +87,8 @@ def _build(
             "inputs": list(program.graph_signature.user_inputs),
             "outputs": [f"output{i}" for i in range(len(program.graph_signature.user_outputs))],
         }
-        if workshop.cache is not None:
-            workshop.cache.keep(facts, lambda staged: _write(staged, engine, bindings))
+        if context.cache is not None:
+            context.cache.keep(facts, lambda staged: _write(staged, engine, bindings))
     wrapped = library.dynamo.runtime.TorchTensorRTModule(
         engine,
         input_binding_names=bindings["inputs"],
@@ -98,20 +98,20 @@ def _build(
     return TensorrtRunner(wrapped, [tuple(x.shape) for x in example])
 
 
-def _export(module: nn.Module, example: tuple[Tensor, ...], route: Backend) -> torch.export.ExportedProgram:
+def _export(module: nn.Module, example: tuple[Tensor, ...], backend: Backend) -> torch.export.ExportedProgram:
     on_device = copy.deepcopy(module).to(DEVICE)
-    cast = Cast(on_device, DTYPES[route.precision]).eval()
+    cast = Cast(on_device, DTYPES[backend.precision]).eval()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         return torch.export.export(cast, tuple(x.to(DEVICE) for x in example))
 
 
-def _facts(module: nn.Module, example: tuple[Tensor, ...], route: Backend) -> Facts:
+def _facts(module: nn.Module, example: tuple[Tensor, ...], backend: Backend) -> Facts:
     return {
         "kind": "tensorrt engine",
         "content": module_hash(module),
         "inputs": [[str(x.dtype), list(x.shape)] for x in example],
-        "precision": route.precision,
+        "precision": backend.precision,
         "device": device_name(),
         "cuda": str(torch.version.cuda),
         "versions": versions("torch-tensorrt", "tensorrt", "torch"),

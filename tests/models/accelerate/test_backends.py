@@ -123,8 +123,8 @@ class TestOpenvino:
 
     def test_int8_agrees_on_what_it_was_calibrated_on(self, module: Small, x: Tensor, tmp_path: Path) -> None:
         pytest.importorskip("nncf", reason="nncf is not installed")
-        workshop = BuildContext(cache=ArtifactCache(tmp_path), calibration=[(x,), (0.5 * x,), (-x,)])
-        (found,) = accelerate(module, (x,), Backend("openvino", "int8"), workshop)(x)
+        context = BuildContext(cache=ArtifactCache(tmp_path), calibration=[(x,), (0.5 * x,), (-x,)])
+        (found,) = accelerate(module, (x,), Backend("openvino", "int8"), context)(x)
         torch.testing.assert_close(found, expected(module, x), atol=0.1, rtol=0)
         # The embedding's length is not left to eight bits.
         torch.testing.assert_close(found.norm(dim=1), torch.ones(2), atol=0.01, rtol=0)
@@ -133,8 +133,8 @@ class TestOpenvino:
         self, module: Small, x: Tensor
     ) -> None:
         pytest.importorskip("nncf", reason="nncf is not installed")
-        workshop = BuildContext(calibration=[*[(0.1 * x,)] * 30, (x,)])
-        (found,) = accelerate(module, (x,), Backend("openvino", "int8"), workshop)(x)
+        context = BuildContext(calibration=[*[(0.1 * x,)] * 30, (x,)])
+        (found,) = accelerate(module, (x,), Backend("openvino", "int8"), context)(x)
         torch.testing.assert_close(found, expected(module, x), atol=0.1, rtol=0)
 
     @pytest.mark.parametrize("change", ["method", "processor"])
@@ -143,20 +143,18 @@ class TestOpenvino:
     ) -> None:
         pytest.importorskip("nncf", reason="nncf is not installed")
         said: list[str] = []
-        workshop = BuildContext(
-            cache=ArtifactCache(tmp_path), progress=said.append, calibration=[(x,), (-x,)]
-        )
-        accelerate(module, (x,), Backend("openvino", "int8"), workshop)
+        context = BuildContext(cache=ArtifactCache(tmp_path), progress=said.append, calibration=[(x,), (-x,)])
+        accelerate(module, (x,), Backend("openvino", "int8"), context)
         assert "calibrating int8" in said
         said.clear()
-        accelerate(module, (x,), Backend("openvino", "int8"), workshop)
+        accelerate(module, (x,), Backend("openvino", "int8"), context)
         assert not said
         if change == "method":
             monkeypatch.setattr(openvino_room, "INT8_METHOD", openvino_room.INT8_METHOD + 1)
         else:
             here = openvino_room.has_vnni()
             monkeypatch.setattr(openvino_room, "has_vnni", lambda: not here)
-        accelerate(module, (x,), Backend("openvino", "int8"), workshop)
+        accelerate(module, (x,), Backend("openvino", "int8"), context)
         assert "calibrating int8" in said
 
     def test_int8_without_calibration_inputs_is_unavailable(self, module: Small, x: Tensor) -> None:
@@ -180,11 +178,11 @@ class TestOpenvino:
         self, module: Small, x: Tensor, tmp_path: Path
     ) -> None:
         said: list[str] = []
-        workshop = BuildContext(cache=ArtifactCache(tmp_path), progress=said.append)
-        first = accelerate(module, (x,), Backend("openvino"), workshop)(x)[0]
+        context = BuildContext(cache=ArtifactCache(tmp_path), progress=said.append)
+        first = accelerate(module, (x,), Backend("openvino"), context)(x)[0]
         assert said
         said.clear()
-        assert torch.equal(accelerate(module, (x,), Backend("openvino"), workshop)(x)[0], first)
+        assert torch.equal(accelerate(module, (x,), Backend("openvino"), context)(x)[0], first)
         assert not said
 
     @pytest.mark.parametrize("what", ["content", "shape", "precision"])
@@ -192,26 +190,26 @@ class TestOpenvino:
         self, what: str, module: Small, x: Tensor, tmp_path: Path
     ) -> None:
         said: list[str] = []
-        workshop = BuildContext(cache=ArtifactCache(tmp_path), progress=said.append)
-        accelerate(module, (x,), Backend("openvino"), workshop)
+        context = BuildContext(cache=ArtifactCache(tmp_path), progress=said.append)
+        accelerate(module, (x,), Backend("openvino"), context)
         said.clear()
         changed = Small(seed=2).eval() if what == "content" else module
         inputs = x[:1] if what == "shape" else x
-        route = Backend("openvino", "bfloat16") if what == "precision" else Backend("openvino")
+        backend = Backend("openvino", "bfloat16") if what == "precision" else Backend("openvino")
         if what == "precision" and not openvino_room.has_bfloat16():
             pytest.skip("this processor has no bfloat16")
-        (found,) = accelerate(changed, (inputs,), route, workshop)(inputs)
+        (found,) = accelerate(changed, (inputs,), backend, context)(inputs)
         assert said
         torch.testing.assert_close(found, expected(changed, inputs), atol=0.03, rtol=0)
 
     def test_a_damaged_entry_is_built_again(self, module: Small, x: Tensor, tmp_path: Path) -> None:
-        workshop = BuildContext(cache=ArtifactCache(tmp_path))
-        accelerate(module, (x,), Backend("openvino"), workshop)
+        context = BuildContext(cache=ArtifactCache(tmp_path))
+        accelerate(module, (x,), Backend("openvino"), context)
         (model,) = tmp_path.rglob(MODEL)
         weights = model.with_suffix(".bin")
         weights.chmod(0o644)
         weights.write_bytes(b"\0" + weights.read_bytes()[1:])
-        (found,) = accelerate(module, (x,), Backend("openvino"), workshop)(x)
+        (found,) = accelerate(module, (x,), Backend("openvino"), context)(x)
         torch.testing.assert_close(found, expected(module, x), atol=1e-5, rtol=1e-5)
 
     def test_no_usage_statistics_leave_the_machine(self, module: Small, x: Tensor) -> None:
@@ -244,7 +242,7 @@ class TestAbsentPackages:
         openvino_room._engine.cache_clear()
 
     @pytest.mark.parametrize(
-        ("route", "says"),
+        ("backend", "says"),
         [
             (Backend("openvino"), "openvino is not installed .pip install 'affectstream.openvino.'"),
             (Backend("openvino", "bfloat16"), "openvino is not installed"),
@@ -253,9 +251,9 @@ class TestAbsentPackages:
         ],
         ids=str,
     )
-    def test_each_says_what_is_missing(self, module: Small, x: Tensor, route: Backend, says: str) -> None:
+    def test_each_says_what_is_missing(self, module: Small, x: Tensor, backend: Backend, says: str) -> None:
         with pytest.raises(Unavailable, match=says):
-            accelerate(module, (x,), route)
+            accelerate(module, (x,), backend)
 
     def test_tensorrt_with_a_gpu_names_the_extra(
         self, module: Small, x: Tensor, monkeypatch: pytest.MonkeyPatch

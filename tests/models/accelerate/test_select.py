@@ -57,23 +57,23 @@ def cache(tmp_path: Path) -> ArtifactCache:
     return ArtifactCache(tmp_path / "cache")
 
 
-def routes_of(served: Runtime) -> dict[str, Backend]:
+def routes_of(runtime: Runtime) -> dict[str, Backend]:
     """Of the parts that are chosen; steps follow sight."""
-    return {r.part: r.route for r in served.reports if r.part != STEPS}
+    return {r.part: r.backend for r in runtime.reports if r.part != STEPS}
 
 
-def assert_serves_as_eager(served: Runtime, bundle: Bundle, *, atol: float) -> None:
+def assert_serves_as_eager(runtime: Runtime, bundle: Bundle, *, atol: float) -> None:
     crops, patches = bundle.probe["crops"], bundle.probe["patches"]
     assert bundle.audio_encoder is not None
     with torch.no_grad():
         sound = bundle.audio_encoder(patches)
     for n in range(1, len(crops) + 1):
-        found = served.embed_visual(crops[:n])
+        found = runtime.embed_visual(crops[:n])
         torch.testing.assert_close(found, bundle.ensemble.embed_visual(crops[:n]), atol=atol, rtol=0)
-        found = served.embed_audio(patches[:n])
+        found = runtime.embed_audio(patches[:n])
         torch.testing.assert_close(found, sound[:n], atol=atol * float(sound.abs().max()), rtol=0)
-    begun = served.start_audio(patches[:1])
-    beside = served.embed_visual(crops[:1])
+    begun = runtime.start_audio(patches[:1])
+    beside = runtime.embed_visual(crops[:1])
     torch.testing.assert_close(beside, bundle.ensemble.embed_visual(crops[:1]), atol=atol, rtol=0)
     torch.testing.assert_close(begun(), sound[:1], atol=atol * float(sound.abs().max()), rtol=0)
 
@@ -96,12 +96,12 @@ class TestPreference:
 
 class TestEager:
     def test_it_is_the_bundle_itself(self, bundle: Bundle) -> None:
-        served = serve(bundle, preference=Preference("eager"))
-        assert routes_of(served) == {"visual": EAGER, "audio": EAGER}
-        assert served.name == "eager"
-        assert served.is_eager("visual")
-        assert [r.ms for r in served.reports] == [None, None], "there was nothing to measure"
-        assert_serves_as_eager(served, bundle, atol=1e-6)
+        runtime = serve(bundle, preference=Preference("eager"))
+        assert routes_of(runtime) == {"visual": EAGER, "audio": EAGER}
+        assert runtime.name == "eager"
+        assert runtime.is_eager("visual")
+        assert [r.ms for r in runtime.reports] == [None, None], "there was nothing to measure"
+        assert_serves_as_eager(runtime, bundle, atol=1e-6)
 
     def test_batch_sizes_must_be_sizes(self, bundle: Bundle) -> None:
         for batches in ((), (0,), (1, -2)):
@@ -110,11 +110,11 @@ class TestEager:
 
     def test_a_part_that_is_not_there_is_refused(self, bundle: Bundle) -> None:
         bare = dataclasses.replace(bundle, audio_encoder=None)
-        served = serve(bare, preference=Preference("eager"))
+        runtime = serve(bare, preference=Preference("eager"))
         with pytest.raises(ValueError, match="no audio encoder"):
-            served.embed_audio(bundle.probe["patches"])
+            runtime.embed_audio(bundle.probe["patches"])
         with pytest.raises(ValueError, match="no text encoder"):
-            served.encode_text(torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.long))
+            runtime.encode_text(torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.long))
 
 
 @needs_openvino
@@ -122,33 +122,33 @@ class TestOpenvino:
     def test_it_serves_sight_sound_and_words(self, bundle: Bundle, cache: ArtifactCache) -> None:
         assert bundle.text_encoder_folder is not None
         model, _ = open_text_model(bundle.text_encoder_folder, "encoder")
-        served = serve(
+        runtime = serve(
             bundle,
             preference=Preference("openvino", "float32"),
             text_model=model,
             cache=cache,
             batches=(1, 3),
         )
-        assert served.notes == ()
-        assert set(routes_of(served).values()) == {Backend("openvino")}
-        assert_serves_as_eager(served, bundle, atol=1e-4)
+        assert runtime.notes == ()
+        assert set(routes_of(runtime).values()) == {Backend("openvino")}
+        assert_serves_as_eager(runtime, bundle, atol=1e-4)
         eager = TextPart({}, lambda *x: (candidate_room.TextGraph(model)(*x),))
         for length in (3, 16, 40, 90):
             ids = torch.randint(5, 60, (1, length))
             with torch.no_grad():
                 expected = eager(ids, torch.ones_like(ids))
-            found = served.encode_text(ids, torch.ones_like(ids))
+            found = runtime.encode_text(ids, torch.ones_like(ids))
             torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
     def test_eager_weights_can_be_given_up(self, folder: Path) -> None:
         own = load_bundle(folder)
         expected = own.ensemble.embed_visual(own.probe["crops"])
-        served = serve(own, preference=Preference("openvino", "float32"), keep_eager=False)
-        assert not served.is_eager("visual")
+        runtime = serve(own, preference=Preference("openvino", "float32"), keep_eager=False)
+        assert not runtime.is_eager("visual")
         assert all(p.is_meta for p in own.ensemble.trunks.buffers())
         assert own.audio_encoder is not None
         assert all(p.is_meta for p in own.audio_encoder.parameters())
-        found = served.embed_visual(own.probe["crops"])
+        found = runtime.embed_visual(own.probe["crops"])
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
     def test_what_cannot_be_bound_serves_eagerly_and_the_line_says_so(
@@ -160,9 +160,9 @@ class TestOpenvino:
             raise RuntimeError("to_shape was called on a dynamic shape")
 
         monkeypatch.setattr(openvino_room, "_bind", dynamic)
-        served = serve(bundle, preference=Preference("openvino", "float32"))
-        assert served.name == "eager"
-        assert all("dynamic shape" in note for note in served.notes)
+        runtime = serve(bundle, preference=Preference("openvino", "float32"))
+        assert runtime.name == "eager"
+        assert all("dynamic shape" in note for note in runtime.notes)
 
     def test_without_it_eager_serves_and_the_line_says_so(
         self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
@@ -171,13 +171,13 @@ class TestOpenvino:
 
         openvino_room._engine.cache_clear()
         monkeypatch.setattr(openvino_room, "has_package", lambda name: False)
-        served = serve(bundle, preference=Preference("openvino", "float32"))
+        runtime = serve(bundle, preference=Preference("openvino", "float32"))
         openvino_room._engine.cache_clear()
-        assert served.name == "eager"
-        assert served.notes[0].startswith(
+        assert runtime.name == "eager"
+        assert runtime.notes[0].startswith(
             "visual: openvino float32 does not serve: openvino is not installed"
         )
-        assert_serves_as_eager(served, bundle, atol=1e-6)
+        assert_serves_as_eager(runtime, bundle, atol=1e-6)
 
 
 class Fake:
@@ -188,20 +188,20 @@ class Fake:
         self.built: list[str] = []
 
     def accelerate(
-        self, module: nn.Module, example: tuple[Tensor, ...], route: Backend, workshop: object = None
+        self, module: nn.Module, example: tuple[Tensor, ...], backend: Backend, context: object = None
     ) -> Runner:
-        if route == EAGER:
+        if backend == EAGER:
             return lambda *x: (module(*x).detach(),)
-        self.built.append(route.precision)
-        if route.precision not in self.errors:
+        self.built.append(backend.precision)
+        if backend.precision not in self.errors:
             raise Unavailable("not here")
-        error = self.errors[route.precision]
+        error = self.errors[backend.precision]
 
         def run(*inputs: Tensor) -> tuple[Tensor, ...]:
             y = module(*inputs).detach()
             return (y + error * torch.linspace(-1, 1, y.shape[-1]),)
 
-        run.precision = route.precision  # type: ignore[attr-defined]
+        run.precision = backend.precision  # type: ignore[attr-defined]
         return run
 
     def measure(self, part: object, runners: dict[int, Runner]) -> float:
@@ -228,25 +228,25 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
 class TestSteps:
     """Temporal branches, fusion and heads: by what sight goes by, held to eager like the rest."""
 
-    def report(self, served: Runtime) -> PartReport:
-        (found,) = (r for r in served.reports if r.part == STEPS)
+    def report(self, runtime: Runtime) -> PartReport:
+        (found,) = (r for r in runtime.reports if r.part == STEPS)
         return found
 
     def test_they_follow_sight_in_float32(self, bundle: Bundle, fake: Fake) -> None:
-        served = serve(bundle, preference=Preference("openvino", "int8"))
-        found = self.report(served)
-        assert found.route == Backend("openvino")
-        assert not served.steps.eager
+        runtime = serve(bundle, preference=Preference("openvino", "int8"))
+        found = self.report(runtime)
+        assert found.backend == Backend("openvino")
+        assert not runtime.steps.eager
         assert found.agreement is not None
         assert found.agreement.limits == LIMITS["float32"]
         assert found.ms is not None
-        assert "steps" not in served.name
+        assert "steps" not in runtime.name
 
     def test_where_sight_and_sound_are_eager_they_are(self, bundle: Bundle, fake: Fake) -> None:
         fake.ms["eager"] = 1.0
-        served = serve(bundle)
-        assert served.steps.eager
-        assert all(r.part != STEPS for r in served.reports)
+        runtime = serve(bundle)
+        assert runtime.steps.eager
+        assert all(r.part != STEPS for r in runtime.reports)
 
     @pytest.mark.parametrize(
         ("error", "says"),
@@ -265,12 +265,12 @@ class TestSteps:
             return fails
 
         monkeypatch.setattr(steps_room, "accelerate", fails if isinstance(error, Unavailable) else builds)
-        served = serve(bundle, preference=Preference("openvino", "float32"))
-        assert served.steps.eager
-        (note,) = served.notes
+        runtime = serve(bundle, preference=Preference("openvino", "float32"))
+        assert runtime.steps.eager
+        (note,) = runtime.notes
         assert note.startswith("steps: openvino float32 does not serve")
         assert says in note
-        assert served.name == "openvino float32"
+        assert runtime.name == "openvino float32"
 
     @pytest.mark.parametrize("wrong", ["the first output", "a state"])
     def test_where_they_disagree_eager_serves_and_the_line_says_so(
@@ -287,9 +287,9 @@ class TestSteps:
             return run
 
         monkeypatch.setattr(steps_room, "accelerate", off)
-        served = serve(bundle, preference=Preference("openvino", "float32"))
-        assert served.steps.eager
-        (note,) = served.notes
+        runtime = serve(bundle, preference=Preference("openvino", "float32"))
+        assert runtime.steps.eager
+        (note,) = runtime.notes
         assert "disagreed with eager on the probe" in note
 
 
@@ -307,9 +307,9 @@ class TestAuto:
     def test_no_time_takes_the_fastest_that_agreed(self, bundle: Bundle, fake: Fake) -> None:
         assert set(routes_of(serve(bundle, frame_rate=500.0)).values()) == {Backend("openvino", "int8")}
         fake.errors["int8"] = 3.0
-        served = serve(bundle, frame_rate=500.0)
-        assert set(routes_of(served).values()) == {Backend("openvino", "bfloat16")}
-        assert any("int8 does not serve, it disagreed with eager on the probe" in n for n in served.notes)
+        runtime = serve(bundle, frame_rate=500.0)
+        assert set(routes_of(runtime).values()) == {Backend("openvino", "bfloat16")}
+        assert any("int8 does not serve, it disagreed with eager on the probe" in n for n in runtime.notes)
 
     def test_a_fast_path_that_is_slower_than_eager_does_not_serve(self, bundle: Bundle, fake: Fake) -> None:
         fake.ms["eager"] = 1.0
@@ -318,10 +318,10 @@ class TestAuto:
     @pytest.mark.parametrize("error", [3.0, float("nan"), float("inf")])
     def test_eager_serves_where_nothing_agrees(self, error: float, bundle: Bundle, fake: Fake) -> None:
         fake.errors = dict.fromkeys(fake.errors, error)
-        served = serve(bundle)
-        assert served.name == "eager"
-        assert len(served.notes) == 6
-        assert_serves_as_eager(served, bundle, atol=1e-6)
+        runtime = serve(bundle)
+        assert runtime.name == "eager"
+        assert len(runtime.notes) == 6
+        assert_serves_as_eager(runtime, bundle, atol=1e-6)
 
     def test_the_choice_is_kept_and_checked_again(
         self, bundle: Bundle, fake: Fake, cache: ArtifactCache
@@ -501,8 +501,8 @@ class TestTextParity:
     def agrees(
         self, words: candidate_room.ModelPart, bundle: Bundle, runner: Runner, precision: Precision
     ) -> bool:
-        judge = candidate_room.Judge(bundle, make_reference(bundle), BuildContext())
-        return judge.agreement(words, dict.fromkeys(words.sizes, runner), precision).holds
+        builder = candidate_room.CandidateBuilder(bundle, make_reference(bundle), BuildContext())
+        return builder.agreement(words, dict.fromkeys(words.sizes, runner), precision).holds
 
     def test_a_shorter_utterance_is_tried_at_every_length(self, words: candidate_room.ModelPart) -> None:
         assert words.sizes == (16, 64)
@@ -633,11 +633,11 @@ class TestTensorrtStandIn:
         self, bundle: Bundle, cache: ArtifactCache, stand_in: StandIn
     ) -> None:
         said: list[str] = []
-        served = serve(bundle, preference=FLOAT32, cache=cache, batches=(1, 2), progress=said.append)
-        assert served.notes == ()
+        runtime = serve(bundle, preference=FLOAT32, cache=cache, batches=(1, 2), progress=said.append)
+        assert runtime.notes == ()
         assert len(stand_in.builds) == 4
         assert sum("building the TensorRT engine" in line for line in said) == 4
-        assert_serves_as_eager(served, bundle, atol=1e-4)
+        assert_serves_as_eager(runtime, bundle, atol=1e-4)
         again = serve(bundle, preference=FLOAT32, cache=cache, batches=(1, 2))
         assert len(stand_in.builds) == 4
         assert_serves_as_eager(again, bundle, atol=1e-4)
@@ -645,9 +645,9 @@ class TestTensorrtStandIn:
     def test_float16_runs_at_half_precision_and_within_its_limits(
         self, bundle: Bundle, cache: ArtifactCache, stand_in: StandIn
     ) -> None:
-        served = serve(bundle, preference=Preference("tensorrt", "float16"), cache=cache)
-        assert served.name == "tensorrt float16"
-        senses = [r for r in served.reports if r.part != STEPS]
+        runtime = serve(bundle, preference=Preference("tensorrt", "float16"), cache=cache)
+        assert runtime.name == "tensorrt float16"
+        senses = [r for r in runtime.reports if r.part != STEPS]
         assert all(r.agreement is not None and 0 < r.agreement.features < 0.02 for r in senses)
 
     @pytest.mark.parametrize("what", ["device_name", "versions"])
@@ -670,32 +670,32 @@ class TestTensorrtStandIn:
         serve(bundle, preference=FLOAT32, cache=cache)
         for engine in cache.folder.rglob(ENGINE):
             engine.write_bytes(engine.read_bytes()[:-1])
-        served = serve(bundle, preference=FLOAT32, cache=cache)
+        runtime = serve(bundle, preference=FLOAT32, cache=cache)
         assert len(stand_in.builds) == 4
-        assert_serves_as_eager(served, bundle, atol=1e-4)
+        assert_serves_as_eager(runtime, bundle, atol=1e-4)
 
     def test_a_wrong_engine_does_not_serve(
         self, bundle: Bundle, cache: ArtifactCache, stand_in: StandIn
     ) -> None:
         stand_in.error = 0.5
-        served = serve(bundle, preference=FLOAT32, cache=cache)
-        assert served.name == "eager"
-        assert all("disagreed with eager on the probe" in note for note in served.notes)
-        assert_serves_as_eager(served, bundle, atol=1e-6)
+        runtime = serve(bundle, preference=FLOAT32, cache=cache)
+        assert runtime.name == "eager"
+        assert all("disagreed with eager on the probe" in note for note in runtime.notes)
+        assert_serves_as_eager(runtime, bundle, atol=1e-6)
 
     def test_a_failing_build_falls_back_in_one_line(
         self, bundle: Bundle, cache: ArtifactCache, stand_in: StandIn
     ) -> None:
         stand_in.failure = RuntimeError("no kernel for this\nand a long trace")
-        served = serve(bundle, preference=FLOAT32, cache=cache)
-        assert served.name == "eager"
-        assert served.notes[0] == (
+        runtime = serve(bundle, preference=FLOAT32, cache=cache)
+        assert runtime.name == "eager"
+        assert runtime.notes[0] == (
             "visual: tensorrt float32 does not serve: tensorrt cannot take it: no kernel for this"
         )
 
     def test_auto_tries_it_where_there_is_a_gpu(self, bundle: Bundle, stand_in: StandIn) -> None:
         stand_in.failure = RuntimeError("no")
-        served = serve(bundle, frame_rate=1e6)
-        tried = {note.split(": ")[1].removesuffix(" does not serve") for note in served.notes}
+        runtime = serve(bundle, frame_rate=1e6)
+        tried = {note.split(": ")[1].removesuffix(" does not serve") for note in runtime.notes}
         assert tried >= {"tensorrt float32", "tensorrt float16", "cuda float32", "cuda float16"}
-        assert served.name == "eager"
+        assert runtime.name == "eager"

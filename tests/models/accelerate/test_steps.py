@@ -17,7 +17,7 @@ from models.accelerate.cache import ArtifactCache
 from models.accelerate.hardware import has_package
 from models.accelerate.steps import (
     MOST_CALLS,
-    StepExample,
+    StepOutputs,
     StepRunners,
     Steps,
     build_steps,
@@ -69,13 +69,13 @@ def a_sequence(ensemble: Ensemble, seed: int, frames: int = FRAMES) -> tuple[dic
 
 
 @torch.inference_mode()
-def passage(steps: Steps, ensemble: Ensemble, frames: int, *, seed: int, length: int = FRAMES) -> StepExample:
+def passage(steps: Steps, ensemble: Ensemble, frames: int, *, seed: int, length: int = FRAMES) -> StepOutputs:
     embeddings, available = a_sequence(ensemble, seed, length)
     states = random_states(ensemble, torch.Generator().manual_seed(seed))
     return run_through(steps, ensemble, states, embeddings, available, frames)
 
 
-def assert_close(found: StepExample, expected: StepExample, *, atol: float = 1e-5) -> None:
+def assert_close(found: StepOutputs, expected: StepOutputs, *, atol: float = 1e-5) -> None:
     for ours, theirs in zip(found.tensors, expected.tensors, strict=True):
         torch.testing.assert_close(ours, theirs, atol=atol, rtol=1e-4)
 
@@ -101,7 +101,7 @@ def test_eager_and_by_graphs_they_are_the_ensembles_run(spec: NetworkSpec, frame
         found = passage(steps, ensemble, frames, seed=seed)
         torch.testing.assert_close(found.estimates, expected[:, 0], atol=1e-5, rtol=1e-4)
         assert all(len(x) == ensemble.networks for x in found.encodings.values())
-        pasts = StepExample({}, found.estimates, dict(after.branches)).tensors[1:]
+        pasts = StepOutputs({}, found.estimates, dict(after.branches)).tensors[1:]
         for ours, theirs in zip(found.tensors[1 + len(found.encodings) :], pasts, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 

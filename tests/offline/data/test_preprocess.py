@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.bundle.manifest import PartUse
 from models.errors import UserError
 from models.spec import LogMelSpec
+from models.speech.timeline import WordTimeline
 from models.visual.alignment import to_crop
 from models.visual.detectors import Box, Face, Image
 from offline.commands.preprocess import describe
@@ -29,7 +30,9 @@ from offline.data.preprocess import Extractors, is_done, prepare_store, preproce
 from offline.data.recipe import DISTRIBUTED, FeatureParts, PartChoices, choose_parts
 from offline.data.store import Store, TrialRecord, gather_patches
 from stream.build import assemble, load
-from stream.estimation.estimator import Estimator, PendingFrame
+from stream.estimation.estimates import make_estimate
+from stream.estimation.frames import MergedFrame, PendingFrame
+from stream.messages import Estimate
 from stream.options import DetectorChoice, InputOptions
 
 CLIP = "swiz3n.mpg"
@@ -88,13 +91,12 @@ class TestParity:
     ) -> None:
         settled: list[PendingFrame] = []
 
-        class Watched(Estimator):
-            def _estimate_of(self, frame: PendingFrame, *args: Any, **options: Any) -> Any:
-                if options["settled"]:
-                    settled.append(frame)
-                return super()._estimate_of(frame, *args, **options)
+        def watched(merged: MergedFrame, timeline: WordTimeline, **options: Any) -> Estimate:
+            if options["ready_at"] is None:
+                settled.append(merged.frame)
+            return make_estimate(merged, timeline, **options)
 
-        monkeypatch.setattr("stream.build.Estimator", Watched)
+        monkeypatch.setattr("stream.estimation.estimator.make_estimate", watched)
         path = fixtures / "clips" / clip
         choices = InputOptions(str(path), recogniser="vosk-tiny", detector="haar")
         asyncio.run(assemble(load(choices), [], pace="fast").run())

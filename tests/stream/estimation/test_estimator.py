@@ -153,11 +153,12 @@ def test_a_few_frames_at_once_are_estimated_as_one_by_one(
 
 
 class Counting(Runtime):
-    """An accelerated route that keeps count: what was asked for, and how many crops or patches."""
+    """An accelerated runtime that keeps count: what was asked for, and how many crops or patches."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.inner = serve(bundle, preference=Preference("eager"))
-        self.steps = self.inner.steps
+        steps = self.inner.steps
+        super().__init__(bundle.ensemble, visual=None, audio=None, text=None, steps=steps, reports=())
         self.calls: list[tuple[str, int]] = []
 
     def is_eager(self, part: str) -> bool:
@@ -181,7 +182,7 @@ def test_what_is_the_same_in_a_batch_is_embedded_once_and_what_is_masked_not_at_
 
     shown = [shows(0, 0), shows(1, 0), shows(2, 2), shows(3, 2), shows(4, 2, False), shows(5, 2)]
     counting = Counting(bundle)
-    ours = Estimator(bundle, None, served=counting, clock=lambda: 0.0)
+    ours = Estimator(bundle, None, runtime=counting, clock=lambda: 0.0)
     state, together = ours.answer(ours.initial_state(), [Moment(f, ()) for f in shown])
     assert counting.calls == [("audio", 6), ("visual", 3)], (
         "sound begun first; crops 0, 2, and 2 again after a frame without a camera"
@@ -214,7 +215,7 @@ def test_sound_that_was_begun_is_waited_for_where_sight_fails(
             return wait
 
     failing = Failing(bundle)
-    ours = Estimator(bundle, None, served=failing, clock=lambda: 0.0)
+    ours = Estimator(bundle, None, runtime=failing, clock=lambda: 0.0)
     with pytest.raises(RuntimeError, match="no sight"):
         ours.answer(ours.initial_state(), [Moment(frames[0], ())])
     assert failing.waited == 1
@@ -245,7 +246,7 @@ def test_frames_without_a_face_are_embedded_once(bundle: Bundle, frames: list[Fr
         track, seen = tracker.step(track, nobody)
         faceless.append(replace(features, crop=seen.crop, face=False, available=Availability(audio=False)))
     counting = Counting(bundle)
-    ours = Estimator(bundle, None, served=counting, clock=lambda: 0.0)
+    ours = Estimator(bundle, None, runtime=counting, clock=lambda: 0.0)
     state, _ = ours.answer(ours.initial_state(), [Moment(f, ()) for f in faceless[:5]])
     for features in faceless[5:]:
         state, _ = ours.answer(state, [Moment(features, ())])

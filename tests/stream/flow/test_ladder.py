@@ -18,7 +18,7 @@ from models.accelerate.backends.eager import run_eager
 from models.accelerate.select import Preference, serve
 from models.accelerate.steps import StepRunners, Steps, fusion_graph, senses_graph
 from models.bundle.load import Bundle
-from models.centering import RunningCentering, leading_state
+from models.centering import RunningCentering, state_of_first
 from models.errors import UserError
 from models.networks.subset import first_folds, first_networks, narrow, widen
 from models.spec import Modality
@@ -27,7 +27,8 @@ from stream.build import load
 from stream.engine import EngineSettings
 from stream.estimation.active_folds import ActiveFolds, next_active_folds
 from stream.estimation.batching import Moment
-from stream.estimation.estimator import RETURNING, Estimator
+from stream.estimation.estimates import RETURNING
+from stream.estimation.estimator import Estimator
 from stream.flow.ladder import BUDGETS, FULL, RUNGS, Ladder, LadderSettings, LadderState, Rung, find_rung
 from stream.flow.scheduler import Scheduler
 from stream.messages import Estimate
@@ -245,7 +246,7 @@ def test_a_recording_with_a_rung_for_a_budget_is_refused() -> None:
 # Folds that rest and return
 
 
-def test_leading_folds_are_the_ensembles_own(bundle: Bundle) -> None:
+def test_the_first_folds_are_the_ensembles_own(bundle: Bundle) -> None:
     crops = torch.rand(2, 5, 3, 40, 40) * 2 - 1
     audio, language = torch.randn(2, 5, 4), torch.randn(2, 5, 4)
     whole = bundle.ensemble(crops, audio, language)
@@ -283,7 +284,7 @@ def test_centering_fewer_folds_is_as_if_there_had_never_been_more(
     state, expected = whole.initial_state(), alone.initial_state()
     for sample in x[:frames]:
         state, expected = whole.absorb(state, sample), alone.absorb(expected, sample[:, :few])
-    state = leading_state(state, few)
+    state = state_of_first(state, few)
     for sample in x[frames:]:
         state, ours = alone.step(state, sample[:, :few])
         expected, theirs = alone.step(expected, sample[:, :few])
@@ -299,16 +300,16 @@ def test_centering_fewer_folds_is_as_if_there_had_never_been_more(
 def test_folds_rest_at_once_and_serve_again_only_when_exact(
     wanted: list[int], memory: int, window: int
 ) -> None:
-    roster = ActiveFolds.of(6)
+    active = ActiveFolds.of(6)
     # For how many frames in a row each fold has stepped: all of them for long.
     stepped = [memory + window] * 6
     for folds in wanted:
-        roster = next_active_folds(roster, folds, memory, window)
-        stepped = [n + 1 if fold < roster.stepping else 0 for fold, n in enumerate(stepped)]
-        assert roster.stepping == folds
-        assert 1 <= roster.serving <= roster.ready <= roster.stepping
-        assert all(stepped[fold] > memory for fold in range(roster.ready))
-        assert all(stepped[fold] >= memory + window for fold in range(roster.serving))
+        active = next_active_folds(active, folds, memory, window)
+        stepped = [n + 1 if fold < active.stepping else 0 for fold, n in enumerate(stepped)]
+        assert active.stepping == folds
+        assert 1 <= active.serving <= active.ready <= active.stepping
+        assert all(stepped[fold] > memory for fold in range(active.ready))
+        assert all(stepped[fold] >= memory + window for fold in range(active.serving))
 
 
 def features(frames: int, rung_at: dict[int, Rung]) -> Iterator[FrameFeatures]:
@@ -340,11 +341,11 @@ def test_while_folds_rest_the_others_serve_and_once_back_all_is_as_if_they_never
     bundle: Bundle, by_runners: bool
 ) -> None:
     window, memory = 30, 24
-    served = serve(bundle, preference=Preference("eager"))
+    runtime = serve(bundle, preference=Preference("eager"))
     if by_runners:
         graphs = senses_graph(bundle.ensemble), fusion_graph(bundle.ensemble)
-        served.steps = Steps(bundle.ensemble, StepRunners(1, *map(run_eager, graphs)))
-    estimator = Estimator(bundle, None, window=window, clock=lambda: 0.0, served=served)
+        runtime.steps = Steps(bundle.ensemble, StepRunners(1, *map(run_eager, graphs)))
+    estimator = Estimator(bundle, None, window=window, clock=lambda: 0.0, runtime=runtime)
     whole = settled(estimator, 160, {})
     rested = settled(estimator, 160, {40: FEW, 60: FULL})
     back = 60 + memory + window - 1
@@ -371,11 +372,11 @@ def test_while_folds_rest_the_others_serve_and_once_back_all_is_as_if_they_never
 
 @pytest.mark.parametrize("eager", [True, False])
 def test_a_batch_in_which_folds_rest_and_return_is_cut_there(bundle: Bundle, eager: bool) -> None:
-    """An accelerated route embeds for all folds; the leading ones are what eager computes alone."""
-    served = serve(bundle, preference=Preference("eager"))
+    """An accelerated part embeds for all folds; the first ones are what eager computes alone."""
+    runtime = serve(bundle, preference=Preference("eager"))
     if not eager:
-        served.is_eager = lambda part: False  # type: ignore[method-assign]
-    estimator = Estimator(bundle, None, window=30, clock=lambda: 0.0, served=served)
+        runtime.is_eager = lambda part: False  # type: ignore[method-assign]
+    estimator = Estimator(bundle, None, window=30, clock=lambda: 0.0, runtime=runtime)
     alone = settled(estimator, 100, {13: FEW, 29: FULL})
     moments = [Moment(f, ()) for f in features(100, {13: FEW, 29: FULL})]
     state, together = estimator.initial_state(), []
