@@ -24,7 +24,7 @@ import torch
 from benchmarks import accelerators, naive, peak, throughput
 from benchmarks.measuring import Table, describe_machine
 from models.accelerate.cache import ArtifactCache
-from models.accelerate.hardware import usable_processors
+from models.machine import usable_processors
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Benchmarks

@@ -33,7 +33,7 @@ import numpy as np
 import psutil
 import typer
 
-from models.accelerate.hardware import load_average, usable_processors
+from models.machine import load_average, usable_processors
 from stream.options import DEMO_RECORDING
 
 PROMISED_P99_MS = 100.0

@@ -13,14 +13,8 @@ from statistics import median, quantiles
 
 import torch
 
-from models.accelerate.hardware import (
-    device_name,
-    is_calm,
-    load_average,
-    processor_name,
-    usable_processors,
-    versions,
-)
+from models.accelerate.hardware import device_name, processor_name, versions
+from models.machine import is_calm, load_average, usable_processors
 
 CAMERA_RATE = 30.0
 

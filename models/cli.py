@@ -22,7 +22,8 @@ from rich.table import Table
 
 from models.console import make_app, run
 from models.errors import UserError
-from models.parts.registry import PARTS, find_part, get_part, install_command, models_folder, pull
+from models.parts.install import pull
+from models.parts.registry import PARTS, find_part, get_part, install_command, models_folder
 
 if TYPE_CHECKING:
     from models.bundle.load import Bundle

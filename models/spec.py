@@ -18,6 +18,12 @@ Target = Literal["valence", "arousal"]
 
 TARGETS: Final[tuple[Target, Target]] = ("valence", "arousal")
 
+SAMPLE_RATE: Final = 16_000
+"""Samples a second of all sound: what VGGish's front end and the recogniser take."""
+
+SUMMED_LAYERS: Final = 4
+"""A word vector is the sum of so many last layers of the text encoder (report section 3.3)."""
+
 
 class Modality(StrEnum):
     """The three branches, in the order in which fusion stacks them."""
@@ -46,7 +52,7 @@ class CropSpec(Spec):
 class LogMelSpec(Spec):
     """VGGish's front end (Hershey et al. 2017): 16 kHz mono to log-mel frames, 96 of them to a patch."""
 
-    sample_rate: Positive = 16_000
+    sample_rate: Positive = SAMPLE_RATE
     window_samples: Positive = 400
     hop_samples: Positive = 160
     fft_samples: Positive = 512

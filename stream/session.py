@@ -8,10 +8,10 @@ import signal
 import sys
 from contextlib import AsyncExitStack, suppress
 
-from models.accelerate.hardware import usable_processors
 from models.bundle.load import resolve_bundle
 from models.bundle.manifest import read_manifest
 from models.console import tell
+from models.machine import usable_processors
 from stream.build import assemble, load
 from stream.engine import Engine, EngineCommand, Summary
 from stream.mqtt.broker import EmbeddedBroker

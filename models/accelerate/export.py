@@ -8,7 +8,7 @@ eagerly hides that from them. Every graph exports at fixed shapes (`torch.export
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,8 @@ from models.networks.ensemble import BranchState, Ensemble
 from models.networks.subset import steps_alone
 from models.networks.tcn import StackedTemporal, TemporalState
 from models.spec import Modality
+from models.text.embedder import sum_last_layers
 from models.visual.stacked import ServedTrunk, StackedConv, StackedTail, StackedUnit
-
-SUMMED_LAYERS: Final = 4
 
 
 class UnitGraph(nn.Module):
@@ -121,9 +120,7 @@ class TextGraph(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(N, L) int64 each to (N, L, E); what the mask leaves out is meaningless."""
-        found: Any = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
-        # hidden_states[0] is what enters the first layer.
-        return torch.stack(found.hidden_states[1:][-SUMMED_LAYERS:]).sum(dim=0)
+        return sum_last_layers(self.model, ids, mask)
 
 
 class StepGraph(nn.Module):

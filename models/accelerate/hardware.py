@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
 
 import torch
-
-CALM_SHARE: Final = 0.75
-"""Of the processors. A load of as many threads as there are processors occupies them all, and a measurement waits its
-turn; at three quarters, one of two is half free, and what is compared in turns mostly runs undisturbed.
-"""
 
 
 @cache
@@ -67,18 +60,3 @@ def versions(*distributions: str) -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "none"
     return found
-
-
-def usable_processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def load_average() -> float:
-    """How many threads ran or waited to run over the last minute; NaN where the system does not say."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-
-
-def is_calm() -> bool:
-    """Whether other work leaves this machine's processors free enough for a measurement to mean something."""
-    return not load_average() > CALM_SHARE * usable_processors()

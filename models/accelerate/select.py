@@ -29,23 +29,15 @@ from models.accelerate.backend import (
 )
 from models.accelerate.backends import openvino
 from models.accelerate.cache import ArtifactCache, Facts
-from models.accelerate.hardware import device_name, has_cpu_bfloat16, has_cuda, has_package, is_calm, versions
-from models.accelerate.measure import (
-    Attempt,
-    Candidate,
-    CandidateBuilder,
-    ModelPart,
-    eager_candidate,
-    eager_runner,
-    frame_dim,
-    parts_of,
-    unmeasured,
-)
+from models.accelerate.candidates import Attempt, Candidate, CandidateBuilder, eager_candidate, unmeasured
+from models.accelerate.hardware import device_name, has_cpu_bfloat16, has_cuda, has_package, versions
 from models.accelerate.parity import LIMITS, compare, make_reference
+from models.accelerate.parts import ModelPart, eager_runner, frame_dim, parts_of
 from models.accelerate.runtime import AUDIO, STEPS, TEXT, VISUAL, BatchedPart, PartReport, Runtime, TextPart
 from models.accelerate.steps import Steps
 from models.bundle.load import Bundle
 from models.errors import UserError
+from models.machine import is_calm
 from models.spec import Modality
 
 FRAME_SHARE: Final = 0.6
@@ -244,7 +236,7 @@ def _choice_facts(
 
 
 def _rebuild_kept(kept: KeptChoice, attempts: Sequence[Attempt], builder: CandidateBuilder) -> bool:
-    """Build what an earlier start chose, whatever it would measure today; False where that is not possible any more."""
+    """Build what an earlier start chose, however quick it is today; False where that is no longer possible."""
     if kept.backends.keys() != {t.part.name for t in attempts}:
         return False
     found: list[Candidate] = []

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from models.errors import UserError
-from models.spec import PRESETS, CropSpec, LogMelSpec, Modality, NetworkSpec, Target
+from models.spec import PRESETS, CropSpec, LogMelSpec, Modality, NetworkSpec, Target, WindowSpec
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "bundle.json"
@@ -60,7 +60,7 @@ class FeatureRecipe(Entry):
     branch that uses it.
     """
 
-    frame_rate: Annotated[float, Field(gt=0)] = 30.0
+    frame_rate: Annotated[float, Field(gt=0)] = WindowSpec().frame_rate
     crop: CropSpec = CropSpec()
     logmel: LogMelSpec = LogMelSpec()
     detector: PartUse | None = None

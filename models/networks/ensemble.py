@@ -57,7 +57,7 @@ class Ensemble(nn.Module):
         stacks: Iterable[NetworkStack],
         trunks: Iterable[ServedTrunk],
     ) -> None:
-        """Of its parts: `layout` says which network is in which of the `stacks` and stands on which of the `trunks`."""
+        """Of its parts: `layout` says in which of the `stacks` each network is, and on which of the `trunks`."""
         super().__init__()
         self._spec, self._layout = spec, layout
         self.stacks, self.trunks = nn.ModuleList(stacks), nn.ModuleList(trunks)

@@ -1,48 +1,28 @@
-"""Pretrained parts: which there are, which are installed on this machine, and how they get here.
+"""Pretrained parts: which there are, and which are installed on this machine.
 
 A part lives in its own folder under the models folder (`AFFECT_MODELS`, else the platform's data folder)
 with a `part.json` that records what was installed. Its hash is pinned where it is known beforehand, else
-recorded at the first pull; either way a part whose content differs is refused from then on, by name. `pull`
-is the only thing in the project that reaches the network, and only when asked.
+recorded at the first pull (`models.parts.install`); a part whose content differs is refused from then on.
 
 A file part's hash is that file's SHA-256; a folder part's is over its sorted (relative path, file's SHA-256)
-pairs. VGGish is published as a `.pth`, which could carry code: it is read once, at the pull, with
-`weights_only=True`, and kept as safetensors; its hash is of what is kept.
+pairs.
 """
 
 from __future__ import annotations
 
-import contextlib
-import http
-import http.client
 import json
 import os
-import shutil
-import ssl
-import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 import platformdirs
-from filelock import FileLock, Timeout
 
 from models.errors import UserError
-from models.files import file_hash, file_hashes, put_in_place, tree_hash
-from models.parts.unpack import copy_files, unpack_zip, without_pickle
+from models.files import file_hash, file_hashes, tree_hash
 
 RECORD: Final = "part.json"
 SHIPPED: Final = Path(__file__).parent.parent / "assets"
-
-_TIMEOUT_S: Final = 30.0
-_ATTEMPTS: Final = 3
-
-Progress = Callable[[str, int, int | None], None]
-"""Called while downloading with the file's name, the bytes there are, and the bytes there will be if
-known."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +189,7 @@ def verify(installed: InstalledPart) -> None:
     """Hash the content again. Raises UserError, by name, where it is not what was installed."""
     part, folder = installed.part, installed.path if installed.part.kind != "file" else installed.path.parent
     try:
-        found = _content_hash(part, installed.path)
+        found = content_hash(part, installed.path)
     except OSError as e:
         raise UserError(_refused(part, folder, f"it cannot be read: {e.strerror}")) from e
     if found != installed.sha256:
@@ -221,172 +201,15 @@ def install_command(name: str) -> str:
     return f"models-pull {name}"
 
 
-def pull(
-    name: str | PretrainedPart, *, source: Path | None = None, progress: Progress | None = None
-) -> InstalledPart:
-    """Install a part: downloaded, or from `source`, a file or folder that was fetched elsewhere.
-
-    A part that is installed and sound is left as it is. One that is damaged is installed again and held to
-    the hash recorded before. An interrupted download goes on where it stopped. Raises UserError where the
-    part cannot be had, is not what it should be, or differs from its hash; then nothing that was installed
-    has changed.
-    """
-    part = get_part(name) if isinstance(name, str) else name
-    if part.shipped:
-        raise UserError(f"{part.name} is shipped with the package: there is nothing to install")
-    root = models_folder()
-    downloads = root / ".downloads" / part.name
-    try:
-        downloads.mkdir(parents=True, exist_ok=True)
-        with FileLock(downloads.with_suffix(".lock"), timeout=0):
-            if source is not None:
-                return _install(part, source, str(source.resolve()))
-            with contextlib.suppress(UserError):
-                return require_part(part)
-            fetched = _download(part, downloads, progress)
-            try:
-                installed = _install(part, fetched, part.downloads[0].url)
-            except UserError:
-                shutil.rmtree(downloads)
-                raise
-            shutil.rmtree(downloads)
-            return installed
-    except Timeout:
-        raise UserError(f"another models-pull is busy with {part.name}: let it finish") from None
-    except OSError as e:
-        raise UserError(f"{part.name} cannot be installed in {root}: {e.strerror or e}") from e
-
-
-def _install(part: PretrainedPart, fetched: Path, origin: str) -> InstalledPart:
-    """Put a part's content, a file or folder as published, in its place, if it is what it should be."""
-    folder = models_folder() / part.name
-    if not fetched.exists():
-        raise UserError(f"{fetched} does not exist: give the file or folder that holds {part.name}")
-    recorded = _recorded_hash(part, folder)
-    with tempfile.TemporaryDirectory(prefix=f".{part.name}-", dir=folder.parent) as temporary:
-        staged = Path(temporary) / part.name
-        staged.mkdir()
-        path = (
-            _stage_file(part, fetched, staged)
-            if part.kind == "file"
-            else _stage_folder(part, fetched, staged)
-        )
-        installed = InstalledPart(part, path, _content_hash(part, path), origin)
-        expected = part.sha256 or recorded
-        if expected is not None and installed.sha256 != expected:
-            way_out = (
-                "" if part.sha256 else f", as first recorded here (remove {folder} to take it all the same)"
-            )
-            raise UserError(
-                f"{part.name} from {origin} is refused: its hash is {installed.sha256[:12]}, "
-                f"not {expected[:12]}{way_out}"
-            )
-        _write_record(installed, staged)
-        put_in_place(staged, folder, Path(temporary) / "before")
-    return replace(installed, path=folder / path.relative_to(staged))
-
-
-def _stage_file(part: PretrainedPart, fetched: Path, staged: Path) -> Path:
-    name = part.downloads[0].name
-    if fetched.is_dir():
-        fetched = fetched / name
-        if not fetched.is_file():
-            raise UserError(f"{fetched.parent} is not {part.name}: it has no {name}")
-    suffix = fetched.suffix if fetched.suffix == ".safetensors" else Path(name).suffix
-    path = (staged / name).with_suffix(suffix)
-    shutil.copyfile(fetched, path)
-    return without_pickle(path)
-
-
-def _stage_folder(part: PretrainedPart, fetched: Path, staged: Path) -> Path:
-    if fetched.is_dir():
-        copy_files(fetched, staged, [d.name for d in part.downloads] if part.kind == "folder" else None)
-        (staged / RECORD).unlink(missing_ok=True)
-    elif part.kind == "zip":
-        unpack_zip(fetched, staged, most_bytes=(4 * part.megabytes + 100) * 10**6)
-    else:
-        raise UserError(f"{fetched} is not {part.name}: give the folder that holds its files")
-    absent = [needed for needed in part.must_have if not (staged / needed).is_file()]
-    if absent:
-        raise UserError(f"{fetched} is not {part.name}: it has no {', '.join(absent)}")
-    return staged
-
-
-def _download(part: PretrainedPart, folder: Path, progress: Progress | None) -> Path:
-    """Fetch all of a part's files: the file, or the folder that holds them."""
-    for download in part.downloads:
-        if not (folder / download.name).is_file():
-            _fetch(part, download, folder, progress or (lambda *_: None))
-    return folder if part.kind == "folder" else folder / part.downloads[0].name
-
-
-def _fetch(part: PretrainedPart, download: Download, folder: Path, progress: Progress) -> None:
-    """Fetch one file, going on where an earlier attempt stopped if the server still has the same one."""
-    partial, validator = (folder / f"{download.name}.{suffix}" for suffix in ("part", "validator"))
-    why = ""
-    for _ in range(_ATTEMPTS):
-        headers = {"User-Agent": "affectstream"}
-        have = partial.stat().st_size if partial.is_file() and validator.is_file() else 0
-        if have:
-            headers |= {"Range": f"bytes={have}-", "If-Range": validator.read_text(encoding="utf-8")}
-        try:
-            with urllib.request.urlopen(
-                urllib.request.Request(download.url, headers=headers), timeout=_TIMEOUT_S
-            ) as response:
-                if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-                    have = 0
-                length = response.headers["Content-Length"]
-                total = have + int(length) if length else None
-                _keep_validator(validator, response.headers)
-                with partial.open("ab" if have else "wb") as file:
-                    progress(download.name, have, total)
-                    while chunk := response.read(1 << 16):
-                        file.write(chunk)
-                        have += len(chunk)
-                        progress(download.name, have, total)
-        except urllib.error.HTTPError as e:
-            if e.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                raise _unreachable(part, download, f"the server answers {e.code} {e.reason}") from e
-            partial.unlink()
-            continue
-        except urllib.error.URLError as e:
-            raise _unreachable(part, download, str(e.reason)) from e
-        except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as e:
-            why = f"the connection broke off ({e or type(e).__name__})"
-            continue
-        if total is None or have == total:
-            partial.rename(folder / download.name)
-            validator.unlink(missing_ok=True)
-            return
-        why = f"the connection ended after {have} of {total} bytes"
-    raise _unreachable(part, download, f"{why}; the next models-pull goes on from there")
-
-
-def _keep_validator(validator: Path, headers: http.client.HTTPMessage) -> None:
-    """Remember what proves that a later answer is about the same bytes (RFC 9110, 13.1.5): never a weak
-    tag."""
-    tag = headers["ETag"]
-    proof = tag if tag and not tag.startswith("W/") else headers["Last-Modified"]
-    if proof:
-        validator.write_text(proof, encoding="utf-8")
-    else:
-        validator.unlink(missing_ok=True)
-
-
-def _unreachable(part: PretrainedPart, download: Download, why: str) -> UserError:
-    return UserError(
-        f"{part.name} cannot be downloaded: {why}. Without a network, fetch {download.url} elsewhere and run "
-        f"`{install_command(part.name)} --from FILE`"
-    )
-
-
-def _content_hash(part: PretrainedPart, path: Path) -> str:
+def content_hash(part: PretrainedPart, path: Path) -> str:
+    """SHA-256 of a part's file or folder. Raises OSError where it cannot be read."""
     if part.kind == "file":
         return file_hash(path)
     return tree_hash(file_hashes(path, leave_out=frozenset({RECORD})))
 
 
-def _write_record(installed: InstalledPart, folder: Path) -> None:
+def write_record(installed: InstalledPart, folder: Path) -> None:
+    """Write a part's `part.json` into its folder. Raises OSError where that cannot be done."""
     record = {
         "name": installed.part.name,
         "file": installed.path.name if installed.part.kind == "file" else None,
@@ -411,7 +234,8 @@ def _read_record(part: PretrainedPart, folder: Path) -> InstalledPart:
         raise UserError(_refused(part, folder, f"its {RECORD} is damaged")) from e
 
 
-def _recorded_hash(part: PretrainedPart, folder: Path) -> str | None:
+def recorded_hash(part: PretrainedPart, folder: Path) -> str | None:
+    """The hash that the `part.json` in a folder records; None where there is none or it is damaged."""
     try:
         return _read_record(part, folder).sha256 if (folder / RECORD).is_file() else None
     except UserError:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import UserError
+from models.spec import SAMPLE_RATE
 
-SAMPLE_RATE: Final = 16_000
 PREFERRED: Final = ("vosk-model-en-us-0.22", "vosk-model-small-en-us-0.15")
 """Full models for real people, best first; the report uses the first."""
 WAY_OUT: Final = "models-pull vosk-model-small-en-us-0.15"

@@ -17,8 +17,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.spec import SAMPLE_RATE
 from models.speech.gate import GateSettings, VoiceGate
-from models.speech.recogniser import SAMPLE_RATE, HeardWord, Recogniser, RecogniserFactory, Samples
+from models.speech.recogniser import HeardWord, Recogniser, RecogniserFactory, Samples
 from models.speech.words import Settled, SpeechEvent, VoiceDecided, Word, WordsRevised, guess_times
 
 FRAME_SAMPLES: Final = 480

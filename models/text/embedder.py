@@ -6,7 +6,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.errors import UserError
+from models.spec import SUMMED_LAYERS
 from models.text.tokenizer import open_text_model, pad, pool_words
 
-SUMMED_LAYERS: Final = 4
 Vectors = NDArray[np.float32]
 Encode = Callable[[Tensor, Tensor], Tensor]
 """Piece ids and mask (N, L) int64 to the sum of the encoder's last layers (N, L, width)."""
@@ -142,9 +142,16 @@ class TextEmbedder:
 
     @torch.inference_mode()
     def _encode_eagerly(self, ids: Tensor, mask: Tensor) -> Tensor:
-        states = self._model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
-        # states[0] is what enters the first layer.
-        return torch.stack(states[1:][-SUMMED_LAYERS:]).sum(dim=0)
+        return sum_last_layers(self._model, ids, mask)
+
+
+def sum_last_layers(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+    """Piece ids and mask (N, L) int64 to the sum of a BERT-family model's last four layers (N, L, E); of all layers,
+    where the model has fewer.
+    """
+    found: Any = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+    # hidden_states[0] is what enters the first layer.
+    return torch.stack(found.hidden_states[1:][-SUMMED_LAYERS:]).sum(dim=0)
 
 
 def _frozen(vectors: Tensor) -> Vectors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -10,6 +9,7 @@ import typer
 
 from models.console import make_app, run
 from models.errors import UserError
+from models.machine import usable_processors
 
 if TYPE_CHECKING:
     from offline.performer.corpus import CorpusPlan
@@ -104,8 +104,7 @@ def _perform_corpus(folder: Path, plan: CorpusPlan, workers: int | None) -> None
         def tell(trial: PlannedTrial) -> None:
             progress.update(task, advance=1, description=f"performed {trial.name}")
 
-        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        perform_corpus(plan, folder, left, available if workers is None else workers, tell)
+        perform_corpus(plan, folder, left, usable_processors() if workers is None else workers, tell)
     frames = sum(trial.frames for trial in plan.trials)
     typer.echo(
         f"{folder}: {len(plan.trials)} people, {frames} frames, {frames / plan.frame_rate / 60:.1f} minutes"

@@ -102,10 +102,10 @@ def _preprocess(
 ) -> None:
     from filelock import FileLock, Timeout
 
+    from models.machine import usable_processors
     from offline.data.aff_wild2 import find_trials
     from offline.data.preprocess import check_store_folder, is_done, prepare_store
     from offline.data.recipe import PartChoices, choose_parts
-    from offline.processes import available_cores
 
     check_store_folder(store)
     trials = find_trials(dataset, _partition(partition))[:limit]
@@ -123,7 +123,9 @@ def _preprocess(
         with FileLock(store / ".lock", timeout=0):
             prepare_store(store, parts)
             left = [trial for trial in trials if not is_done(trial, store)]
-            done, failed = _make_all(left, len(trials), store, parts, workers or available_cores(), tolerance)
+            done, failed = _make_all(
+                left, len(trials), store, parts, workers or usable_processors(), tolerance
+            )
     except Timeout:
         raise UserError(f"another offline-preprocess is busy with {store}: let it finish") from None
     except OSError as e:

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.errors import UserError
-from models.spec import TARGETS, LanguageSpec
+from models.spec import SUMMED_LAYERS, TARGETS, LanguageSpec
 from models.speech.words import UNKNOWN
-from models.text.embedder import SUMMED_LAYERS
 from models.text.small_bert import make_text_encoder
 from models.text.tokenizer import PieceTokenizer, open_text_model, pad, pool_words
 from offline.data.store import TrialRecord

@@ -17,8 +17,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.accelerate import candidates as candidate_room
 from models.accelerate import hardware as machine_room
-from models.accelerate import measure as candidate_room
 from models.accelerate import select as choice_room
 from models.accelerate import steps as steps_room
 from models.accelerate.backend import EAGER, Backend, BuildContext, Precision, Runner, Unavailable

@@ -1,70 +1,25 @@
-"""A bundle's parts on a back-end: built, compared with eager on the probe input, and measured."""
+"""A part on a back-end: built, compared with eager on the probe input, and measured."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Final
 
 import torch
-from torch import Tensor, nn
 
 from models.accelerate.backend import EAGER, Backend, BuildContext, Precision, Runner, Unavailable
 from models.accelerate.build import accelerate
-from models.accelerate.export import TextGraph, VisualGraph
 from models.accelerate.parity import LIMITS, Agreement, Reference, compare, compare_tensors, estimate
-from models.accelerate.runtime import AUDIO, TEXT, VISUAL, BatchedPart, TextPart
+from models.accelerate.parts import ModelPart, eager_runner, frame_dim
+from models.accelerate.runtime import TEXT, VISUAL, BatchedPart, TextPart
 from models.accelerate.steps import StepOutputs, Steps, build_steps, random_states, run_through
 from models.bundle.load import Bundle
 from models.spec import Modality
 
-TEXT_LENGTHS: Final = (16, 64)
-"""Pieces of an utterance so far: most, and nearly all."""
-
-_MEASURED: Final = 5
-
-
-@dataclass(frozen=True, eq=False)
-class ModelPart:
-    """One part to be accelerated.
-
-    `eager` is the module as the engine runs it, `graph` makes the form that exporters take. `frames` are probe
-    inputs (a batch of frames, or piece ids and mask of one utterance) on which the two are compared, `calibration`
-    batches of inputs for int8. `sizes` are the batch sizes (or lengths in pieces) to build for. `modality` is None
-    for text, whose cost is counted by the utterance and not `per_frame`.
-    """
-
-    name: str
-    eager: nn.Module
-    graph: Callable[[], nn.Module]
-    frames: tuple[Tensor, ...]
-    calibration: tuple[Tensor, ...]
-    sizes: tuple[int, ...]
-    modality: Modality | None
-    per_frame: bool
-
-    def example(self, size: int) -> tuple[Tensor, ...]:
-        """Inputs of one size: a batch of probe frames, or one utterance of that length."""
-        if self.per_frame:
-            return (_batch(self.frames[0], 0, size),)
-        ids, mask = self.frames
-        return _resize(ids, size), _resize(mask, size)
-
-    def text_lengths(self) -> list[int]:
-        """Lengths of an utterance to try: each size full, and with half of the most padding that it may get."""
-        shorter = (0, *self.sizes)
-        return [
-            n for low, size in zip(shorter, self.sizes, strict=False) for n in ((low + size + 1) // 2, size)
-        ]
-
-    def calibration_inputs(self, size: int) -> list[tuple[Tensor, ...]]:
-        """Inputs of one size to calibrate int8 on."""
-        samples = torch.cat(self.calibration) if self.calibration else None
-        if samples is None:
-            return []
-        return [(_batch(samples, at, size),) for at in range(0, len(samples), size)]
+_MEASURED_CALLS: Final = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +122,7 @@ class CandidateBuilder:
     def measure_steps(self, steps: Steps, frames: int) -> float:
         """Milliseconds a frame over the probe."""
         times = []
-        for _ in range(_MEASURED):
+        for _ in range(_MEASURED_CALLS):
             began = time.perf_counter()
             self._run_through(steps, frames)
             times.append(time.perf_counter() - began)
@@ -212,97 +167,13 @@ class CandidateBuilder:
         """Word vectors of a fixed utterance as the language branch's embeddings: eager's beside those that the
         runners serve, padded and masked.
         """
-        ids, mask = (_resize(x, length) for x in part.frames)
+        ids, mask = (x[:, :length].contiguous() for x in part.frames)
         eager = eager_runner(part)
         expected, found = TextPart({}, eager)(ids, mask), TextPart(runners, eager)(ids, mask)
         embeddings = {m: x[:, :1].expand(-1, length, -1) for m, x in self.reference.embeddings.items()}
         embeddings[Modality.LANGUAGE] = expected
         reference = Reference(embeddings, estimate(self.bundle.ensemble, embeddings))
         return compare(self.bundle.ensemble, reference, {Modality.LANGUAGE: found}, precision)
-
-
-def parts_of(bundle: Bundle, batches: tuple[int, ...], text_model: nn.Module | None) -> list[ModelPart]:
-    """The bundle's parts that can be accelerated; the last one is `text_model` where it is given."""
-    parts: list[ModelPart] = []
-    probe = bundle.probe
-    if Modality.VISUAL in bundle.ensemble.modalities:
-        crops = probe["crops"]
-        # No face is the crop of zeros, which is -1 in normalised pixels; others are mirrored and dimmed.
-        varied = (crops, crops.flip(-1), 0.5 * crops - 0.5, torch.full_like(crops[:1], -1.0))
-        parts.append(
-            ModelPart(
-                name=VISUAL,
-                eager=EagerVisual(bundle),
-                graph=lambda: VisualGraph(bundle.ensemble),
-                frames=(crops,),
-                calibration=varied,
-                sizes=batches,
-                modality=Modality.VISUAL,
-                per_frame=True,
-            )
-        )
-    if Modality.AUDIO in bundle.ensemble.modalities and bundle.audio_encoder is not None:
-        encoder, patches = bundle.audio_encoder, probe["patches"]
-        # Log-mel: an offset is a gain. Silence is the front end's floor.
-        floor = torch.full_like(
-            patches[:1], float(torch.tensor(bundle.manifest.recipe.logmel.log_offset).log())
-        )
-        parts.append(
-            ModelPart(
-                name=AUDIO,
-                eager=encoder,
-                graph=lambda: encoder,
-                frames=(patches,),
-                calibration=(patches, patches - 1.0, patches + 1.0, floor),
-                sizes=batches,
-                modality=Modality.AUDIO,
-                per_frame=True,
-            )
-        )
-    if Modality.LANGUAGE in bundle.ensemble.modalities and text_model is not None:
-        graph = TextGraph(text_model).eval()
-        parts.append(
-            ModelPart(
-                name=TEXT,
-                eager=graph,
-                graph=lambda: graph,
-                frames=_text_probe(text_model),
-                calibration=(),
-                sizes=_text_lengths(text_model),
-                modality=None,
-                per_frame=False,
-            )
-        )
-    return parts
-
-
-class EagerVisual(nn.Module):
-    """Crops (N, 3, S, S) to embeddings (S, N, E), as the ensemble computes them eagerly."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        super().__init__()
-        self.ensemble = bundle.ensemble
-
-    def forward(self, crops: Tensor) -> Tensor:
-        return self.ensemble.embed_visual(crops)
-
-
-def _text_probe(model: nn.Module) -> tuple[Tensor, Tensor]:
-    """A fixed utterance as piece ids (1, L), drawn over the whole vocabulary, and its mask."""
-    longest = _text_lengths(model)[-1]
-    size = int(getattr(model.config, "vocab_size", 0) or 1)
-    ids = torch.randint(0, size, (1, longest), generator=torch.Generator().manual_seed(0))
-    return ids, torch.ones_like(ids)
-
-
-def _text_lengths(model: nn.Module) -> tuple[int, ...]:
-    positions = int(getattr(model.config, "max_position_embeddings", 0) or 512)
-    return tuple(n for n in TEXT_LENGTHS if n <= positions - 4) or (max(1, positions - 4),)
-
-
-def eager_runner(part: ModelPart) -> Runner:
-    """The part as it is; any number of frames."""
-    return accelerate(part.eager, part.frames, EAGER)
 
 
 def eager_candidate(part: ModelPart) -> Candidate:
@@ -326,22 +197,8 @@ def measure(part: ModelPart, runners: Mapping[int, Runner]) -> float:
     runner = runners[size] if size in runners else runners[0]
     runner(*inputs)
     times = []
-    for _ in range(_MEASURED):
+    for _ in range(_MEASURED_CALLS):
         began = time.perf_counter()
         runner(*inputs)
         times.append(time.perf_counter() - began)
     return 1e3 * median(times) / (size if part.per_frame else 1)
-
-
-def frame_dim(part: ModelPart) -> int:
-    """Where the part's outputs count frames."""
-    return 1 if part.name == VISUAL else 0
-
-
-def _batch(frames: Tensor, at: int, size: int) -> Tensor:
-    """`size` frames from number `at` on, beginning again after the last one."""
-    return frames[(at + torch.arange(size)) % len(frames)].contiguous()
-
-
-def _resize(x: Tensor, length: int) -> Tensor:
-    return x[:, :length].contiguous()
