@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
-import shutil
-import subprocess
-import time
-import tracemalloc
-from collections.abc import Callable, Iterable
-from functools import cache
 from pathlib import Path
 
-import av
 import numpy as np
-import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from models.speech.gate import GateSettings
-from models.speech.recogniser import TINY_FOLDER, HeardWord, RecogniserFactory, open_recogniser
-from models.speech.timeline import WordTimeline
+from models.speech.recogniser import HeardWord, RecogniserFactory
 from models.speech.transcriber import (
     FRAME_S,
     FRAME_SAMPLES,
@@ -33,101 +22,23 @@ from models.speech.transcriber import (
     to_int16,
 )
 from models.speech.words import (
-    LONGEST_GUESS_S,
-    PARTIAL_LATENCY_S,
     Settled,
-    SpeechEvent,
     VoiceDecided,
-    Word,
     WordsRevised,
-    guess_times,
 )
-
-Samples = NDArray[np.int16]
-RATE = 16_000
-
-SENTENCES = [
-    "i am so happy to see you",
-    "this is the best day of my life",
-    "please do not cry",
-    "i am so sorry for your loss",
-    "i feel lonely tonight",
-    "stop it right now",
-    "let us go to the park",
-    "i am worried about my mother",
-]
-
-
-def decode(source: Path | io.BytesIO) -> Samples:
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
-    parts = []
-    with av.open(source if isinstance(source, io.BytesIO) else str(source)) as container:
-        for frame in container.decode(audio=0):
-            parts += resampler.resample(frame)
-    parts += resampler.resample(None)
-    return np.concatenate([part.to_ndarray()[0] for part in parts])
-
-
-@cache
-def speak(text: str, voice: str = "en-us") -> Samples:
-    """espeak-ng's speech, without the silence around it."""
-    if shutil.which("espeak-ng") is None:
-        pytest.skip("espeak-ng is not installed: no speech to recognise")
-    wav = subprocess.run(["espeak-ng", "-v", voice, "--stdout", text], capture_output=True, check=True).stdout
-    samples = decode(io.BytesIO(wav))
-    loud = np.flatnonzero(np.abs(samples) > 300)
-    return samples[max(0, loud[0] - 160) : loud[-1] + 160]
-
-
-def silence(length_s: float) -> Samples:
-    return np.zeros(round(length_s * RATE), np.int16)
-
-
-@cache
-def conversation() -> Samples:
-    """Eight sentences with pauses of 0.2 to 1.6 s: some within an utterance, some between."""
-    parts = [silence(0.7)]
-    for n, sentence in enumerate(SENTENCES):
-        parts += [speak(sentence, "en-us" if n % 2 else "en-us+f2"), silence(0.2 * (n + 1))]
-    return np.concatenate(parts)
-
-
-@pytest.fixture(scope="module")
-def tiny() -> RecogniserFactory:
-    return open_recogniser(TINY_FOLDER)
-
-
-def transcribe(
-    new: RecogniserFactory,
-    samples: Samples,
-    chunk: int = 1600,
-    start: int = 0,
-    options: TranscriberSettings | None = None,
-) -> list[SpeechEvent]:
-    transcriber = Transcriber(new, options)
-    events = []
-    for at in range(0, len(samples), chunk):
-        events += transcriber.feed(start + at, samples[at : at + chunk])
-    return events + transcriber.finish()
-
-
-def final_words(events: Iterable[SpeechEvent]) -> list[Word]:
-    return [w for e in events if isinstance(e, WordsRevised) and e.closed for w in e.words]
-
-
-def texts(words: Iterable[Word]) -> list[str]:
-    return [w.text for w in words]
-
-
-def errors(expected: list[str], got: list[str]) -> int:
-    """Words to insert, delete or replace (Levenshtein)."""
-    row = list(range(len(got) + 1))
-    for i, e in enumerate(expected, 1):
-        diagonal, row[0] = row[0], i
-        for j, g in enumerate(got, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (e != g))
-    return row[-1]
-
+from tests.models.speech.spoken import (
+    RATE,
+    SENTENCES,
+    check_settled,
+    conversation,
+    decode,
+    errors,
+    final_words,
+    silence,
+    speak,
+    texts,
+    transcribe,
+)
 
 # What is heard
 
@@ -230,24 +141,6 @@ def test_float_samples_are_heard_like_integers(tiny: RecogniserFactory) -> None:
 # Settled marks
 
 
-def check_settled(events: Iterable[SpeechEvent]) -> None:
-    """Nothing before a settled mark changes after it, and marks never go back."""
-    mark = -math.inf
-    said: dict[int, tuple[Word, ...]] = {}
-    closed = -1
-    for event in events:
-        if isinstance(event, Settled):
-            assert event.until_s > mark
-            mark = event.until_s
-        elif isinstance(event, WordsRevised):
-            assert event.utterance > closed
-            assert all(w.start_s >= mark for w in said.get(event.utterance, ()))
-            assert all(w.start_s >= mark for w in event.words)
-            said[event.utterance] = event.words
-            if event.closed:
-                closed = event.utterance
-
-
 def test_nothing_changes_before_the_settled_mark(tiny: RecogniserFactory) -> None:
     noise = np.random.default_rng(1).normal(0, 3000, 4 * RATE).astype(np.int16)
     run_on = np.concatenate([speak(sentence) for sentence in SENTENCES])
@@ -299,34 +192,6 @@ def test_early_words_come_soon_after_they_were_said_and_roughly_in_place(tiny: R
     assert all(w.confidence is None for w in provisional)
 
 
-texts_lists = st.lists(st.sampled_from(["i", "am", "so", "happy"]), max_size=8)
-
-
-@given(st.lists(st.tuples(texts_lists, st.floats(0.03, 2.0)), max_size=12), st.floats(0, 1000))
-def test_guessed_times_are_in_order_whatever_the_partials(
-    partials: list[tuple[list[str], float]], earliest_s: float
-) -> None:
-    words: tuple[Word, ...] = ()
-    heard_s = earliest_s
-    for partial, later_s in partials:
-        heard_s += later_s
-        before, words = words, guess_times(partial, words, earliest_s=earliest_s, heard_s=heard_s)
-        assert texts(words) == partial
-        for old, new in zip(before, words, strict=False):
-            assert (old.start_s, old.end_s) == (new.start_s, new.end_s), "a place once given stays"
-        assert all(earliest_s <= w.start_s < w.end_s for w in words)
-        assert all(w.end_s - w.start_s <= LONGEST_GUESS_S + 1e-9 for w in words)
-        assert all(a.end_s <= b.start_s for a, b in itertools.pairwise(words))
-
-
-def test_new_words_end_where_the_recogniser_has_usually_heard_to() -> None:
-    known = (Word("i", 1.0, 1.2),)
-    words = guess_times(["i", "am", "so"], known, earliest_s=0.5, heard_s=1.2 + 0.6 + PARTIAL_LATENCY_S)
-    assert words[1].start_s == pytest.approx(1.2)
-    assert words[1].end_s == pytest.approx(1.5)
-    assert words[2].end_s == pytest.approx(1.8)
-
-
 # Cuts
 
 
@@ -362,173 +227,6 @@ def test_a_cut_always_gets_on_and_splits_no_kept_word(lengths: list[float], fram
     assert kept == words[: len(kept)]
     assert frames - options.carry_s / FRAME_S - 1 <= frame <= frames
     assert all(w.end_s <= frame * FRAME_S + FRAME_S / 2 for w in kept)
-
-
-# The media axis
-
-
-def test_sound_that_starts_late_is_placed_late(tiny: RecogniserFactory) -> None:
-    samples = np.concatenate([speak(SENTENCES[0]), silence(0.6)])
-    early = final_words(transcribe(tiny, np.concatenate([silence(2.43), samples])))
-    late = final_words(transcribe(tiny, samples, start=38_880))
-    assert texts(late) == SENTENCES[0].split()
-    assert [w.start_s for w in late] == pytest.approx([w.start_s for w in early])
-
-
-def test_sound_before_the_first_frame_has_negative_times(tiny: RecogniserFactory) -> None:
-    samples = np.concatenate([speak(SENTENCES[0]), silence(0.6)])
-    words = final_words(transcribe(tiny, samples, start=-8_000))
-    assert texts(words) == SENTENCES[0].split()
-    assert -0.51 <= words[0].start_s < -0.3
-
-
-def test_a_gap_is_silence(tiny: RecogniserFactory) -> None:
-    first, second = speak(SENTENCES[0]), speak(SENTENCES[2])
-    expected = final_words(transcribe(tiny, np.concatenate([first, silence(3), second, silence(1)])))
-    transcriber = Transcriber(tiny)
-    events = transcriber.feed(0, first)
-    events += transcriber.feed(len(first) + 3 * RATE, second)
-    events += transcriber.feed(len(first) + len(second) + 4 * RATE, silence(0))
-    words = final_words(events + transcriber.finish())
-    assert texts(words) == texts(expected) == (SENTENCES[0] + " " + SENTENCES[2]).split()
-    assert [w.start_s for w in words] == pytest.approx([w.start_s for w in expected], abs=0.031)
-
-
-def voice_spans(events: Iterable[SpeechEvent]) -> list[tuple[float, bool, bool]]:
-    """Where voice decisions change; checks that they follow each other without a gap."""
-    changes: list[tuple[float, bool, bool]] = []
-    until: float | None = None
-    for event in events:
-        if isinstance(event, VoiceDecided):
-            assert until is None or event.start_s == pytest.approx(until)
-            until = event.end_s
-            if not changes or changes[-1][1:] != (event.voiced, event.gate_open):
-                changes.append((event.start_s, event.voiced, event.gate_open))
-    return changes
-
-
-@settings(max_examples=10, deadline=None)
-@given(st.lists(st.integers(0, 4 * RATE), max_size=10))
-def test_a_gap_may_be_told_in_pieces(tiny: RecogniserFactory, pieces: list[int]) -> None:
-    speech = speak(SENTENCES[2])
-    end = len(speech) + 4 * RATE
-    runs = []
-    for stops in ([], sorted(pieces)):
-        transcriber = Transcriber(tiny)
-        events = transcriber.feed(0, speech)
-        for stop in stops:
-            events += transcriber.feed(len(speech) + stop, silence(0))
-        events += transcriber.feed(end, speech)
-        events += transcriber.finish()
-        check_settled(events)
-        runs.append(([e for e in events if isinstance(e, WordsRevised)], voice_spans(events)))
-    assert runs[0] == runs[1]
-
-
-def test_an_hours_gap_costs_nothing(tiny: RecogniserFactory) -> None:
-    transcriber = Transcriber(tiny)
-    speech = speak(SENTENCES[2])
-    transcriber.feed(0, speech)
-    began = time.perf_counter()
-    events = transcriber.feed(3600 * RATE, silence(0))
-    assert time.perf_counter() - began < 0.5
-    assert len(events) < 100
-    assert texts(final_words(events)) == SENTENCES[2].split()
-    events = transcriber.feed(3600 * RATE, speech) + transcriber.finish()
-    words = final_words(events)
-    assert texts(words) == SENTENCES[2].split()
-    assert words[0].start_s == pytest.approx(3600.0, abs=0.1)
-
-
-def test_sound_for_a_time_already_past_is_left_out_and_counted(tiny: RecogniserFactory) -> None:
-    samples = conversation()[: 4 * RATE]
-    transcriber = Transcriber(tiny)
-    events = transcriber.feed(0, samples[:30_000])
-    events += transcriber.feed(20_000, samples[20_000:])
-    assert transcriber.overlapping_samples == 10_000
-    assert transcriber.position == len(samples)
-    events += transcriber.feed(0, samples[:5_000])
-    assert transcriber.overlapping_samples == 15_000
-    assert events + transcriber.finish() == transcribe(tiny, samples)
-
-
-def test_voice_decisions_cover_all_sound_and_mark_speech(tiny: RecogniserFactory) -> None:
-    samples = np.concatenate([silence(1), speak(SENTENCES[0]), silence(1)])
-    events = transcribe(tiny, samples)
-    changes = voice_spans(events)
-    assert changes[0] == (0.0, False, False)
-    opened = next(start for start, _, is_open in changes if is_open)
-    assert opened == pytest.approx(1.0, abs=0.2)
-    assert changes[-1][1:] == (False, False)
-    ends = [e.end_s for e in events if isinstance(e, VoiceDecided)]
-    assert len(samples) / RATE <= ends[-1] < len(samples) / RATE + FRAME_S
-
-
-def test_a_real_transcript_is_looked_up_as_it_was_said(tiny: RecogniserFactory) -> None:
-    timeline = WordTimeline()
-    transcriber = Transcriber(tiny)
-    samples = conversation()
-    for at in range(0, len(samples), 1600):
-        for event in transcriber.feed(at, samples[at : at + 1600]):
-            timeline, _ = timeline.apply(event)
-    for event in transcriber.finish():
-        timeline, _ = timeline.apply(event)
-    assert timeline.settled_s == math.inf
-    placed = [timeline.word_at(t / 100) for t in range(len(samples) // 160)]
-    said: list[str] = []
-    last: Word | None = None
-    for p in placed:
-        if p and p.word != last:
-            said.append(p.word.text)
-            last = p.word
-    assert said == " ".join(SENTENCES).split()
-    assert all(p.closed for p in placed if p)
-
-
-# Hours
-
-
-def run_for(hours: float, tiny: RecogniserFactory, look: Callable[[int], None]) -> list[Word]:
-    """Two sentences every half minute, told with gaps between."""
-    speech = np.concatenate([speak(SENTENCES[2]), silence(0.1), speak(SENTENCES[0])])
-    transcriber = Transcriber(tiny)
-    words: list[Word] = []
-    for n in range(round(hours * 120)):
-        words = final_words(
-            transcriber.feed(n * 30 * RATE, speech) + transcriber.feed((n * 30 + 20) * RATE, silence(0))
-        )
-        assert texts(words) == (SENTENCES[2] + " " + SENTENCES[0]).split()
-        look(n)
-    return words
-
-
-def test_an_hour_leaves_memory_flat_and_times_exact(tiny: RecogniserFactory) -> None:
-    sizes: list[int] = []
-
-    def look(n: int) -> None:
-        if n in (20, 119):
-            sizes.append(tracemalloc.get_traced_memory()[0])
-
-    first = run_for(1 / 120, tiny, lambda n: None)
-    tracemalloc.start()
-    try:
-        last = run_for(1, tiny, look)
-    finally:
-        tracemalloc.stop()
-    assert sizes[1] - sizes[0] < 100_000
-    assert [w.start_s - 119 * 30 for w in last] == pytest.approx([w.start_s for w in first], abs=1e-6)
-
-
-@pytest.mark.slow
-def test_two_hours_leave_the_process_no_larger(tiny: RecogniserFactory) -> None:
-    sizes: dict[int, int] = {}
-
-    def look(n: int) -> None:
-        if n in (60, 239):
-            sizes[n] = psutil.Process().memory_info().rss
-
-    run_for(2, tiny, look)
-    assert sizes[239] - sizes[60] < 10_000_000
 
 
 # Bad input
