@@ -78,7 +78,7 @@ def measure(
         for name, s in served.items():
             report = _report(s, part)
             head = [bundle.manifest.name, part, str(batch), name]
-            rows.append(head + _cells(times, name, batch, flops, peaks, report))
+            rows.append(head + _result_cells(times, name, batch, flops, peaks, report))
     return rows
 
 
@@ -92,7 +92,7 @@ def _report(served: Runtime, part: str) -> PartReport:
     return next(r for r in served.reports if r.part == part)
 
 
-def _cells(
+def _result_cells(
     times: dict[str, Timing], name: str, batch: int, flops: float, peaks: Peaks, report: PartReport
 ) -> list[str]:
     if name not in times:

@@ -1,9 +1,8 @@
 """How the cost of a frame grows with folds, window and frame rate: the estimator alone, on made-up frames.
 
-What each costs is what `stream.estimation.estimator` does with a frame: embeddings, branches, fusion, centering,
-and settling it
-again. The frame rate does not change a frame's cost, only how many there are; the window changes how much of the past
-may be revised when words change, and how much centering remembers.
+What each costs is what `stream.estimation.estimator` does with a frame: embeddings, branches, fusion, centering, and
+settling it. The frame rate does not change a frame's cost, only how many there are; the window changes how much of
+the past may be revised when words change, and how much centering remembers.
 """
 
 from __future__ import annotations
@@ -65,7 +64,12 @@ def run(*, quick: bool, folder: Path) -> Table:
     times = time_in_turns({name: w.step for name, w in watched.items()}, rounds=rounds)
     whole = times["6 folds"]
     rows = [
-        [name, str(times[name]), _beside(times[name], whole), *(_share(times[name], r) for r in (15, 30, 60))]
+        [
+            name,
+            str(times[name]),
+            _relative_to(times[name], whole),
+            *(_share(times[name], r) for r in (15, 30, 60)),
+        ]
         for name in cases.values()
     ]
     return Table(
@@ -86,7 +90,7 @@ def run(*, quick: bool, folder: Path) -> Table:
     )
 
 
-def _beside(timing: Timing, whole: Timing) -> str:
+def _relative_to(timing: Timing, whole: Timing) -> str:
     return f"{timing.median / whole.median:.2f} x"
 
 

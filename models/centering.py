@@ -65,7 +65,7 @@ def ccc(x: ArrayLike, y: ArrayLike, *, mixed: bool = False) -> float:
 
 def ccc_matrix(series: ArrayLike, *, mixed: bool = False) -> Floats:
     """Pairwise CCC (F, F) of series (F, N). Raises ValueError as `ccc` does."""
-    return _moments(_checked(series)).concordance(mixed)
+    return _moments(_checked_series(series)).concordance(mixed)
 
 
 def center(series: ArrayLike, *, mixed: bool = False) -> Centered:
@@ -74,7 +74,7 @@ def center(series: ArrayLike, *, mixed: bool = False) -> Centered:
     Each series is moved so that its mean is the agreement-weighted mean of all means; the merged series is
     the plain mean of the moved ones. Raises ValueError for an empty series and for values not finite.
     """
-    x = _checked(series)
+    x = _checked_series(series)
     moments = _moments(x)
     agreements = _agreements(moments.concordance(mixed))
     weights = _weights(agreements)
@@ -150,7 +150,7 @@ class RunningCentering:
     def step(self, state: RunningState, x: ArrayLike) -> tuple[RunningState, CenteredFrame]:
         """Take one sample (F,) or (K, F) in. Raises ValueError for another shape or values not finite."""
         state = self.absorb(state, x)
-        return state, self._frame(state, state.rows[-1])
+        return state, self._center_newest(state, state.rows[-1])
 
     def absorb(self, state: RunningState, x: ArrayLike) -> RunningState:
         """A `step` without its frame: only the state, for a third of the work."""
@@ -167,7 +167,7 @@ class RunningCentering:
             rows=(*state.rows, sample),
         )
 
-    def _frame(self, state: RunningState, sample: Floats) -> CenteredFrame:
+    def _center_newest(self, state: RunningState, sample: Floats) -> CenteredFrame:
         moments = state.filling
         assert moments is not None
         if state.finished is not None and len(state.rows) < self.window:
@@ -313,7 +313,7 @@ def _outer(delta: Floats) -> Floats:
     return delta[..., :, None] * delta[..., None, :]
 
 
-def _checked(series: ArrayLike) -> Floats:
+def _checked_series(series: ArrayLike) -> Floats:
     x = np.asarray(series, np.float64)
     if x.ndim != 2 or not x.size:
         raise ValueError(f"centering needs series (folds, samples), not shape {x.shape}")

@@ -1,4 +1,4 @@
-"""`models-pull`, `models-list`, `models-info`: pretrained parts on this machine, and what a bundle is."""
+"""`models-pull`, `models-list`, `models-info`: pretrained parts on this machine, and what is in a bundle."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 pull_app = make_app("Install pretrained parts.")
 list_app = make_app("List pretrained parts.")
-info_app = make_app("Show what a bundle is.")
+info_app = make_app("Show what is in a bundle.")
 
 
 def pull_command() -> None:
@@ -41,12 +41,12 @@ def pull_command() -> None:
 
 
 def list_command() -> None:
-    """`models-list`: what there is, what is installed, where, under which hash and licence."""
+    """`models-list`: which parts there are, their licences, and which are installed, where, with which hash."""
     run(list_app)
 
 
 def info_command() -> None:
-    """`models-info`: what a bundle is, and what it asks for."""
+    """`models-info`: what is in a bundle, and which pretrained parts it needs."""
     run(info_app)
 
 
@@ -55,11 +55,15 @@ def info_command() -> None:
     "models-pull vggish --from vggish-10086976.pth (fetched on another machine)"
 )
 def pull_parts(
-    names: Annotated[list[str], typer.Argument(metavar="PART", help="Parts by name: see models-list.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="PART", help="Names of parts, as models-list shows them.")
+    ],
     source: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="FILE", help="A file or folder fetched elsewhere, instead of the network."
+            "--from",
+            metavar="FILE",
+            help="Install this file or folder, fetched on another machine, instead of downloading.",
         ),
     ] = None,
 ) -> None:
@@ -88,7 +92,7 @@ def pull_parts(
 
 @list_app.command(epilog="Example: models-list")
 def list_parts() -> None:
-    """What pretrained parts there are, what each is for, and which are installed, where, under which hash."""
+    """List all pretrained parts: what each is for, whether it is installed, where, and with which hash."""
     out = _console()
     table = Table("part", "for", "licence", "MB", "installed", "sha256", box=None, pad_edge=False)
     troubles = []
@@ -110,11 +114,16 @@ def list_parts() -> None:
 
 @info_app.command(epilog="Examples: models-info demo | models-info runs/joint/bundle")
 def show_bundle(
-    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A shipped bundle's name, or a folder.")],
+    bundle: Annotated[
+        str,
+        typer.Argument(
+            metavar="BUNDLE", help="A bundle's folder, or the name of one that ships with the package."
+        ),
+    ],
 ) -> None:
-    """What a bundle is: its network, folds and training, and the pretrained parts it asks for.
+    """Show a bundle's network, folds and training, and the pretrained parts that it needs.
 
-    The whole bundle is checked on the way: a damaged one is refused.
+    All files of the bundle are checked: a damaged one is refused.
     """
     from models.bundle.load import load_bundle
 

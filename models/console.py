@@ -1,4 +1,4 @@
-"""What every command line of the house shares: how it fails and how it ends."""
+"""What every command line of the project shares: how it reports errors, and with which status it ends."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def tell(message: str) -> None:
 
 
 def _usage_error(error: Exception) -> int:
-    """Report a bad option or argument; anything else is a fault of ours and goes on up."""
+    """Report a bad option or argument; anything else is a fault of the program and is raised on."""
     message = getattr(error, "format_message", None)
     if message is None or not hasattr(error, "exit_code"):
         raise error

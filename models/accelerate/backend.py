@@ -68,8 +68,8 @@ def _say_nothing(message: str) -> None:
 class BuildContext:
     """What building a runner may use.
 
-    `cache` keeps what took long to build, or None to keep nothing; `progress` is told, in one line, before
-    something that takes long begins; `calibration` are inputs like the example, for int8.
+    `cache` keeps what took long to build, or None to keep nothing; `progress` is called with one line before
+    something begins that takes long; `calibration` are inputs like the example, for int8.
     """
 
     cache: ArtifactCache | None = None

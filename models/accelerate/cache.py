@@ -1,8 +1,8 @@
 """What took long to build or to measure, kept on disk: by content, checked by hash, bounded, never executed.
 
-An entry is a folder named by the SHA-256 of everything that it depends on (module content, shapes, device,
-versions, back-end); inside are its files and `entry.json` with their hashes and those facts in clear. An entry
-that is damaged is removed and counts as absent. Losing the whole folder costs time only.
+An entry is a folder named by the SHA-256 of everything that it depends on (module content, shapes, device, versions,
+back-end); inside are its files and `entry.json` with their hashes and those facts as readable text. An entry that is
+damaged is removed and counts as absent. Losing the whole folder costs time only.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ BUILDING: Final = ".building-"
 """How the folders begin in which entries are written before they are put in place: a matter of seconds."""
 
 ABANDONED_S: Final = 3600.0
+"""Older ones were left by processes that were killed."""
 
 Facts = Mapping[str, Any]
 """What an entry depends on, as JSON."""
@@ -55,7 +56,7 @@ def module_hash(module: nn.Module) -> str:
     """SHA-256 of what a module is: its structure as printed, and every parameter and buffer, persistent or not."""
     digest = hashlib.sha256(repr(module).encode())
     for name, tensor in chain(module.named_parameters(), module.named_buffers()):
-        _add(digest.update, name, tensor)
+        _hash_tensor(digest.update, name, tensor)
     return digest.hexdigest()
 
 
@@ -63,11 +64,11 @@ def tensors_hash(tensors: Iterable[Tensor]) -> str:
     """SHA-256 of tensors in a row."""
     digest = hashlib.sha256()
     for i, tensor in enumerate(tensors):
-        _add(digest.update, str(i), tensor)
+        _hash_tensor(digest.update, str(i), tensor)
     return digest.hexdigest()
 
 
-def _add(update: Callable[[bytes], object], name: str, tensor: Tensor) -> None:
+def _hash_tensor(update: Callable[[bytes], object], name: str, tensor: Tensor) -> None:
     update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
     flat = tensor.detach().cpu().contiguous().flatten()
     if flat.numel() == 1:  # contiguous whatever its stride, which a view as bytes minds
@@ -106,7 +107,7 @@ class ArtifactCache:
         return folder
 
     def keep(self, facts: Facts, write: Callable[[Path], None]) -> Path | None:
-        """Make an entry of the files that `write` puts into a folder; None where the disk does not let us."""
+        """Make an entry of the files that `write` puts into a folder; None where it cannot be written."""
         folder = self.folder / key_of(facts)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +135,7 @@ class ArtifactCache:
     def keep_json(self, facts: Facts, value: Any) -> None:
         """Keep a JSON value under `facts`."""
         text = json.dumps(value)
-        self.keep(facts, lambda folder: _write(folder / "value.json", text))
+        self.keep(facts, lambda folder: _write_text(folder / "value.json", text))
 
     def _prune(self, newest: Path) -> None:
         """Remove the least recently used entries beyond the bound, never the newest; and what processes that were
@@ -148,17 +149,17 @@ class ArtifactCache:
                     if time.time() - used_at > ABANDONED_S:
                         shutil.rmtree(folder, ignore_errors=True)
                 elif folder != newest:
-                    entries.append((used_at, _bytes_in(folder), folder))
-        total = _bytes_in(newest)
+                    entries.append((used_at, _size_of(folder), folder))
+        total = _size_of(newest)
         for _, size, folder in sorted(entries, reverse=True):
             total += size
             if total > self._most_bytes:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _bytes_in(folder: Path) -> int:
+def _size_of(folder: Path) -> int:
     return sum(f.stat().st_size for f in folder.iterdir())
 
 
-def _write(path: Path, text: str) -> None:
+def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")

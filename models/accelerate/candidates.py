@@ -15,7 +15,7 @@ from models.accelerate.build import accelerate
 from models.accelerate.parity import LIMITS, Agreement, Reference, compare, compare_tensors, estimate
 from models.accelerate.parts import ModelPart, eager_runner, frame_dim
 from models.accelerate.runtime import TEXT, VISUAL, BatchedPart, TextPart
-from models.accelerate.steps import StepOutputs, Steps, build_steps, random_states, run_through
+from models.accelerate.steps import StepOutputs, Steps, build_steps, random_states, run_sequence
 from models.bundle.load import Bundle
 from models.spec import Modality
 
@@ -114,7 +114,7 @@ class CandidateBuilder:
         every set of inputs missing at some frame. Raises Unavailable where it fails there.
         """
         try:
-            expected, found = (self._run_through(s, frames) for s in (Steps(self.bundle.ensemble), steps))
+            expected, found = (self._run_probe(s, frames) for s in (Steps(self.bundle.ensemble), steps))
         except (RuntimeError, ValueError) as e:
             raise Unavailable(f"it fails on the probe: {e}") from e
         return compare_tensors(found.tensors, expected.tensors, "float32")
@@ -124,22 +124,22 @@ class CandidateBuilder:
         times = []
         for _ in range(_MEASURED_CALLS):
             began = time.perf_counter()
-            self._run_through(steps, frames)
+            self._run_probe(steps, frames)
             times.append(time.perf_counter() - began)
-        return 1e3 * median(times) / self._probed(frames)
+        return 1e3 * median(times) / self._probe_length(frames)
 
     @torch.inference_mode()
-    def _run_through(self, steps: Steps, frames: int) -> StepOutputs:
-        ensemble, count = self.bundle.ensemble, self._probed(frames)
+    def _run_probe(self, steps: Steps, frames: int) -> StepOutputs:
+        ensemble, count = self.bundle.ensemble, self._probe_length(frames)
         each = torch.arange(count)
         embeddings = {m: x[:, each % x.shape[1]] for m, x in self.reference.embeddings.items()}
         # All there, then all but the first, and so on: the missing ones count in binary.
         bits = 2 ** torch.arange(len(ensemble.modalities))
         available = (each[:, None] & bits) == 0
         states = random_states(ensemble, torch.Generator().manual_seed(0))
-        return run_through(steps, ensemble, states, embeddings, available, frames)
+        return run_sequence(steps, ensemble, states, embeddings, available, frames)
 
-    def _probed(self, frames: int) -> int:
+    def _probe_length(self, frames: int) -> int:
         """Frames of a run over the probe: whole calls, two at least, and every set of missing inputs."""
         least = max(2 * frames, 1 << len(self.bundle.ensemble.modalities))
         return -(-least // frames) * frames

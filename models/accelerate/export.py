@@ -1,4 +1,4 @@
-"""A bundle's parts as exporters like them: tensors in, tensors out, plain layers, nothing decided by values.
+"""A bundle's parts as exporters and compilers take them: tensors in and out, plain layers, no branching on values.
 
 Maps are channels-first and each network's layers are calls of their own: compilers merge a convolution, its
 bias, activation and addition into one kernel in this form, and quantise it; the stacked form that serves
@@ -31,9 +31,9 @@ class UnitGraph(nn.Module):
         self.scale = nn.Buffer(unit.scale[index].flatten().view(1, -1, 1, 1).clone())
         self.shift = nn.Buffer(unit.shift[index].flatten().view(1, -1, 1, 1).clone())
         self.slope = nn.Buffer(unit.slope[index].flatten().clone())
-        self.first = _conv(unit.first, index)
-        self.second = _conv(unit.second, index)
-        self.shortcut = None if unit.shortcut is None else _conv(unit.shortcut, index)
+        self.first = _one_convolution(unit.first, index)
+        self.second = _one_convolution(unit.second, index)
+        self.shortcut = None if unit.shortcut is None else _one_convolution(unit.shortcut, index)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) to (N, width, H / stride, W / stride)."""
@@ -48,9 +48,9 @@ class TrunkGraph(nn.Module):
 
     def __init__(self, trunk: ServedTrunk) -> None:
         super().__init__()
-        self.first = _conv(trunk.first, 0)
+        self.first = _one_convolution(trunk.first, 0)
         self.slope = nn.Buffer(trunk.slope.flatten().clone())
-        self.units = nn.Sequential(*(UnitGraph(u, 0) for u in _units(trunk.units)))
+        self.units = nn.Sequential(*(UnitGraph(u, 0) for u in _as_units(trunk.units)))
 
     def forward(self, crops: Tensor) -> Tensor:
         """Crops (N, 3, S, S) to (N, C, H, W)."""
@@ -63,10 +63,10 @@ class TailGraph(nn.Module):
 
     def __init__(self, tail: StackedTail, index: int) -> None:
         super().__init__()
-        self.units = nn.Sequential(*(UnitGraph(u, index) for u in _units(tail.units)))
+        self.units = nn.Sequential(*(UnitGraph(u, index) for u in _as_units(tail.units)))
         # Pixels are in (H, W, C) order in the stack's weight, in (C, H, W) order here.
         stacked = tail.weight[index]
-        pixels = stacked.shape[0] // _width(tail)
+        pixels = stacked.shape[0] // _map_channels(tail)
         weight = stacked.view(pixels, -1, stacked.shape[1]).permute(2, 1, 0).flatten(1)
         self.weight = nn.Buffer(weight.contiguous())
         self.bias = nn.Buffer(tail.bias[index, 0].clone())
@@ -131,7 +131,7 @@ class StepGraph(nn.Module):
     branch. Outputs are the estimates (F, 1, T, K), or else the branches' encodings, then the next states.
     """
 
-    # Counts up whenever the same tensors are computed with in another way: what was built before is not taken again.
+    # Counted up when the computation changes though its tensors do not: what is in a cache is then built anew.
     FORM: Final = 1
 
     def __init__(self, ensemble: Ensemble, branches: Sequence[Modality], *, fuses: bool) -> None:
@@ -151,7 +151,7 @@ class StepGraph(nn.Module):
         return f"form={self.FORM}, branches={self.branches}, fuses={self.fuses}, {shape}"
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """See the class."""
+        """Inputs and outputs as the class describes them."""
         rest = iter(inputs)
         if self.fuses:
             available = next(rest)
@@ -200,7 +200,7 @@ class StepGraph(nn.Module):
         }
 
 
-def _conv(stacked: StackedConv, index: int) -> nn.Conv2d:
+def _one_convolution(stacked: StackedConv, index: int) -> nn.Conv2d:
     """One network's convolution of a stack, whose weights are (S, out, k, k, in)."""
     weight = stacked.weight[index].permute(0, 3, 1, 2).contiguous()
     out, width, kernel, _ = weight.shape
@@ -214,11 +214,11 @@ def _conv(stacked: StackedConv, index: int) -> nn.Conv2d:
     return conv
 
 
-def _units(units: nn.Sequential) -> list[StackedUnit]:
+def _as_units(units: nn.Sequential) -> list[StackedUnit]:
     return [u for u in units if isinstance(u, StackedUnit)]
 
 
-def _width(tail: StackedTail) -> int:
+def _map_channels(tail: StackedTail) -> int:
     """Channels of the last map; the trunk's own where a tail has no units."""
-    last = _units(tail.units)[-1]
+    last = _as_units(tail.units)[-1]
     return last.second.weight.shape[1]

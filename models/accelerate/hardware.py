@@ -1,4 +1,4 @@
-"""What this machine is, as far as accelerators care: the facts that key a cache and decide what may be tried."""
+"""What accelerators need to know of this machine: facts that cache entries depend on, and what can be tried on it."""
 
 from __future__ import annotations
 

@@ -94,32 +94,38 @@ def compare(
     ensemble: Ensemble, reference: Reference, found: Mapping[Modality, Tensor], precision: Precision
 ) -> Agreement:
     """Put the embeddings `found` by a fast path in place of eager's, and compare."""
-    features = max(_relative(found[m], reference.embeddings[m]) for m in found)
+    features = max(_difference_by_length(found[m], reference.embeddings[m]) for m in found)
     estimates = estimate(ensemble, {**reference.embeddings, **found})
-    return Agreement(features, _of_the_largest(estimates, reference.estimates), LIMITS[precision])
+    return Agreement(features, _difference_by_largest(estimates, reference.estimates), LIMITS[precision])
 
 
 def compare_tensors(found: Sequence[Tensor], expected: Sequence[Tensor], precision: Precision) -> Agreement:
     """Estimates, which come first, and all that comes with them, each relative to its largest value where that is
     beyond 1.
     """
-    first, *rest = (_of_the_largest(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+    first, *rest = (
+        _difference_by_largest(ours, theirs) for ours, theirs in zip(found, expected, strict=True)
+    )
     return Agreement(max(rest, default=0.0), first, LIMITS[precision])
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
+def _difference_by_length(found: Tensor, expected: Tensor) -> float:
     if found.shape != expected.shape:
         return math.inf
     lengths = expected.norm(dim=-1)
     differences = (found - expected).norm(dim=-1)
-    return _largest(differences / lengths.clamp_min(1e-12)) if bool(lengths.any()) else _largest(differences)
+    return (
+        _largest_or_infinite(differences / lengths.clamp_min(1e-12))
+        if bool(lengths.any())
+        else _largest_or_infinite(differences)
+    )
 
 
-def _of_the_largest(found: Tensor, expected: Tensor) -> float:
+def _difference_by_largest(found: Tensor, expected: Tensor) -> float:
     if found.shape != expected.shape:
         return math.inf
-    return _largest((found - expected).abs()) / max(1.0, float(expected.abs().max()))
+    return _largest_or_infinite((found - expected).abs()) / max(1.0, float(expected.abs().max()))
 
 
-def _largest(values: Tensor) -> float:
+def _largest_or_infinite(values: Tensor) -> float:
     return float(values.max()) if bool(torch.isfinite(values).all()) else math.inf

@@ -17,7 +17,7 @@ from models.bundle.load import Bundle
 from models.spec import Modality
 
 TEXT_LENGTHS: Final = (16, 64)
-"""Pieces of an utterance so far: most, and nearly all."""
+"""Lengths in word pieces to build for: most utterances so far fit the first, nearly all fit the last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,9 @@ class ModelPart:
     def example(self, size: int) -> tuple[Tensor, ...]:
         """Inputs of one size: a batch of probe frames, or one utterance of that length."""
         if self.per_frame:
-            return (_batch(self.frames[0], 0, size),)
+            return (_take_cyclically(self.frames[0], 0, size),)
         ids, mask = self.frames
-        return _resize(ids, size), _resize(mask, size)
+        return _cut_to_length(ids, size), _cut_to_length(mask, size)
 
     def text_lengths(self) -> list[int]:
         """Lengths of an utterance to try: each size full, and with half of the most padding that it may get."""
@@ -58,7 +58,7 @@ class ModelPart:
         samples = torch.cat(self.calibration) if self.calibration else None
         if samples is None:
             return []
-        return [(_batch(samples, at, size),) for at in range(0, len(samples), size)]
+        return [(_take_cyclically(samples, at, size),) for at in range(0, len(samples), size)]
 
 
 def parts_of(bundle: Bundle, batches: tuple[int, ...], text_model: nn.Module | None) -> list[ModelPart]:
@@ -67,7 +67,7 @@ def parts_of(bundle: Bundle, batches: tuple[int, ...], text_model: nn.Module | N
     probe = bundle.probe
     if Modality.VISUAL in bundle.ensemble.modalities:
         crops = probe["crops"]
-        # No face is the crop of zeros, which is -1 in normalised pixels; others are mirrored and dimmed.
+        # Also mirrored and darker pictures, and the zero crop of a frame without a face: -1 in normalised pixels.
         varied = (crops, crops.flip(-1), 0.5 * crops - 0.5, torch.full_like(crops[:1], -1.0))
         parts.append(
             ModelPart(
@@ -83,7 +83,7 @@ def parts_of(bundle: Bundle, batches: tuple[int, ...], text_model: nn.Module | N
         )
     if Modality.AUDIO in bundle.ensemble.modalities and bundle.audio_encoder is not None:
         encoder, patches = bundle.audio_encoder, probe["patches"]
-        # Log-mel: an offset is a gain. Silence is the front end's floor.
+        # In log-mel an offset is a gain; silence is the front end's lowest value.
         floor = torch.full_like(
             patches[:1], float(torch.tensor(bundle.manifest.recipe.logmel.log_offset).log())
         )
@@ -150,10 +150,10 @@ def frame_dim(part: ModelPart) -> int:
     return 1 if part.name == VISUAL else 0
 
 
-def _batch(frames: Tensor, at: int, size: int) -> Tensor:
+def _take_cyclically(frames: Tensor, at: int, size: int) -> Tensor:
     """`size` frames from number `at` on, beginning again after the last one."""
     return frames[(at + torch.arange(size)) % len(frames)].contiguous()
 
 
-def _resize(x: Tensor, length: int) -> Tensor:
+def _cut_to_length(x: Tensor, length: int) -> Tensor:
     return x[:, :length].contiguous()

@@ -27,7 +27,7 @@ SENSES: Final = (Modality.VISUAL, Modality.AUDIO)
 
 
 MOST_CALLS: Final = 4
-"""So many calls in a row are quicker than one eager pass over their frames."""
+"""Up to so many calls of the runners in a row are quicker than one eager pass over the same frames."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +65,9 @@ class Steps:
         """T frames of sight and sound: embeddings (S or 1, 1, T, E), their branches' states and masks (1, T) to
         the next states and encodings (S, 1, T, C).
 
-        `ensemble` is the whole one, or its leading folds (`models.networks.subset`), whose sizes then count.
+        `ensemble` is the whole one, or its first folds (`models.networks.subset`), whose sizes then count.
         """
-        parts = self._parts(next((x.shape[2] for x in embeddings.values()), 0))
+        parts = self._chunks(next((x.shape[2] for x in embeddings.values()), 0))
         if len(parts) > 1:
             found: list[dict[Modality, Tensor]] = []
             for part in parts:
@@ -87,11 +87,11 @@ class Steps:
         pasts = graph.flatten_state(branches)
         if working < networks:
             # Folds that rest are computed with zeros: the call costs the same, whatever is in it.
-            pasts = tuple(_rows(past, working, networks) for past in pasts)
+            pasts = tuple(_pad_networks(past, working, networks) for past in pasts)
         outputs = runners.senses(
             *(available[m] for m in graph.branches),
             *(
-                _rows(embeddings[m], working, networks) if m is Modality.VISUAL else embeddings[m]
+                _pad_networks(embeddings[m], working, networks) if m is Modality.VISUAL else embeddings[m]
                 for m in graph.branches
             ),
             *pasts,
@@ -111,7 +111,7 @@ class Steps:
         """T frames of all folds: sight's and sound's encodings (S, 1, T, C), masks (1, T, M), the language branch's
         state and word vectors (1, 1, T, E), both None without it, to its next state and estimates (F, 1, T, K).
         """
-        parts = self._parts(available.shape[1])
+        parts = self._chunks(available.shape[1])
         if len(parts) > 1:
             found: list[Tensor] = []
             for part in parts:
@@ -137,7 +137,7 @@ class Steps:
             )
         return language, ensemble.fuse(encodings, available)
 
-    def _parts(self, frames: int) -> list[slice]:
+    def _chunks(self, frames: int) -> list[slice]:
         """The frames that go together: all, or as many as the runners take."""
         size = frames if self._runners is None else self._runners.frames
         calls = frames // size if size else 0
@@ -184,7 +184,7 @@ class StepOutputs:
         return (self.estimates, *self.encodings.values(), *pasts)
 
 
-def run_through(
+def run_sequence(
     steps: Steps,
     ensemble: Ensemble,
     states: Mapping[Modality, BranchState],
@@ -228,7 +228,7 @@ def random_states(ensemble: Ensemble, generator: torch.Generator) -> dict[Modali
     }
 
 
-def _rows(x: Tensor, working: int, networks: int) -> Tensor:
+def _pad_networks(x: Tensor, working: int, networks: int) -> Tensor:
     """A row for each of the networks: those that work have theirs, or share one, and zeros are the others'."""
     x = x.expand(working, *x.shape[1:])
     return x if working == networks else torch.cat([x, x.new_zeros(networks - working, *x.shape[1:])])

@@ -75,7 +75,7 @@ class LogMel:
 
     def initial_state(self) -> LogMelState:
         """The state before the first sample."""
-        return LogMelState(_freeze(np.zeros(0, np.float32)))
+        return LogMelState(_make_read_only(np.zeros(0, np.float32)))
 
     def step(self, state: LogMelState, samples: Float32) -> tuple[LogMelState, Float32]:
         """Take the next `samples` (n,) and give the frames they complete, (frames, bands) float32.
@@ -91,10 +91,10 @@ class LogMel:
         window, hop = self.spec.window_samples, self.spec.hop_samples
         sound = np.concatenate([state.pending, samples])
         if sound.size < window:
-            return LogMelState(_freeze(sound)), np.zeros((0, self.spec.bands), np.float32)
+            return LogMelState(_make_read_only(sound)), np.zeros((0, self.spec.bands), np.float32)
         segments = np.lib.stride_tricks.sliding_window_view(sound, window)[::hop]
         left = sound[len(segments) * hop :].copy()
-        return LogMelState(_freeze(left)), self._log_mel(segments)
+        return LogMelState(_make_read_only(left)), self._log_mel(segments)
 
     def _log_mel(self, segments: Float32) -> Float32:
         magnitudes = np.abs(np.fft.rfft(segments * self._hann, self.spec.fft_samples))
@@ -136,7 +136,7 @@ class RollingPatches:
 
     def initial_state(self) -> PatchState:
         """The state before any sound."""
-        return PatchState(self.log_mel.initial_state(), None, 0, self._silent(0), forgot=False)
+        return PatchState(self.log_mel.initial_state(), None, 0, self._silent_frames(0), forgot=False)
 
     def step(self, state: PatchState, start_sample: int, samples: Float32) -> PatchState:
         """Take `samples` (n,) that begin at `start_sample` of the media axis.
@@ -150,7 +150,7 @@ class RollingPatches:
         if expected is None or start_sample - expected > self.history_frames * spec.hop_samples:
             # Go on at the first frame that reaches `start_sample`; all that is remembered before it is silent.
             frame = (start_sample - spec.window_samples) // spec.hop_samples + 1
-            past = self._silent(0 if expected is None else self.history_frames)
+            past = self._silent_frames(0 if expected is None else self.history_frames)
             expected = frame * spec.hop_samples
             forgot = state.next_sample is not None
             state = PatchState(self.log_mel.initial_state(), expected, frame - len(past), past, forgot)
@@ -163,7 +163,7 @@ class RollingPatches:
             log_mel=log_mel,
             next_sample=expected + len(samples),
             first_frame=state.first_frame + dropped,
-            frames=_freeze(frames[dropped:].copy()),
+            frames=_make_read_only(frames[dropped:].copy()),
             forgot=state.forgot or dropped > 0,
         )
 
@@ -178,7 +178,7 @@ class RollingPatches:
         if begin < state.first_frame and state.forgot:
             kept_s = state.first_frame * spec.hop_samples / spec.sample_rate
             raise ValueError(f"the patch at sample {sample} needs sound from before {kept_s:.2f} s, dropped")
-        patch = self._silent(spec.patch_frames).copy()
+        patch = self._silent_frames(spec.patch_frames).copy()
         if state.next_sample is None:
             return patch
         frames = state.frames
@@ -192,10 +192,10 @@ class RollingPatches:
         patch[at : at + len(known)] = known
         return patch
 
-    def _silent(self, frames: int) -> Float32:
-        return _freeze(np.full((frames, self.log_mel.spec.bands), self.log_mel.silence, np.float32))
+    def _silent_frames(self, frames: int) -> Float32:
+        return _make_read_only(np.full((frames, self.log_mel.spec.bands), self.log_mel.silence, np.float32))
 
 
-def _freeze(array: Float32) -> Float32:
+def _make_read_only(array: Float32) -> Float32:
     array.flags.writeable = False
     return array

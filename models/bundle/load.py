@@ -44,10 +44,10 @@ __all__ = [
 BUNDLES: Final = Path(__file__).parent.parent / "assets" / "bundles"
 
 _EMBEDDED: Final = frozenset({"haar"})
-"""What comes inside a library that the package depends on: nothing to install, no hash to hold."""
+"""Parts inside a library that the package depends on: there is nothing to install and nothing to hash."""
 
 _CHOSEN_BY_THE_RUN: Final = frozenset({"detector", "recogniser"})
-"""What a run chooses for itself: a folder of the user's own serves as well as a part that is known by name."""
+"""Parts that each run chooses: a folder that the user names serves as well as a registered part."""
 
 MissingParts = Literal["refuse", "tolerate"]
 
@@ -144,7 +144,7 @@ def _load_fold(
         with torch.random.fork_rng(devices=[]):
             network = EmotionNetwork(manifest.spec.model_copy(update={"targets": part.targets}))
         prefix = f"{'-'.join(part.targets)}/"
-        fill(network, _under(f"trunk-{part.trunk}/", shared) | _under(prefix, own), what)
+        fill(network, _without_prefix(f"trunk-{part.trunk}/", shared) | _without_prefix(prefix, own), what)
         own = {name: value for name, value in own.items() if not name.startswith(prefix)}
         for modality, (mean, std) in entry.normalisation.items():
             network.set_normalisation(modality, mean, std)
@@ -154,7 +154,7 @@ def _load_fold(
     return fold
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
@@ -193,7 +193,7 @@ def _audio_encoder(
         encoder = Vggish(manifest.spec.audio.encoder)
     if use.bundled:
         assert manifest.trunk is not None
-        fill(encoder, _under("audio_encoder/", shared), f"{folder / manifest.trunk.name}")
+        fill(encoder, _without_prefix("audio_encoder/", shared), f"{folder / manifest.trunk.name}")
     else:
         path = parts["audio_encoder"].path
         report = load_vggish_checkpoint(encoder, path)

@@ -56,7 +56,7 @@ def save_bundle(
     or holds something else than a bundle.
     """
     members = [[fold] if isinstance(fold, EmotionNetwork) else list(fold) for fold in folds]
-    spec = _whole_spec(members)
+    spec = _common_spec(members)
     cccs = validation_ccc or [None] * len(members)
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} holds something that is not a bundle: give another folder")
@@ -113,7 +113,7 @@ def draw_probe(spec: NetworkSpec, frames: int = PROBE_FRAMES, seed: int = 0) -> 
     return probe
 
 
-def _whole_spec(members: Sequence[Sequence[EmotionNetwork]]) -> NetworkSpec:
+def _common_spec(members: Sequence[Sequence[EmotionNetwork]]) -> NetworkSpec:
     if not members or not all(members):
         raise ValueError("a bundle needs at least one fold, and each fold at least one network")
     targets = tuple(t for t in TARGETS if any(t in n.spec.targets for n in members[0]))
@@ -185,12 +185,14 @@ def _with_bundled(recipe: FeatureRecipe, audio: bool, text: bool) -> FeatureReci
     update = {}
     if audio:
         update["audio_encoder"] = PartUse(
-            name=_name_of(recipe.audio_encoder, "audio-encoder"), sha256="bundled"
+            name=_part_name(recipe.audio_encoder, "audio-encoder"), sha256="bundled"
         )
     if text:
-        update["text_encoder"] = PartUse(name=_name_of(recipe.text_encoder, "text-encoder"), sha256="bundled")
+        update["text_encoder"] = PartUse(
+            name=_part_name(recipe.text_encoder, "text-encoder"), sha256="bundled"
+        )
     return recipe.model_copy(update=update)
 
 
-def _name_of(use: PartUse | None, otherwise: str) -> str:
+def _part_name(use: PartUse | None, otherwise: str) -> str:
     return otherwise if use is None else use.name

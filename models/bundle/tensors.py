@@ -71,10 +71,10 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
         if want.shape != have.shape or want.dtype != have.dtype:
             raise UserError(
                 f"{what} does not match the bundle's spec: "
-                f"{name} is {_form(have)} and should be {_form(want)}"
+                f"{name} is {_describe(have)} and should be {_describe(want)}"
             )
     module.load_state_dict(dict(tensors))
 
 
-def _form(tensor: Tensor) -> str:
+def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

@@ -94,7 +94,7 @@ def main(
     folder: Annotated[Path, typer.Argument(help="Where to write it; a bundle there is replaced.")],
     preset_name: Annotated[str, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}.")] = "compact",
     folds: Annotated[int, typer.Option(help="How many folds.")] = 6,
-    seed: Annotated[int, typer.Option(help="Everything random is drawn from it.")] = 2022,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 2022,
 ) -> None:
     """Make an untrained bundle: every shape real, every number meaningless."""
     manifest = make_untrained_bundle(folder, preset_name, folds, seed)

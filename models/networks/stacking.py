@@ -72,7 +72,7 @@ def lay_out(folds: Sequence[Sequence[EmotionNetwork]], targets: Sequence[Target]
             trunk_of.append(trunks.setdefault(trunk_hash(network.backbone), len(trunks)))
     numbers = iter(range(len(networks)))
     numbered = [[next(numbers) for _ in fold] for fold in folds]
-    sources = tuple(tuple(_source(networks, fold, target) for target in targets) for fold in numbered)
+    sources = tuple(tuple(_find_source(networks, fold, target) for target in targets) for fold in numbered)
     return Layout(tuple(map(tuple, shapes.values())), tuple(trunk_of), sources)
 
 
@@ -128,7 +128,7 @@ def common_spec(specs: Sequence[NetworkSpec], targets: tuple[Target, ...]) -> Ne
     )
 
 
-def _source(networks: Sequence[EmotionNetwork], fold: Sequence[int], target: Target) -> tuple[int, int]:
+def _find_source(networks: Sequence[EmotionNetwork], fold: Sequence[int], target: Target) -> tuple[int, int]:
     return next(
         (i, networks[i].spec.targets.index(target)) for i in fold if target in networks[i].spec.targets
     )

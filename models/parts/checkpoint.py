@@ -1,4 +1,4 @@
-"""Checkpoints from the world: read without executing anything, taken over tensor by tensor, all accounted for."""
+"""Published checkpoints: read without executing anything, copied tensor by tensor, each one accounted for."""
 
 from __future__ import annotations
 

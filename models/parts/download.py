@@ -63,11 +63,11 @@ def _fetch(part: PretrainedPart, source: Download, folder: Path, progress: Progr
                         progress(source.name, have, total)
         except urllib.error.HTTPError as e:
             if e.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                raise _unreachable(part, source, f"the server answers {e.code} {e.reason}") from e
+                raise _download_error(part, source, f"the server answers {e.code} {e.reason}") from e
             partial.unlink()
             continue
         except urllib.error.URLError as e:
-            raise _unreachable(part, source, str(e.reason)) from e
+            raise _download_error(part, source, str(e.reason)) from e
         except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as e:
             why = f"the connection broke off ({e or type(e).__name__})"
             continue
@@ -76,7 +76,7 @@ def _fetch(part: PretrainedPart, source: Download, folder: Path, progress: Progr
             validator.unlink(missing_ok=True)
             return
         why = f"the connection ended after {have} of {total} bytes"
-    raise _unreachable(part, source, f"{why}; the next models-pull goes on from there")
+    raise _download_error(part, source, f"{why}; the next models-pull goes on from there")
 
 
 def _keep_validator(validator: Path, headers: http.client.HTTPMessage) -> None:
@@ -90,7 +90,7 @@ def _keep_validator(validator: Path, headers: http.client.HTTPMessage) -> None:
         validator.unlink(missing_ok=True)
 
 
-def _unreachable(part: PretrainedPart, source: Download, why: str) -> UserError:
+def _download_error(part: PretrainedPart, source: Download, why: str) -> UserError:
     return UserError(
         f"{part.name} cannot be downloaded: {why}. Without a network, fetch {source.url} elsewhere and run "
         f"`{install_command(part.name)} --from FILE`"

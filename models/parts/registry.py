@@ -66,7 +66,7 @@ class InstalledPart:
 _VOSK_FILES: Final = ("am/final.mdl", "conf/mfcc.conf", "conf/model.conf")
 
 
-def _vosk(name: str, purpose: str, megabytes: int) -> PretrainedPart:
+def _vosk_part(name: str, purpose: str, megabytes: int) -> PretrainedPart:
     return PretrainedPart(
         name=name,
         purpose=purpose,
@@ -78,7 +78,7 @@ def _vosk(name: str, purpose: str, megabytes: int) -> PretrainedPart:
     )
 
 
-def _bert(name: str, purpose: str, megabytes: int) -> PretrainedPart:
+def _bert_part(name: str, purpose: str, megabytes: int) -> PretrainedPart:
     files = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
     return PretrainedPart(
         name=name,
@@ -104,8 +104,8 @@ _REGISTRY: Final = (
         must_have=_VOSK_FILES,
         shipped=True,
     ),
-    _vosk("vosk-model-small-en-us-0.15", "recogniser: English, light", 40),
-    _vosk("vosk-model-en-us-0.22", "recogniser: English, the report's", 1_800),
+    _vosk_part("vosk-model-small-en-us-0.15", "recogniser: English, light", 40),
+    _vosk_part("vosk-model-en-us-0.22", "recogniser: English, the report's", 1_800),
     PretrainedPart(
         name="yunet",
         purpose="face detector: small, turned and dark faces too",
@@ -134,7 +134,7 @@ _REGISTRY: Final = (
         ),
         megabytes=290,
     ),
-    _bert("bert-base-uncased", "text encoder of the paper preset", 440),
+    _bert_part("bert-base-uncased", "text encoder of the paper preset", 440),
 )
 
 PARTS: Final[dict[str, PretrainedPart]] = {part.name: part for part in _REGISTRY}
@@ -170,7 +170,7 @@ def find_part(name: str | PretrainedPart) -> InstalledPart | None:
     record = _read_record(part, folder)
     if part.sha256 is not None and part.sha256 != record.sha256:
         raise UserError(
-            _refused(part, folder, f"its record says {record.sha256[:12]}, not {part.sha256[:12]}")
+            _refusal(part, folder, f"its record says {record.sha256[:12]}, not {part.sha256[:12]}")
         )
     verify(record)
     return record
@@ -191,9 +191,9 @@ def verify(installed: InstalledPart) -> None:
     try:
         found = content_hash(part, installed.path)
     except OSError as e:
-        raise UserError(_refused(part, folder, f"it cannot be read: {e.strerror}")) from e
+        raise UserError(_refusal(part, folder, f"it cannot be read: {e.strerror}")) from e
     if found != installed.sha256:
-        raise UserError(_refused(part, folder, f"its hash is {found[:12]}, not {installed.sha256[:12]}"))
+        raise UserError(_refusal(part, folder, f"its hash is {found[:12]}, not {installed.sha256[:12]}"))
 
 
 def install_command(name: str) -> str:
@@ -231,7 +231,7 @@ def _read_record(part: PretrainedPart, folder: Path) -> InstalledPart:
                 raise ValueError(record["file"])
         return InstalledPart(part, path, str(record["sha256"]), str(record["source"]))
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UserError(_refused(part, folder, f"its {RECORD} is damaged")) from e
+        raise UserError(_refusal(part, folder, f"its {RECORD} is damaged")) from e
 
 
 def recorded_hash(part: PretrainedPart, folder: Path) -> str | None:
@@ -242,5 +242,5 @@ def recorded_hash(part: PretrainedPart, folder: Path) -> str | None:
         return None
 
 
-def _refused(part: PretrainedPart, folder: Path, why: str) -> str:
+def _refusal(part: PretrainedPart, folder: Path, why: str) -> str:
     return f"{part.name} in {folder} is refused: {why}; install it again with `{install_command(part.name)}`"

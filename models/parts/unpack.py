@@ -1,4 +1,4 @@
-"""What others packed, put into a folder of ours: unpacked or copied, checked, without pickles.
+"""Downloaded content put into a part's folder: unpacked or copied, checked, without pickles.
 
 Nothing is written outside the folder, nothing grows without bound, nothing executes.
 """

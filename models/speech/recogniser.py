@@ -1,4 +1,4 @@
-"""The speech recogniser behind a small protocol, and Vosk as the one there is.
+"""A speech recogniser as a small protocol, and its one implementation, by Vosk.
 
 One recogniser hears one utterance and is thrown away: a new one costs 0.1 ms, since the model is shared, and
 its times start at zero. Nothing here ever downloads a model.
@@ -138,7 +138,7 @@ def _stderr_held_back() -> Iterator[None]:
 
 
 class InstalledFolder(Protocol):
-    """What is asked of an installed part: where it is."""
+    """An installed part, of which only its place is needed."""
 
     @property
     def path(self) -> Path: ...

@@ -80,7 +80,7 @@ class WordTimeline:
                     raise ValueError(f"the settled mark went back from {self.settled_s} to {until_s} s")
                 return replace(self, settled_s=until_s), None
             case VoiceDecided():
-                return self._decide(event), None
+                return self._add_voice(event), None
 
     def word_at(self, time_s: float) -> PlacedWord | None:
         """The word whose span holds `time_s`, None between words."""
@@ -133,7 +133,7 @@ class WordTimeline:
         changed_s = _first_difference(known, event.words)
         return replace(self, utterances=earlier, newest_closed=closed), changed_s
 
-    def _decide(self, event: VoiceDecided) -> WordTimeline:
+    def _add_voice(self, event: VoiceDecided) -> WordTimeline:
         last = self.voice[-1] if self.voice else None
         same = last and (last.voiced, last.gate_open) == (event.voiced, event.gate_open)
         # Stretches merge, but none grows beyond the horizon: forgetting must be able to let go of it.

@@ -132,12 +132,12 @@ class Transcriber:
             self._state = self._gate.initial_state(min(0, start_sample) // FRAME_SAMPLES)
         events: list[SpeechEvent] = []
         if start_sample > self.position:
-            self._take_gap(start_sample - self.position, events)
+            self._skip_gap(start_sample - self.position, events)
         late = min(self.position - start_sample, len(pcm))
         if late > 0:
             self._overlapping += late
             pcm = pcm[late:]
-        self._take(pcm, gap=False, events=events)
+        self._cut_into_frames(pcm, gap=False, events=events)
         return events
 
     def finish(self) -> list[SpeechEvent]:
@@ -147,25 +147,25 @@ class Transcriber:
             return events
         if len(self._pending):
             rest = np.zeros(FRAME_SAMPLES - len(self._pending), np.int16)
-            self._take(rest, gap=self._pending_is_gap, events=events)
+            self._cut_into_frames(rest, gap=self._pending_is_gap, events=events)
         if self._utterance is not None:
-            self._close(self._utterance, events, carry=False)
+            self._close_utterance(self._utterance, events, carry=False)
         self._finished = True
         events.append(Settled(math.inf))
         return events
 
-    def _take(self, pcm: Samples, *, gap: bool, events: list[SpeechEvent]) -> None:
+    def _cut_into_frames(self, pcm: Samples, *, gap: bool, events: list[SpeechEvent]) -> None:
         if not len(pcm):
             return
         self._pending_is_gap = gap and (self._pending_is_gap or not len(self._pending))
         pcm = np.concatenate([self._pending, pcm])
         whole = len(pcm) // FRAME_SAMPLES * FRAME_SAMPLES
         for at in range(0, whole, FRAME_SAMPLES):
-            self._step(pcm[at : at + FRAME_SAMPLES], self._pending_is_gap, events)
+            self._take_frame(pcm[at : at + FRAME_SAMPLES], self._pending_is_gap, events)
             self._pending_is_gap = gap
         self._pending = pcm[whole:].copy()
 
-    def _take_gap(self, length: int, events: list[SpeechEvent]) -> None:
+    def _skip_gap(self, length: int, events: list[SpeechEvent]) -> None:
         """Silence frame by frame until the gate is closed and the past forgotten; the rest at once."""
         silence = np.zeros(FRAME_SAMPLES, np.int16)
         while length > 0:
@@ -175,13 +175,13 @@ class Transcriber:
                 self._state = self._gate.skip(self._state, length // FRAME_SAMPLES)
                 self._recent.extend([silence] * min(self._state.frame - start, self._recent.maxlen or 0))
                 events.append(VoiceDecided(start * FRAME_S, self._state.frame * FRAME_S, False, False))
-                self._settle(self._gate.earliest(self._state), events)
+                self._settle_before(self._gate.earliest(self._state), events)
                 length %= FRAME_SAMPLES
             part = min(length, FRAME_SAMPLES - len(self._pending))
-            self._take(silence[:part], gap=True, events=events)
+            self._cut_into_frames(silence[:part], gap=True, events=events)
             length -= part
 
-    def _step(self, pcm: Samples, gap: bool, events: list[SpeechEvent]) -> None:
+    def _take_frame(self, pcm: Samples, gap: bool, events: list[SpeechEvent]) -> None:
         """One frame. The detector is not asked about a gap: there was nothing to hear."""
         frame = self._state.frame
         voiced = not gap and bool(self._vad.is_speech(pcm.tobytes(), SAMPLE_RATE))
@@ -191,24 +191,24 @@ class Transcriber:
         if gate.emit:
             before = list(self._recent)[-len(gate.emit) :]
             if self._utterance is None:
-                self._utterance = self._open(gate.emit.start)
-            over = self._hear(self._utterance, before)
+                self._utterance = self._open_utterance(gate.emit.start)
+            over = self._recognise(self._utterance, before)
             age = len(self._utterance.heard)
             if gate.closed_now:
-                self._close(self._utterance, events, carry=False)
+                self._close_utterance(self._utterance, events, carry=False)
             elif over or age >= self._hard_limit or (age >= self._soft_limit and not voiced):
-                self._close(self._utterance, events, carry=True)
+                self._close_utterance(self._utterance, events, carry=True)
             if self._utterance is not None:
-                self._revise(self._utterance, events)
+                self._update_early_words(self._utterance, events)
         first = self._utterance.first_frame if self._utterance else self._gate.earliest(self._state)
-        self._settle(first, events)
+        self._settle_before(first, events)
 
-    def _open(self, first_frame: int) -> _Utterance:
+    def _open_utterance(self, first_frame: int) -> _Utterance:
         number = self._utterances
         self._utterances += 1
         return _Utterance(number, first_frame, self._new_recogniser())
 
-    def _hear(self, utterance: _Utterance, frames: Iterable[Samples]) -> bool:
+    def _recognise(self, utterance: _Utterance, frames: Iterable[Samples]) -> bool:
         """Gives the frames to the recogniser; does it say, after the last, that the utterance is over?"""
         over = False
         for pcm in frames:
@@ -216,7 +216,7 @@ class Transcriber:
             utterance.heard.append(pcm)
         return over
 
-    def _revise(self, utterance: _Utterance, events: list[SpeechEvent]) -> None:
+    def _update_early_words(self, utterance: _Utterance, events: list[SpeechEvent]) -> None:
         """The early text, where it differs from what was said before."""
         texts = utterance.recogniser.partial().split()
         if texts == [w.text for w in utterance.words]:
@@ -229,19 +229,19 @@ class Transcriber:
         )
         events.append(WordsRevised(utterance.number, utterance.words, closed=False))
 
-    def _close(self, utterance: _Utterance, events: list[SpeechEvent], *, carry: bool) -> None:
+    def _close_utterance(self, utterance: _Utterance, events: list[SpeechEvent], *, carry: bool) -> None:
         """Final words; with `carry`, what may be cut in two begins the next utterance."""
         words = utterance.recogniser.final()
         length = len(utterance.heard)
         kept, keep_frames = split_at_cut(words, length, self.settings) if carry else (words, length)
         start_s, end_s = utterance.first_frame * FRAME_S, (utterance.first_frame + keep_frames) * FRAME_S
-        events.append(WordsRevised(utterance.number, _place(kept, start_s, end_s), closed=True))
+        events.append(WordsRevised(utterance.number, _to_media_time(kept, start_s, end_s), closed=True))
         self._utterance = None
         if carry:
-            self._utterance = self._open(utterance.first_frame + keep_frames)
-            self._hear(self._utterance, utterance.heard[keep_frames:])
+            self._utterance = self._open_utterance(utterance.first_frame + keep_frames)
+            self._recognise(self._utterance, utterance.heard[keep_frames:])
 
-    def _settle(self, first_frame: int, events: list[SpeechEvent]) -> None:
+    def _settle_before(self, first_frame: int, events: list[SpeechEvent]) -> None:
         until_s = first_frame * FRAME_S
         if until_s > self._settled_s:
             self._settled_s = until_s
@@ -274,7 +274,7 @@ def split_at_cut(
     return kept, min(round(start_s / FRAME_S), length)
 
 
-def _place(words: list[HeardWord], start_s: float, end_s: float) -> tuple[Word, ...]:
+def _to_media_time(words: list[HeardWord], start_s: float, end_s: float) -> tuple[Word, ...]:
     """Recogniser time to media time, within the utterance."""
     return tuple(
         Word(w.text, min(start_s + w.start_s, end_s), min(start_s + w.end_s, end_s), w.confidence)

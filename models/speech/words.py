@@ -1,4 +1,4 @@
-"""Words and the events that tell of them: what leaves the transcriber, on the media time axis.
+"""Words and the events by which the transcriber reports them, on the media time axis.
 
 Times are seconds of media time: sample n of the 16 kHz sound is n / 16000 s after the first video frame.
 """

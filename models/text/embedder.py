@@ -74,7 +74,7 @@ class TextEmbedder:
 
     @property
     def model(self) -> nn.Module:
-        """The encoder, for whoever makes it faster."""
+        """The encoder itself, to be accelerated."""
         model: nn.Module = self._model
         return model
 
@@ -100,11 +100,11 @@ class TextEmbedder:
             self._cache.move_to_end(key)
             return known
         self.misses += 1
-        segments = self._tokenizer.segments(self._punctuated(key))
+        segments = self._tokenizer.segments(self._punctuate(key))
         vectors = torch.zeros(len(key), self._width)
         for segment in segments:
             pool_words(self._encode(*pad([segment], self._tokenizer.pad_id))[0], segment, vectors)
-        result = _frozen(vectors)
+        result = _read_only_array(vectors)
         self._cache[key] = result
         while len(self._cache) > self._cache_size:
             self._cache.popitem(last=False)
@@ -121,7 +121,7 @@ class TextEmbedder:
         passes = [
             (segment, vectors)
             for key, vectors in distinct.items()
-            for segment in self._tokenizer.segments(self._punctuated(key))
+            for segment in self._tokenizer.segments(self._punctuate(key))
         ]
         passes.sort(key=lambda p: len(p[0].ids))
         for at in range(0, len(passes), self._batch_size):
@@ -129,10 +129,10 @@ class TextEmbedder:
             states = self._encode_eagerly(*pad([segment for segment, _ in batch], self._tokenizer.pad_id))
             for state, (segment, vectors) in zip(states, batch, strict=True):
                 pool_words(state, segment, vectors)
-        frozen = {key: _frozen(vectors) for key, vectors in distinct.items()}
+        frozen = {key: _read_only_array(vectors) for key, vectors in distinct.items()}
         return [frozen[key] for key in keys]
 
-    def _punctuated(self, words: tuple[str, ...]) -> tuple[str, ...]:
+    def _punctuate(self, words: tuple[str, ...]) -> tuple[str, ...]:
         if self._punctuator is None or not words:
             return words
         punctuated = self._punctuator.punctuate(words)
@@ -154,7 +154,7 @@ def sum_last_layers(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
     return torch.stack(found.hidden_states[1:][-SUMMED_LAYERS:]).sum(dim=0)
 
 
-def _frozen(vectors: Tensor) -> Vectors:
+def _read_only_array(vectors: Tensor) -> Vectors:
     array: Vectors = vectors.numpy()
     array.setflags(write=False)
     return array

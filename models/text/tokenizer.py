@@ -69,7 +69,7 @@ class PieceTokenizer:
         A longer text begins with the same full segments. A single word beyond the limit loses its last
         pieces.
         """
-        texts = [self._known(word) for word in words]
+        texts = [self._replace_unknown(word) for word in words]
         encoded = self._encode(texts)
         pieces: list[list[int]] = [[] for _ in words]
         for piece, word in zip(encoded.ids, encoded.word_of, strict=True):
@@ -79,25 +79,25 @@ class PieceTokenizer:
         ids: list[int] = []
         owners: list[int | None] = []
         for index, found in enumerate(pieces):
-            own = (found or [self._fallback])[: self.capacity]
+            own = (found or [self._unknown_piece])[: self.capacity]
             if len(ids) + len(own) > self.capacity:
-                result.append(self._segment(ids, owners))
+                result.append(self._with_special_tokens(ids, owners))
                 ids, owners = [], []
             ids += own
             owners += [index] * len(own)
         if ids:
-            result.append(self._segment(ids, owners))
+            result.append(self._with_special_tokens(ids, owners))
         return result
 
     @property
-    def _fallback(self) -> int:
+    def _unknown_piece(self) -> int:
         unknown = self._tokenizer.unk_token_id
         return self.pad_id if unknown is None else int(unknown)
 
-    def _known(self, word: str) -> str:
+    def _replace_unknown(self, word: str) -> str:
         return word.replace(UNKNOWN, self._unknown) if self._unknown else word
 
-    def _segment(self, ids: list[int], owners: list[int | None]) -> Segment:
+    def _with_special_tokens(self, ids: list[int], owners: list[int | None]) -> Segment:
         return Segment(
             (*self._prefix, *ids, *self._suffix),
             (*[None] * len(self._prefix), *owners, *[None] * len(self._suffix)),
@@ -147,7 +147,7 @@ def open_text_model(folder: Path, task: Task) -> tuple[Any, PieceTokenizer]:
         )
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"the {what} in '{folder}' has no .safetensors weights: save it as safetensors")
-    with _quiet():
+    with _silence_transformers():
         from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer
 
         auto = AutoModel if task == "encoder" else AutoModelForTokenClassification
@@ -175,7 +175,7 @@ def open_text_model(folder: Path, task: Task) -> tuple[Any, PieceTokenizer]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_transformers() -> Iterator[None]:
     """No progress bars, no advice: `transformers` as it should be in a running program."""
     from transformers.utils import logging
 

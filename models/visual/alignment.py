@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.spec import CropSpec
 from models.visual.detectors import Image, as_rgb
 
-# Where the face-recognition world puts the landmarks in a 112 x 112 picture (Deng et al. 2019, ArcFace).
+# Where published face recognisers have the landmarks in a 112 x 112 picture (Deng et al. 2019, ArcFace).
 TEMPLATE: Final = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
@@ -94,11 +94,11 @@ def zero_crop(spec: CropSpec | None = None) -> Image:
 
     What is computed of a crop need not be computed again for the same array.
     """
-    return _zeros((spec or CropSpec()).stored_size)
+    return _zero_crop_of((spec or CropSpec()).stored_size)
 
 
 @cache
-def _zeros(side: int) -> Image:
+def _zero_crop_of(side: int) -> Image:
     crop = np.zeros((side, side, 3), np.uint8)
     crop.setflags(write=False)
     return crop

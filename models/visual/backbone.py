@@ -1,6 +1,6 @@
 """IR-50 on a 40 x 40 face crop, and its slim siblings.
 
-The residual network of the face-recognition world (report section 2; Deng et al. 2019 for the unit) with
+The residual network of face recognition (report section 2; Deng et al. 2019 for the unit) with
 stage 1 at stride 1, so that the last map of a 40 x 40 crop is 5 x 5. Parameters carry the names of published
 checkpoints: `input_layer.*`, `body.N.*` with N over all units of all stages, `output_layer.*`.
 """
@@ -102,10 +102,10 @@ class Backbone(nn.Module):
 
     def group_of(self, name: str) -> str:
         """The group that the parameter or buffer called `name` (as in `state_dict`) belongs to."""
-        room, _, rest = name.partition(".")
-        if room == "input_layer":
+        layer, _, rest = name.partition(".")
+        if layer == "input_layer":
             return "trunk"
-        if room == "output_layer":
+        if layer == "output_layer":
             return "output"
         unit = int(rest.partition(".")[0])
         return "trunk" if unit < self._released else "layer3_tail" if unit < self._stage4 else "layer4"

@@ -113,7 +113,7 @@ class HaarDetector:
     PROPORTIONS: Final = np.array(
         [[0.318, 0.386], [0.682, 0.386], [0.5, 0.606], [0.337, 0.771], [0.663, 0.771]], np.float32
     )
-    # Counts up whenever the same picture no longer gives the same boxes or landmarks.
+    # Counted up when the same picture no longer gives the same boxes or landmarks.
     _REVISION: Final = 2
     _PROPOSES: Final = "haarcascade_frontalface_default.xml"
     _CONFIRMS: Final = "haarcascade_frontalface_alt2.xml"
@@ -141,22 +141,22 @@ class HaarDetector:
         proposed = _search(self._proposes, _resized(grey, shrink), self._SMALLEST, None, neighbors=4)
         faces: list[Face] = []
         for inner, _ in proposed:
-            box = _times(inner, 1 / shrink)
-            near = self._near(grey, box, self._UNSURE)
+            box = _scale_box(inner, 1 / shrink)
+            near = self._find_near(grey, box, self._UNSURE)
             agreeing = [face for face in near if overlap(face.box, box) >= self._AGREEMENT]
             best = max(agreeing, key=lambda face: overlap(face.box, box), default=None)
             if best is not None and all(overlap(best.box, other.box) < self._AGREEMENT for other in faces):
                 faces.append(best)
-        return sorted(faces, key=_by_score)
+        return sorted(faces, key=_score_order)
 
     def detect_near(self, rgb: Image, box: Box) -> list[Face]:
         """Faces of about the size of `box`, no further from it than a face moves in a frame or two, the most certain
         first.
         """
         rgb = as_rgb(rgb)
-        return sorted(self._near(rgb, box, self._FOLLOWED), key=_by_score)
+        return sorted(self._find_near(rgb, box, self._FOLLOWED), key=_score_order)
 
-    def _near(self, picture: Image, box: Box, reach: _Reach) -> list[Face]:
+    def _find_near(self, picture: Image, box: Box, reach: _Reach) -> list[Face]:
         """In a picture in colours or in grey."""
         x, y, width, height = box
         margin = reach.margin * width
@@ -173,8 +173,8 @@ class HaarDetector:
         found = _search(self._confirms, _resized(region, shrink), smallest, largest, neighbors=3)
         faces = []
         for inner, hits in found:
-            x, y, width, height = _times(inner, 1 / shrink)
-            faces.append(_face((x + left, y + top, width, height), hits))
+            x, y, width, height = _scale_box(inner, 1 / shrink)
+            faces.append(_face_in_box((x + left, y + top, width, height), hits))
         return faces
 
 
@@ -218,13 +218,13 @@ class YunetDetector:
             return []
         faces = [
             Face(
-                _times(tuple(row[:4].tolist()), 1 / shrink),
+                _scale_box(tuple(row[:4].tolist()), 1 / shrink),
                 (row[4:14].reshape(5, 2) / shrink).astype(np.float32),
                 float(row[14]),
             )
             for row in rows
         ]
-        return sorted(faces, key=_by_score)
+        return sorted(faces, key=_score_order)
 
 
 def make_detector(
@@ -273,7 +273,7 @@ def _search(
     return sorted(((x, y, w, h), n) for (x, y, w, h), n in found)
 
 
-def _face(box: Box, hits: int) -> Face:
+def _face_in_box(box: Box, hits: int) -> Face:
     corner, size = np.array(box[:2], np.float32), np.array(box[2:], np.float32)
     return Face(box, corner + HaarDetector.PROPORTIONS * size, hits / (hits + 10))
 
@@ -286,18 +286,18 @@ def _resized(picture: Image, scale: float) -> Image:
     return resized
 
 
-def _times(box: Box, factor: float) -> Box:
+def _scale_box(box: Box, factor: float) -> Box:
     x, y, width, height = box
     return (x * factor, y * factor, width * factor, height * factor)
 
 
-def _by_score(face: Face) -> tuple[float, Box]:
+def _score_order(face: Face) -> tuple[float, Box]:
     return (-face.score, face.box)
 
 
 @contextmanager
 def _quiet_opencv() -> Iterator[None]:
-    """Without OpenCV's own words about a bad file on stderr: ours is the one line."""
+    """No messages of OpenCV on stderr about a bad file: the error that is raised says it in one line."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:

@@ -118,11 +118,11 @@ class StackedUnit(nn.Module):
     @classmethod
     def from_units(cls, units: Sequence[Unit]) -> StackedUnit:
         """Of each network's unit; all are of one shape."""
-        parts, stride = [_parts(unit) for unit in units], units[0].stride
+        parts, stride = [_layers_of(unit) for unit in units], units[0].stride
         norms = [_affine(norm) for norm, *_ in parts]
-        folded = [_fold(conv, norm) for _, _, _, conv, norm in parts]
-        shortcuts = [_shortcut(unit) for unit in units]
-        projections = [_fold(conv, norm) for conv, norm in (s for s in shortcuts if s is not None)]
+        folded = [_fold_norm(conv, norm) for _, _, _, conv, norm in parts]
+        shortcuts = [_projection_of(unit) for unit in units]
+        projections = [_fold_norm(conv, norm) for conv, norm in (s for s in shortcuts if s is not None)]
         return cls(
             # Padding comes after this norm, so it cannot be folded into the convolution that follows.
             scale=_per_channel([scale.float() for scale, _ in norms]),
@@ -169,7 +169,7 @@ class ServedTrunk(nn.Module):
         conv, norm, prelu = backbone.input_layer
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(prelu, nn.PReLU)
-        weight, bias = _fold(conv, norm)
+        weight, bias = _fold_norm(conv, norm)
         self.first = StackedConv.from_weights([weight], [bias], stride=1)
         self.register_buffer("slope", _per_channel([prelu.weight.detach()]))
         self.units = nn.Sequential(*(StackedUnit.from_units([unit]) for unit in backbone.trunk_units()))
@@ -216,7 +216,7 @@ class StackedTail(nn.Module):
         return functional.normalize(torch.baddbmm(self.bias, x.flatten(2), self.weight), dim=2)
 
 
-def _parts(unit: Unit) -> tuple[nn.BatchNorm2d, nn.Conv2d, nn.PReLU, nn.Conv2d, nn.BatchNorm2d]:
+def _layers_of(unit: Unit) -> tuple[nn.BatchNorm2d, nn.Conv2d, nn.PReLU, nn.Conv2d, nn.BatchNorm2d]:
     norm, first, prelu, second, last = unit.res_layer
     assert isinstance(norm, nn.BatchNorm2d)
     assert isinstance(first, nn.Conv2d)
@@ -226,7 +226,7 @@ def _parts(unit: Unit) -> tuple[nn.BatchNorm2d, nn.Conv2d, nn.PReLU, nn.Conv2d, 
     return norm, first, prelu, second, last
 
 
-def _shortcut(unit: Unit) -> tuple[nn.Conv2d, nn.Module] | None:
+def _projection_of(unit: Unit) -> tuple[nn.Conv2d, nn.Module] | None:
     if not isinstance(unit.shortcut_layer, nn.Sequential):
         return None
     conv, norm = unit.shortcut_layer
@@ -253,7 +253,7 @@ def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     return scale, norm.bias.detach().double() - norm.running_mean.double() * scale
 
 
-def _fold(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
+def _fold_norm(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
     """A convolution without bias and the batch norm after it, as one weight and one bias."""
     scale, shift = _affine(norm)
     return (conv.weight.detach().double() * scale.view(-1, 1, 1, 1)).float(), shift.float()

@@ -86,7 +86,7 @@ class FaceTracker:
     def step(self, state: TrackerState, rgb: Image) -> tuple[TrackerState, FaceObservation]:
         """Look at the next frame, (H, W, 3) uint8 RGB, or grey. Raises ValueError for what is no picture."""
         rgb = as_rgb(rgb)
-        face = self._primary(state, rgb)
+        face = self._find_primary(state, rgb)
         if face is not None:
             crop = to_crop(align(rgb, face.landmarks, self.spec), self.spec)
             return TrackerState(face.box), FaceObservation(face, crop)
@@ -94,15 +94,15 @@ class FaceTracker:
             return TrackerState(), FaceObservation(None, zero_crop(self.spec))
         return TrackerState(state.box, state.missed + 1), FaceObservation(None, zero_crop(self.spec))
 
-    def _primary(self, state: TrackerState, rgb: Image) -> Face | None:
+    def _find_primary(self, state: TrackerState, rgb: Image) -> Face | None:
         if state.box is None:
             return max(self.detector.detect(rgb), key=lambda face: face.score * face.area, default=None)
         if self._following is not None:
-            face = self._same(state.box, self._following.detect_near(rgb, state.box))
+            face = self._find_same(state.box, self._following.detect_near(rgb, state.box))
             if face is not None:
                 return face
-        return self._same(state.box, self.detector.detect(rgb))
+        return self._find_same(state.box, self.detector.detect(rgb))
 
-    def _same(self, box: Box, faces: list[Face]) -> Face | None:
+    def _find_same(self, box: Box, faces: list[Face]) -> Face | None:
         face = max(faces, key=lambda face: overlap(box, face.box), default=None)
         return face if face is not None and overlap(box, face.box) >= self.min_overlap else None

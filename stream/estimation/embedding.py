@@ -31,7 +31,7 @@ class Embedded:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class _Plan:
+class _EmbeddingPlan:
     """Which inputs of a branch must be embedded, and for each frame its place among them: -1 stands for the newest
     input before these frames, None for a frame that is masked.
     """
@@ -58,7 +58,9 @@ class FrameEmbedding:
 
         `available` has the branches to embed, and whether each frame has them: what is masked is zero.
         """
-        plans = {m: _plan(newest.get(m), _inputs(m, frames, there)) for m, there in available.items()}
+        plans = {
+            m: _plan_new(newest.get(m), _branch_inputs(m, frames, there)) for m, there in available.items()
+        }
         found = self._embed_new(view, {m: np.stack(plan.new) for m, plan in plans.items() if plan.new})
         after: dict[Modality, Embedded] = {}
         embeddings: dict[Modality, Tensor] = {}
@@ -107,7 +109,7 @@ class WordEmbedding:
         return vector
 
 
-def _inputs(
+def _branch_inputs(
     modality: Modality, frames: Sequence[FrameFeatures], available: Sequence[bool]
 ) -> list[Input | None]:
     """Each frame's crop or patch, None where it is masked."""
@@ -117,9 +119,9 @@ def _inputs(
     ]
 
 
-def _plan(newest: Embedded | None, inputs: Sequence[Input | None]) -> _Plan:
+def _plan_new(newest: Embedded | None, inputs: Sequence[Input | None]) -> _EmbeddingPlan:
     last = None if newest is None else newest.what
-    plan, place = _Plan([], []), -1
+    plan, place = _EmbeddingPlan([], []), -1
     for what in inputs:
         if what is None:
             plan.shown.append(None)

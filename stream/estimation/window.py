@@ -44,7 +44,7 @@ class RevisableWindow(Generic[T]):
     @property
     def ready(self) -> int:
         """How many of the oldest frames have settled."""
-        return max(self._passed, len(self.frames) - self.capacity)
+        return max(self._passed_by_mark, len(self.frames) - self.capacity)
 
     @property
     def ended(self) -> bool:
@@ -52,22 +52,24 @@ class RevisableWindow(Generic[T]):
         return self.settled_until_s == float("inf")
 
     def settle(self, limit: int | None = None) -> tuple[RevisableWindow[T], tuple[T, ...], int]:
-        """Takes out, in order, what has settled, at most `limit`; the number says how many of them only for
-        want of room.
+        """Takes out, in order, what has settled, at most `limit`; the number says how many of them only
+        because the window was full.
         """
         leaving = self.ready if limit is None else min(self.ready, limit)
         rest = RevisableWindow(self.capacity, self.frames[leaving:], self.settled_until_s)
-        return rest, self.frames[:leaving], max(0, leaving - self._passed)
+        return rest, self.frames[:leaving], max(0, leaving - self._passed_by_mark)
 
     @property
     def crowded(self) -> bool:
-        """Whether frames must leave that may still change: no later word may reach them, or when they leave would
-        depend on how busy the machine is.
+        """Whether there are more frames that may still change than the window holds.
+
+        They must settle before later words reach them: which words they got would else depend on how busy the
+        machine is.
         """
-        return len(self.frames) - self.capacity > self._passed
+        return len(self.frames) - self.capacity > self._passed_by_mark
 
     @property
-    def _passed(self) -> int:
+    def _passed_by_mark(self) -> int:
         return self.first_at_or_after(self.settled_until_s)
 
     def first_at_or_after(self, time_s: float) -> int:

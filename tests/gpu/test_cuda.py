@@ -16,7 +16,7 @@ from models.accelerate.export import VisualGraph
 from models.accelerate.hardware import has_cuda, has_package
 from models.accelerate.runtime import STEPS
 from models.accelerate.select import Preference, serve
-from models.accelerate.steps import Steps, random_states, run_through
+from models.accelerate.steps import Steps, random_states, run_sequence
 from models.bundle.load import Bundle, load_bundle
 from models.bundle.untrained import make_untrained_bundle
 from models.networks.ensemble import Ensemble
@@ -116,7 +116,7 @@ def test_temporal_branches_fusion_and_head_are_two_graphs_that_agree_with_eager(
     states = random_states(ensemble, torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected, found = (
-            run_through(steps, ensemble, states, embeddings, available, frames)
+            run_sequence(steps, ensemble, states, embeddings, available, frames)
             for steps in (Steps(ensemble), runtime.steps)
         )
     for ours, theirs in zip(found.tensors, expected.tensors, strict=True):

@@ -31,7 +31,7 @@ DTYPES: Final[dict[Precision, torch.dtype]] = {
 
 _WARM_UPS: Final = 3
 
-# Else all runners share what Dynamo allows one function in recompilations, which is 8.
+# Without it all runners together have the 8 recompilations that Dynamo allows one function.
 _OWN_CACHE: Final[dict[str, Any]] = (
     {"isolate_recompiles": True} if "isolate_recompiles" in signature(torch.compile).parameters else {}
 )
@@ -145,7 +145,7 @@ def _compile(module: nn.Module, backend: Backend) -> Callable[..., Any]:
 
 
 def _no_silent_eager() -> AbstractContextManager[None]:
-    """At its limit Dynamo runs a module eagerly and only logs it: here it raises."""
-    from torch._dynamo import config  # a second's import, which other backends need not wait for
+    """At its limit of recompilations Dynamo runs a module eagerly and only logs it: here it raises."""
+    from torch._dynamo import config  # a second's import, which other back-ends need not wait for
 
     return config.patch(fail_on_recompile_limit_hit=True)  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """OpenVINO on the CPU: float32, bfloat16, and int8 calibrated with NNCF.
 
-The converted model is kept in the cache as OpenVINO's own XML and binary file. Both packages send usage
-statistics over the network unless told otherwise: here they are kept from it.
+The converted model is kept in the cache as OpenVINO's own XML and binary file. OpenVINO and NNCF send usage
+statistics over the network by default; here they are kept from it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from models.accelerate.hardware import has_package, processor_name, versions
 MODEL: Final = "model.xml"
 _NOT_IN_INT8: Final = ("NormalizeL2", "ReduceL2", "ReduceSum", "Power", "Sqrt", "Divide")
 
-# Counts up whenever int8 is calibrated in another way: what was built and chosen before is not taken again.
+# Counted up when int8 is calibrated in another way: models and choices in the cache are then made anew.
 INT8_METHOD: Final = 3
 
 MISSING: Final = "openvino is not installed (pip install 'affectstream[openvino]')"
@@ -49,39 +49,43 @@ class OpenvinoRunner:
     def __init__(self, compiled: Any, shapes: list[tuple[int, ...]]) -> None:
         self._request = request = compiled.create_infer_request()
         self._shapes = shapes
-        self._inputs = [_bind(port, request.set_input_tensor, i) for i, port in enumerate(compiled.inputs)]
-        self._outputs = [_bind(port, request.set_output_tensor, i) for i, port in enumerate(compiled.outputs)]
+        self._inputs = [
+            _bind_tensor(port, request.set_input_tensor, i) for i, port in enumerate(compiled.inputs)
+        ]
+        self._outputs = [
+            _bind_tensor(port, request.set_output_tensor, i) for i, port in enumerate(compiled.outputs)
+        ]
 
     def start(self, *inputs: Tensor) -> Callable[[], tuple[Tensor, ...]]:
         """Begin in a thread of OpenVINO's, and return what waits, which must be called before the next one begins:
         several runners started so run side by side.
         """
-        self._take(inputs)
+        self._copy_inputs(inputs)
         self._request.start_async()
         return self._wait
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The model's outputs, float32, the caller's own."""
-        self._take(inputs)
+        self._copy_inputs(inputs)
         self._request.infer(share_outputs=True)
-        return self._copied()
+        return self._copy_outputs()
 
-    def _take(self, inputs: tuple[Tensor, ...]) -> None:
+    def _copy_inputs(self, inputs: tuple[Tensor, ...]) -> None:
         check_shapes(inputs, self._shapes)
         for own, given in zip(self._inputs, inputs, strict=True):
             np.copyto(own, given.detach().numpy())
 
     def _wait(self) -> tuple[Tensor, ...]:
         self._request.wait()
-        return self._copied()
+        return self._copy_outputs()
 
-    def _copied(self) -> tuple[Tensor, ...]:
+    def _copy_outputs(self) -> tuple[Tensor, ...]:
         return tuple(torch.from_numpy(x.astype(np.float32)) for x in self._outputs)
 
 
-def _bind(port: Any, set_tensor: Callable[[int, Any], None], index: int) -> np.ndarray[Any, Any]:
+def _bind_tensor(port: Any, set_tensor: Callable[[int, Any], None], index: int) -> np.ndarray[Any, Any]:
     """A tensor for an input or an output of fixed shape, as the array that it is in."""
-    tensor = _import("openvino").Tensor(port.element_type, port.shape)
+    tensor = _import_without_telemetry("openvino").Tensor(port.element_type, port.shape)
     set_tensor(index, tensor)
     array: np.ndarray[Any, Any] = tensor.data
     return array
@@ -92,13 +96,15 @@ def build(module: nn.Module, example: tuple[Tensor, ...], backend: Backend, cont
     engine = _engine()
     if backend.precision == "bfloat16" and not has_bfloat16():
         raise Unavailable("this processor has no bfloat16 arithmetic")
-    facts = _facts(module, example, backend.precision, context)
+    facts = _cache_facts(module, example, backend.precision, context)
     folder = None if context.cache is None else context.cache.find(facts)
     try:
         if folder is None:
             model = _convert(module, example, backend.precision, context)
             if context.cache is not None:
-                folder = context.cache.keep(facts, lambda staged: _save(model, staged, backend.precision))
+                folder = context.cache.keep(
+                    facts, lambda staged: _save_model(model, staged, backend.precision)
+                )
         if folder is not None:
             # Saving changes the last bits: the first start and the later ones must run the same model.
             model = engine.read_model(folder / MODEL)
@@ -130,18 +136,18 @@ def _engine() -> Any:
     if not has_package("openvino"):
         raise Unavailable(MISSING)
     try:
-        return _import("openvino").Core()
+        return _import_without_telemetry("openvino").Core()
     except (ImportError, OSError, RuntimeError) as e:
         raise Unavailable(f"openvino cannot start: {first_line(e)}") from e
 
 
-def _import(name: str) -> Any:
+def _import_without_telemetry(name: str) -> Any:
     """Import a package of the OpenVINO family without its telemetry: it falls back to a stub of its own."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return import_module(name)
 
 
-def _facts(
+def _cache_facts(
     module: nn.Module, example: tuple[Tensor, ...], precision: Precision, context: BuildContext
 ) -> Facts:
     calibration = [x for inputs in context.calibration for x in inputs] if precision == "int8" else []
@@ -176,7 +182,7 @@ def _convert(
             "nncf, which calibrates int8, is not installed (pip install 'affectstream[openvino]')"
         )
     context.progress(f"converting for openvino {precision}")
-    openvino = _import("openvino")
+    openvino = _import_without_telemetry("openvino")
     with warnings.catch_warnings(), _no_logging(), torch.no_grad():
         warnings.simplefilter("ignore")
         # Traced, not exported: an export takes PReLU apart, and with it the kernel that computes it.
@@ -190,7 +196,7 @@ def _convert(
 
 @contextlib.contextmanager
 def _no_logging() -> Iterator[None]:
-    """Tracing looks at every attribute there is; `transformers` warns of some."""
+    """No warnings of `transformers`: tracing reads every attribute of a model, some of which are deprecated."""
     logger = logging.getLogger("transformers")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -205,7 +211,10 @@ def _quantise(model: Any, context: BuildContext) -> Any:
     samples = [[x.numpy() for x in inputs] for inputs in context.calibration]
     if not samples:
         raise Unavailable("int8 needs calibration inputs, and there are none")
-    nncf, ranges = _import("nncf"), _import("nncf.quantization.range_estimator")
+    nncf, ranges = (
+        _import_without_telemetry("nncf"),
+        _import_without_telemetry("nncf.quantization.range_estimator"),
+    )
     nncf.set_log_level(40)
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         return nncf.quantize(
@@ -231,7 +240,9 @@ def _overflow_fix(nncf: Any) -> Any:
     return nncf.OverflowFix.FIRST_LAYER if has_vnni() else nncf.OverflowFix.ENABLE
 
 
-def _save(model: Any, folder: Path, precision: Precision) -> None:
-    _import("openvino").save_model(model, folder / MODEL, compress_to_fp16=precision != "float32")
+def _save_model(model: Any, folder: Path, precision: Precision) -> None:
+    _import_without_telemetry("openvino").save_model(
+        model, folder / MODEL, compress_to_fp16=precision != "float32"
+    )
     for path in folder.iterdir():  # the reader maps them: nobody may write to them by accident
         os.chmod(path, 0o444)

@@ -59,17 +59,17 @@ def build(module: nn.Module, example: tuple[Tensor, ...], backend: Backend, cont
         raise Unavailable(MISSING)
     try:
         library = import_module("torch_tensorrt")
-        return _build(library, module, example, backend, context)
+        return _load_or_build(library, module, example, backend, context)
     except (
         Exception
     ) as e:  # the library, CUDA and a stub package that fetches at import fail each in their way
         raise Unavailable(f"tensorrt cannot take it: {first_line(e)}") from e
 
 
-def _build(
+def _load_or_build(
     library: Any, module: nn.Module, example: tuple[Tensor, ...], backend: Backend, context: BuildContext
 ) -> Runner:
-    facts = _facts(module, example, backend)
+    facts = _cache_facts(module, example, backend)
     folder = None if context.cache is None else context.cache.find(facts)
     if folder is not None:
         engine = (folder / ENGINE).read_bytes()
@@ -88,7 +88,7 @@ def _build(
             "outputs": [f"output{i}" for i in range(len(program.graph_signature.user_outputs))],
         }
         if context.cache is not None:
-            context.cache.keep(facts, lambda staged: _write(staged, engine, bindings))
+            context.cache.keep(facts, lambda staged: _write_engine(staged, engine, bindings))
     wrapped = library.dynamo.runtime.TorchTensorRTModule(
         engine,
         input_binding_names=bindings["inputs"],
@@ -106,7 +106,7 @@ def _export(module: nn.Module, example: tuple[Tensor, ...], backend: Backend) ->
         return torch.export.export(cast, tuple(x.to(DEVICE) for x in example))
 
 
-def _facts(module: nn.Module, example: tuple[Tensor, ...], backend: Backend) -> Facts:
+def _cache_facts(module: nn.Module, example: tuple[Tensor, ...], backend: Backend) -> Facts:
     return {
         "kind": "tensorrt engine",
         "content": module_hash(module),
@@ -118,6 +118,6 @@ def _facts(module: nn.Module, example: tuple[Tensor, ...], backend: Backend) -> 
     }
 
 
-def _write(folder: Path, engine: bytes, bindings: dict[str, list[str]]) -> None:
+def _write_engine(folder: Path, engine: bytes, bindings: dict[str, list[str]]) -> None:
     (folder / ENGINE).write_bytes(engine)
     (folder / BINDINGS).write_text(json.dumps(bindings), encoding="utf-8")

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.accelerate import candidates as candidates_module
 from models.accelerate import select as select_module
 from models.accelerate import steps as steps_module
 from models.accelerate.backend import EAGER, Backend, Runner, Unavailable
 from models.accelerate.cache import ArtifactCache
+from models.accelerate.export import TextGraph
 from models.accelerate.parity import LIMITS
 from models.accelerate.runtime import STEPS, PartReport, Runtime, TextPart
 from models.accelerate.select import Preference, serve
@@ -78,7 +78,7 @@ class TestOpenvino:
         assert runtime.notes == ()
         assert set(backends_of(runtime).values()) == {Backend("openvino")}
         assert_serves_as_eager(runtime, bundle, atol=1e-4)
-        eager = TextPart({}, lambda *x: (candidates_module.TextGraph(model)(*x),))
+        eager = TextPart({}, lambda *x: (TextGraph(model)(*x),))
         for length in (3, 16, 40, 90):
             ids = torch.randint(5, 60, (1, length))
             with torch.no_grad():

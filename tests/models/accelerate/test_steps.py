@@ -23,7 +23,7 @@ from models.accelerate.steps import (
     build_steps,
     fusion_graph,
     random_states,
-    run_through,
+    run_sequence,
     senses_graph,
 )
 from models.networks.ensemble import Ensemble, EnsembleState
@@ -72,7 +72,7 @@ def a_sequence(ensemble: Ensemble, seed: int, frames: int = FRAMES) -> tuple[dic
 def passage(steps: Steps, ensemble: Ensemble, frames: int, *, seed: int, length: int = FRAMES) -> StepOutputs:
     embeddings, available = a_sequence(ensemble, seed, length)
     states = random_states(ensemble, torch.Generator().manual_seed(seed))
-    return run_through(steps, ensemble, states, embeddings, available, frames)
+    return run_sequence(steps, ensemble, states, embeddings, available, frames)
 
 
 def assert_close(found: StepOutputs, expected: StepOutputs, *, atol: float = 1e-5) -> None:

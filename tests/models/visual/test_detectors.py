@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.errors import UserError
-from models.parts import registry as parts
+from models.parts.install import pull
 from models.visual.detectors import (
     Face,
     FaceDetector,
@@ -264,7 +264,7 @@ class TestChoice:
         assert make_detector().name == "haar"
 
     def test_once_installed_yunet_serves(self, fixtures: Path) -> None:
-        parts.pull("yunet", source=fixtures / "face" / YUNET_FILE)
+        pull("yunet", source=fixtures / "face" / YUNET_FILE)
         assert make_detector().name == "yunet"
         assert make_detector("yunet").name == "yunet"
         assert make_detector("haar").name == "haar"
