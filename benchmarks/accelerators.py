@@ -47,7 +47,7 @@ def measure(
     model = None
     if bundle.text_encoder_folder is not None:
         model, _ = open_text_model(bundle.text_encoder_folder, "encoder")
-    served: dict[str, Runtime] = {"eager": serve(bundle, preference=Preference("eager"), batches=(batch,))}
+    runtimes: dict[str, Runtime] = {"eager": serve(bundle, preference=Preference("eager"), batches=(batch,))}
     for backend in backends(compile_too=compile_too):
         found = serve(
             bundle,
@@ -57,14 +57,14 @@ def measure(
             threads=threads,
             batches=(batch,),
         )
-        served[str(backend)] = found
+        runtimes[str(backend)] = found
     rows: list[list[str]] = []
     for part in ("visual", "audio"):
         calls = {
             name: (lambda s=s: s.embed_visual(crops))
             if part == "visual"
             else (lambda s=s: s.embed_audio(patches))
-            for name, s in served.items()
+            for name, s in runtimes.items()
             if name == "eager" or _report(s, part).backend.name != "eager"
         }
         assert bundle.audio_encoder is not None
@@ -75,7 +75,7 @@ def measure(
         )
         flops = count_flops(eager) / batch
         times = time_in_turns(calls, rounds=rounds)
-        for name, s in served.items():
+        for name, s in runtimes.items():
             report = _report(s, part)
             head = [bundle.manifest.name, part, str(batch), name]
             rows.append(head + _result_cells(times, name, batch, flops, peaks, report))
@@ -88,8 +88,8 @@ def share_of_peak(flops: float, ms: float, backend: Backend, peaks: Peaks) -> st
     return "" if peak is None else f"{100 * flops / ms / 1e6 / peak:.0f} %"
 
 
-def _report(served: Runtime, part: str) -> PartReport:
-    return next(r for r in served.reports if r.part == part)
+def _report(runtime: Runtime, part: str) -> PartReport:
+    return next(r for r in runtime.reports if r.part == part)
 
 
 def _result_cells(

@@ -26,8 +26,8 @@ from models.spec import Modality
 class FramePath:
     """A bundle's frames, a chunk at a time, with the state of one person."""
 
-    def __init__(self, bundle: Bundle, served: Runtime, chunk: int) -> None:
-        self._ensemble, self._served = bundle.ensemble, served
+    def __init__(self, bundle: Bundle, runtime: Runtime, chunk: int) -> None:
+        self._ensemble, self._runtime = bundle.ensemble, runtime
         self._crops = bundle.probe["crops"].repeat(chunk, 1, 1, 1)[:chunk].contiguous()
         self._patches = bundle.probe["patches"].repeat(chunk, 1, 1)[:chunk].contiguous()
         self._words = bundle.probe["language"][:1].expand(1, 1, chunk, -1)
@@ -38,9 +38,9 @@ class FramePath:
     @torch.inference_mode()
     def run(self) -> None:
         """One chunk, embedded together and run together through all folds."""
-        steps = self._served.steps
-        sound = self._served.start_audio(self._patches)
-        visual, audio = self._served.embed_visual(self._crops), sound()
+        steps = self._runtime.steps
+        sound = self._runtime.start_audio(self._patches)
+        visual, audio = self._runtime.embed_visual(self._crops), sound()
         self._branches, encodings = steps.sense(
             self._ensemble,
             {Modality.VISUAL: visual.unsqueeze(1), Modality.AUDIO: audio[None, None]},
@@ -59,14 +59,14 @@ def measure(
     rounds: int,
 ) -> list[tuple[float, list[str]]]:
     """Frames a second, and its row, of each preference for one bundle at one chunk size, timed in turns."""
-    served = {
+    runtimes = {
         str(p): serve(bundle, preference=p, cache=cache, threads=threads, batches=(chunk,))
         for p in preferences
     }
-    paths = {name: FramePath(bundle, s, chunk) for name, s in served.items()}
+    paths = {name: FramePath(bundle, s, chunk) for name, s in runtimes.items()}
     times = time_in_turns({name: path.run for name, path in paths.items()}, rounds=rounds)
     rows = []
-    for name, s in served.items():
+    for name, s in runtimes.items():
         frame = Timing(tuple(ms / chunk for ms in times[name].ms))
         rate = 1e3 / frame.median
         cameras = int(rate // CAMERA_RATE)

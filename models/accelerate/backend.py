@@ -1,4 +1,4 @@
-"""By what a part may be computed: the back-ends with their precisions, and what building on one takes and gives."""
+"""Back-ends and their precisions, and what building a runner on one takes and gives."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def tensors_hash(tensors: Iterable[Tensor]) -> str:
 def _hash_tensor(update: Callable[[bytes], object], name: str, tensor: Tensor) -> None:
     update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
     flat = tensor.detach().cpu().contiguous().flatten()
-    if flat.numel() == 1:  # contiguous whatever its stride, which a view as bytes minds
+    if flat.numel() == 1:  # one element is contiguous with any stride, but a view as bytes needs stride 1
         flat = flat.clone(memory_format=torch.contiguous_format)
     update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")  # type: ignore[arg-type]
 

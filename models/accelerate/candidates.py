@@ -73,7 +73,7 @@ class CandidateBuilder:
         if backend == EAGER or any(c.backend == backend for c in attempt.accepted):
             return
         exact = Backend(backend.name)
-        if part.name == TEXT and backend.precision == "int8":  # nothing here to calibrate words on
+        if part.name == TEXT and backend.precision == "int8":  # there are no inputs to calibrate words on
             self.try_backend(attempt, exact)
             return
         try:
@@ -110,8 +110,8 @@ class CandidateBuilder:
         return Steps(ensemble, build_steps(ensemble, frames, backend, self._context_of("steps")))
 
     def agreement_of_steps(self, steps: Steps, frames: int) -> Agreement:
-        """Estimates, encodings and next states beside eager's over the probe, in the middle of something and with
-        every set of inputs missing at some frame. Raises Unavailable where it fails there.
+        """Estimates, encodings and next states beside eager's over the probe, from random states and with every
+        set of inputs missing at some frame. Raises Unavailable where it fails there.
         """
         try:
             expected, found = (self._run_probe(s, frames) for s in (Steps(self.bundle.ensemble), steps))
@@ -133,7 +133,7 @@ class CandidateBuilder:
         ensemble, count = self.bundle.ensemble, self._probe_length(frames)
         each = torch.arange(count)
         embeddings = {m: x[:, each % x.shape[1]] for m, x in self.reference.embeddings.items()}
-        # All there, then all but the first, and so on: the missing ones count in binary.
+        # Frame number n lacks the inputs whose bits are set in n: every set of them is missing once.
         bits = 2 ** torch.arange(len(ensemble.modalities))
         available = (each[:, None] & bits) == 0
         states = random_states(ensemble, torch.Generator().manual_seed(0))

@@ -168,7 +168,7 @@ class StepGraph(nn.Module):
         return (*(encodings[m] for m in self.branches), *self.flatten_state(states))
 
     def example(self, frames: int) -> tuple[Tensor, ...]:
-        """Inputs for so many frames: nothing seen, heard or said yet."""
+        """Example inputs for so many frames: zeros, and the states before the first frame."""
         networks, count = self.ensemble.networks, len(self.ensemble.modalities)
         each = torch.ones(1, frames, dtype=torch.bool)
         masks = (
@@ -187,7 +187,7 @@ class StepGraph(nn.Module):
         return tuple(tensor for stack in stacks for tensor in stack.history)
 
     def unflatten_state(self, tensors: Sequence[Tensor]) -> dict[Modality, BranchState]:
-        """The states whose tensors these are."""
+        """The branches' states from their tensors, in the order of `flatten_state`."""
         rest = iter(tensors)
         return {
             m: BranchState(

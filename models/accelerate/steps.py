@@ -3,7 +3,7 @@
 `senses` takes sight and sound through their branches, once for each frame; `fusion` takes words through theirs,
 fuses, and gives every fold's estimates, once more whenever the words change. On a back-end each is one call in
 float32 for a fixed number of frames (on CUDA one graph) in place of some hundred small operations. Any other number
-of frames, and folds at work while others rest, run eagerly: the ensemble keeps those weights.
+of frames runs eagerly: the ensemble keeps those weights.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Steps:
 
     @property
     def eager(self) -> bool:
-        """Whether nothing else computes them."""
+        """Whether both functions run eagerly, with no runners."""
         return self._runners is None
 
     def sense(
@@ -178,7 +178,7 @@ class StepOutputs:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All of it, the estimates first."""
+        """All its tensors, the estimates first."""
         stacks = (stack for state in self.states.values() for stack in state.stacks if stack is not None)
         pasts = (past for stack in stacks for past in stack.history)
         return (self.estimates, *self.encodings.values(), *pasts)
@@ -215,7 +215,7 @@ def run_sequence(
 
 
 def random_states(ensemble: Ensemble, generator: torch.Generator) -> dict[Modality, BranchState]:
-    """Every branch in the middle of something: what it remembers drawn at random."""
+    """A state for every branch as if frames had gone before, drawn at random."""
 
     def drawn(state: TemporalState | None) -> TemporalState | None:
         if state is None:
@@ -229,6 +229,6 @@ def random_states(ensemble: Ensemble, generator: torch.Generator) -> dict[Modali
 
 
 def _pad_networks(x: Tensor, working: int, networks: int) -> Tensor:
-    """A row for each of the networks: those that work have theirs, or share one, and zeros are the others'."""
+    """One row for each network: the first `working` have their own, or share one, and the others' are zeros."""
     x = x.expand(working, *x.shape[1:])
     return x if working == networks else torch.cat([x, x.new_zeros(networks - working, *x.shape[1:])])

@@ -97,7 +97,7 @@ class FoldEntry(Entry):
 
 
 class Manifest(Entry):
-    """What a bundle is. `spec.targets` are those of a whole fold; a fold's networks share them out."""
+    """The content of `bundle.json`. `spec.targets` are those of a whole fold; a fold's networks share them out."""
 
     format_version: Literal[1] = FORMAT_VERSION
     name: PlainName

@@ -47,13 +47,8 @@ def steps_alone(ensemble: Ensemble, branches: Collection[Modality], *, fuses: bo
     return Ensemble(ensemble.spec, ensemble.layout, stacks, ())
 
 
-def first_networks(ensemble: Ensemble, folds: int) -> int:
-    """How many networks the first `folds` folds are, where all are of one shape."""
-    return ensemble.networks // ensemble.folds * folds
-
-
 def narrow(state: BranchState, networks: int) -> BranchState:
-    """A branch's state without those of the networks behind the first `networks`."""
+    """A branch's state for the first `networks` networks alone."""
     return BranchState(
         tuple(
             None if stack is None else TemporalState(tuple(past[:networks].clone() for past in stack.history))
@@ -63,7 +58,7 @@ def narrow(state: BranchState, networks: int) -> BranchState:
 
 
 def widen(state: BranchState, fresh: BranchState) -> BranchState:
-    """A branch's state with more networks behind its own: `fresh` is the state in which those begin."""
+    """A branch's state with further networks after its own, which begin as they are in `fresh`, a state of all."""
     stacks: list[TemporalState | None] = []
     for ours, theirs in zip(state.stacks, fresh.stacks, strict=True):
         if ours is None or theirs is None:

@@ -64,7 +64,7 @@ class WordTimeline:
         """Media time up to which voice was decided; 0 before the first decision."""
         return self.voice[-1].end_s if self.voice else 0.0
 
-    def apply(self, event: SpeechEvent) -> tuple[WordTimeline, float | None]:
+    def step(self, event: SpeechEvent) -> tuple[WordTimeline, float | None]:
         """Takes one event in; also says from which media time on words, or their vectors, differ (else None).
 
         A text that changes may change the vectors of all words of its utterance, so then it is the

@@ -176,7 +176,7 @@ def open_text_model(folder: Path, task: Task) -> tuple[Any, PieceTokenizer]:
 
 @contextmanager
 def _silence_transformers() -> Iterator[None]:
-    """No progress bars, no advice: `transformers` as it should be in a running program."""
+    """No progress bars and no warnings of `transformers` on the terminal."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

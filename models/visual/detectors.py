@@ -157,7 +157,7 @@ class HaarDetector:
         return sorted(self._find_near(rgb, box, self._FOLLOWED), key=_score_order)
 
     def _find_near(self, picture: Image, box: Box, reach: _Reach) -> list[Face]:
-        """In a picture in colours or in grey."""
+        """Faces around `box` in a picture in colours or in grey."""
         x, y, width, height = box
         margin = reach.margin * width
         left, top = max(0, int(x - margin)), max(0, int(y - margin))

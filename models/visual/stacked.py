@@ -22,10 +22,9 @@ _ROWS_FOR_PRODUCT: Final = 32
 class StackedConv(nn.Module):
     """The same convolution of S networks: maps (S, N, H, W, in) to (S, N, H / stride, W / stride, out).
 
-    Where few pixels come out (one frame's last maps) this is memory-bound and runs as one batched matrix
-    product; elsewhere each network's convolution is a call of its own. Grouped convolution, the obvious third
-    way, took up to three times as long as either on CPU. All read the same stored weights, (S, out, k, k,
-    in).
+    Where few pixels come out (one frame's last maps) this is memory-bound and runs as one batched matrix product;
+    elsewhere each network's convolution is a call of its own. Grouped convolution took up to three times as long as
+    either on CPU. All read the same stored weights, (S, out, k, k, in).
     """
 
     weight: Tensor

@@ -72,7 +72,7 @@ class SettledWords:
     def step(self, time_s: float | None, events: Iterable[SpeechEvent]) -> list[NDArray[np.float32]]:
         """Takes speech events and then a frame in (None: the end); gives the vectors (E,) of frames that settled."""
         for event in events:
-            self._timeline, _ = self._timeline.apply(event)
+            self._timeline, _ = self._timeline.step(event)
             if isinstance(event, Settled):
                 self._window = self._window.advance(event.until_s)
             elif isinstance(event, WordsRevised) and event.closed and event.words:

@@ -191,7 +191,7 @@ class Estimator:
         timeline, window = state.timeline, state.window
         changed_s = float("inf")
         for event in events:
-            timeline, from_s = timeline.apply(event)
+            timeline, from_s = timeline.step(event)
             changed_s = changed_s if from_s is None else min(changed_s, from_s)
             if isinstance(event, Settled):
                 window = window.advance(event.until_s)

@@ -15,7 +15,7 @@ from models.accelerate.select import Preference
 class Path:
     """Frames that cost nothing."""
 
-    def __init__(self, bundle: object, served: object, chunk: int) -> None:
+    def __init__(self, bundle: object, runtime: object, chunk: int) -> None:
         self.chunk = chunk
 
     def run(self) -> None:

@@ -78,7 +78,7 @@ def compute(recording: Path) -> Plain:
     timeline = WordTimeline(horizon_s=1e6)
     for spoken in said:
         if isinstance(spoken, VoiceDecided) or (isinstance(spoken, WordsRevised) and spoken.closed):
-            timeline, _ = timeline.apply(spoken)
+            timeline, _ = timeline.step(spoken)
 
     assert bundle.text_encoder_folder is not None
     assert bundle.audio_encoder is not None

@@ -244,5 +244,5 @@ def _save_model(model: Any, folder: Path, precision: Precision) -> None:
     _import_without_telemetry("openvino").save_model(
         model, folder / MODEL, compress_to_fp16=precision != "float32"
     )
-    for path in folder.iterdir():  # the reader maps them: nobody may write to them by accident
+    for path in folder.iterdir():  # OpenVINO maps them into memory: they must not change
         os.chmod(path, 0o444)

@@ -105,7 +105,7 @@ class TestOpenvino:
         def dynamic(*given: object) -> None:
             raise RuntimeError("to_shape was called on a dynamic shape")
 
-        monkeypatch.setattr(openvino_module, "_bind", dynamic)
+        monkeypatch.setattr(openvino_module, "_bind_tensor", dynamic)
         runtime = serve(bundle, preference=Preference("openvino", "float32"))
         assert runtime.name == "eager"
         assert all("dynamic shape" in note for note in runtime.notes)

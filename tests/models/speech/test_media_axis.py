@@ -143,9 +143,9 @@ def test_a_real_transcript_is_looked_up_as_it_was_said(tiny: RecogniserFactory) 
     samples = conversation()
     for at in range(0, len(samples), 1600):
         for event in transcriber.feed(at, samples[at : at + 1600]):
-            timeline, _ = timeline.apply(event)
+            timeline, _ = timeline.step(event)
     for event in transcriber.finish():
-        timeline, _ = timeline.apply(event)
+        timeline, _ = timeline.step(event)
     assert timeline.settled_s == math.inf
     placed = [timeline.word_at(t / 100) for t in range(len(samples) // 160)]
     said: list[str] = []

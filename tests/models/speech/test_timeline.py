@@ -18,8 +18,8 @@ SO_SAD = (Word("so", 3.0, 3.2), Word("sad", 3.4, 3.9))
 
 def test_a_frame_finds_the_word_that_is_being_said_and_its_context() -> None:
     timeline = WordTimeline()
-    timeline, _ = timeline.apply(WordsRevised(0, I_AM, closed=True))
-    timeline, _ = timeline.apply(WordsRevised(1, SO_SAD, closed=False))
+    timeline, _ = timeline.step(WordsRevised(0, I_AM, closed=True))
+    timeline, _ = timeline.step(WordsRevised(1, SO_SAD, closed=False))
     assert timeline.word_at(0.99) is None
     assert timeline.word_at(1.0) == PlacedWord(I_AM[0], 0, 0, ("i", "am"), closed=True)
     assert timeline.word_at(1.2) == PlacedWord(I_AM[1], 0, 1, ("i", "am"), closed=True)
@@ -32,49 +32,49 @@ def test_a_frame_finds_the_word_that_is_being_said_and_its_context() -> None:
 
 def test_a_changed_text_touches_its_whole_utterance() -> None:
     timeline = WordTimeline()
-    timeline, changed_s = timeline.apply(WordsRevised(0, I_AM[:1], closed=False))
+    timeline, changed_s = timeline.step(WordsRevised(0, I_AM[:1], closed=False))
     assert changed_s == 1.0
-    timeline, changed_s = timeline.apply(WordsRevised(0, I_AM, closed=False))
+    timeline, changed_s = timeline.step(WordsRevised(0, I_AM, closed=False))
     assert changed_s == 1.0, "a new word is new context for the first"
     earlier = (Word("i", 0.8, 1.0), Word("was", 1.0, 1.4))
-    timeline, changed_s = timeline.apply(WordsRevised(0, earlier, closed=False))
+    timeline, changed_s = timeline.step(WordsRevised(0, earlier, closed=False))
     assert changed_s == 0.8
-    timeline, changed_s = timeline.apply(WordsRevised(0, (), closed=False))
+    timeline, changed_s = timeline.step(WordsRevised(0, (), closed=False))
     assert changed_s == 0.8
     assert timeline.word_at(1.1) is None
 
 
 def test_changed_times_touch_only_what_lies_after_them() -> None:
     timeline = WordTimeline()
-    timeline, _ = timeline.apply(WordsRevised(0, I_AM, closed=False))
+    timeline, _ = timeline.step(WordsRevised(0, I_AM, closed=False))
     moved_end = (I_AM[0], Word("am", 1.2, 1.6))
-    timeline, changed_s = timeline.apply(WordsRevised(0, moved_end, closed=False))
+    timeline, changed_s = timeline.step(WordsRevised(0, moved_end, closed=False))
     assert changed_s == 1.5
     moved_start = (I_AM[0], Word("am", 1.3, 1.6))
-    timeline, changed_s = timeline.apply(WordsRevised(0, moved_start, closed=False))
+    timeline, changed_s = timeline.step(WordsRevised(0, moved_start, closed=False))
     assert changed_s == 1.2
     rated = tuple(Word(w.text, w.start_s, w.end_s, 0.9) for w in moved_start)
-    timeline, changed_s = timeline.apply(WordsRevised(0, rated, closed=True))
+    timeline, changed_s = timeline.step(WordsRevised(0, rated, closed=True))
     assert changed_s is None, "a confidence changes no vector"
 
 
 def test_a_closed_utterance_and_a_settled_mark_cannot_go_back() -> None:
     timeline = WordTimeline()
     assert timeline.settled_s == -math.inf
-    timeline, _ = timeline.apply(WordsRevised(0, I_AM, closed=True))
+    timeline, _ = timeline.step(WordsRevised(0, I_AM, closed=True))
     with pytest.raises(ValueError, match="utterance 0 is closed"):
-        timeline, _ = timeline.apply(WordsRevised(0, SO_SAD, closed=True))
-    timeline, _ = timeline.apply(Settled(2.0))
+        timeline, _ = timeline.step(WordsRevised(0, SO_SAD, closed=True))
+    timeline, _ = timeline.step(Settled(2.0))
     assert timeline.settled_s == 2.0
     with pytest.raises(ValueError, match="settled mark"):
-        timeline, _ = timeline.apply(Settled(1.0))
+        timeline, _ = timeline.step(Settled(1.0))
 
 
 def test_voice_is_known_where_it_was_decided() -> None:
     timeline = WordTimeline()
     assert timeline.heard_s == 0.0
     for n, voiced in enumerate([False, False, True, True, False]):
-        timeline, _ = timeline.apply(VoiceDecided(n * 0.5, (n + 1) * 0.5, voiced, gate_open=voiced))
+        timeline, _ = timeline.step(VoiceDecided(n * 0.5, (n + 1) * 0.5, voiced, gate_open=voiced))
     assert timeline.heard_s == 2.5
     spans = [timeline.voice_at(t) for t in (0.0, 0.9, 1.0, 1.9, 2.2)]
     assert [s.voiced for s in spans if s] == [False, False, True, True, False]
@@ -85,9 +85,9 @@ def test_voice_is_known_where_it_was_decided() -> None:
 
 def test_the_past_is_forgotten_on_request_but_open_words_are_not() -> None:
     timeline = WordTimeline()
-    timeline, _ = timeline.apply(WordsRevised(0, I_AM, closed=True))
-    timeline, _ = timeline.apply(WordsRevised(1, SO_SAD, closed=False))
-    timeline, _ = timeline.apply(VoiceDecided(0.0, 4.0, True, True))
+    timeline, _ = timeline.step(WordsRevised(0, I_AM, closed=True))
+    timeline, _ = timeline.step(WordsRevised(1, SO_SAD, closed=False))
+    timeline, _ = timeline.step(VoiceDecided(0.0, 4.0, True, True))
     timeline = timeline.forget_before(1.4)
     assert timeline.word_at(1.1) is not None, "an utterance is forgotten whole"
     timeline = timeline.forget_before(10.0)
@@ -100,10 +100,10 @@ def test_it_never_grows() -> None:
     timeline = WordTimeline(horizon_s=20)
     for n in range(2_000):
         at = n * 2.0
-        timeline, _ = timeline.apply(VoiceDecided(at, at + 1, True, True))
-        timeline, _ = timeline.apply(WordsRevised(n, (Word("hello", at, at + 0.5),), closed=True))
-        timeline, _ = timeline.apply(VoiceDecided(at + 1, at + 2, False, False))
-        timeline, _ = timeline.apply(Settled(at + 2))
+        timeline, _ = timeline.step(VoiceDecided(at, at + 1, True, True))
+        timeline, _ = timeline.step(WordsRevised(n, (Word("hello", at, at + 0.5),), closed=True))
+        timeline, _ = timeline.step(VoiceDecided(at + 1, at + 2, False, False))
+        timeline, _ = timeline.step(Settled(at + 2))
     assert len(timeline.words_between(0, math.inf)) <= 11
     assert timeline.word_at(3_999.0 - 1) is not None
     assert timeline.voice_at(100.0) is None
@@ -139,7 +139,7 @@ def test_nothing_before_the_first_change_differs(revisions: list[tuple[Word, ...
 
     before = seen()
     for words in revisions:
-        timeline, changed_s = timeline.apply(WordsRevised(0, words, closed=False))
+        timeline, changed_s = timeline.step(WordsRevised(0, words, closed=False))
         after = seen()
         differing = [t for t, a, b in zip(grid, before, after, strict=True) if a != b]
         assert not differing or (changed_s is not None and changed_s <= differing[0])

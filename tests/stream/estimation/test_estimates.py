@@ -39,7 +39,7 @@ def heard() -> WordTimeline:
         VoiceDecided(0.0, 2.0, True, True),
         WordsRevised(0, (Word("hello", 0.9, 1.2),), closed=False),
     ):
-        timeline, _ = timeline.apply(event)
+        timeline, _ = timeline.step(event)
     return timeline
 
 

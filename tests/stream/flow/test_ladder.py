@@ -20,7 +20,7 @@ from models.accelerate.steps import StepRunners, Steps, fusion_graph, senses_gra
 from models.bundle.load import Bundle
 from models.centering import RunningCentering, state_of_first
 from models.errors import UserError
-from models.networks.subset import first_folds, first_networks, narrow, widen
+from models.networks.subset import first_folds, narrow, widen
 from models.spec import Modality
 from models.visual.tracker import FaceTracker
 from stream.build import load
@@ -264,7 +264,7 @@ def test_states_are_narrowed_and_widened_by_networks(bundle: Bundle) -> None:
     ensemble, few = bundle.ensemble, first_folds(bundle.ensemble, 2)
     x = torch.randn(1, 1, 9, 4)
     state, _ = ensemble.run_branch(Modality.AUDIO, x)
-    narrowed = narrow(state, first_networks(ensemble, 2))
+    narrowed = narrow(state, few.networks)
     expected, y = few.run_branch(Modality.AUDIO, x[:, :, :3], narrowed)
     _, whole = ensemble.run_branch(Modality.AUDIO, x[:, :, :3], state)
     assert torch.allclose(y, whole[:2], atol=1e-6)
