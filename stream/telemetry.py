@@ -1,4 +1,4 @@
-"""How the engine is doing, in numbers: counters, drops, latency percentiles, frame rate; Prometheus text.
+"""How the engine is doing, in numbers: latency percentiles, frame rate, memory; a status as Prometheus text.
 
 Pure: the clock is given. One thread at a time.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -82,27 +82,17 @@ class RateMeter:
 
 
 class Telemetry:
-    """The moving numbers of a `Status`."""
+    """Latency and frame rate over the last frames."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._latency = LatencyWindow()
         self._rate = RateMeter(clock)
-        self._drops: Counter[str] = Counter()
-        self._counters: Counter[str] = Counter()
 
     def frame(self, latency_ms: float | None) -> None:
         """A frame was estimated, `latency_ms` after its capture (None where that has no meaning)."""
         self._rate.add()
         if latency_ms is not None:
             self._latency.add(latency_ms)
-
-    def drop(self, cause: str, number: int = 1) -> None:
-        """Something was dropped."""
-        self._drops[cause] += number
-
-    def count(self, name: str, number: int = 1) -> None:
-        """Anything else worth counting happened."""
-        self._counters[name] += number
 
     def latency(self) -> Latency:
         """Percentiles over the last frames."""
@@ -111,16 +101,6 @@ class Telemetry:
     def frame_rate(self) -> float:
         """Estimates a second over the last seconds."""
         return self._rate.rate()
-
-    @property
-    def drops(self) -> dict[str, int]:
-        """What was dropped, by cause."""
-        return dict(self._drops)
-
-    @property
-    def counters(self) -> dict[str, float]:
-        """What else was counted."""
-        return dict(self._counters)
 
 
 def resident_mib() -> float:

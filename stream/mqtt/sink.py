@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import re
 import secrets
-import socket
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, cast, get_args
+from random import Random
+from typing import Any, Final, cast, get_args
 
 import aiomqtt
 
 from models.errors import UserError
-from stream.messages import Estimate, Status, Transcript
+from stream.flow.backoff import Backoff
+from stream.messages import EngineCommand, Estimate, Status, Transcript
 from stream.mqtt.connection import (
-    Backoff,
+    BROKER_BACKOFF,
     BrokerAddress,
     abandon,
     connect,
@@ -34,14 +33,17 @@ from stream.mqtt.connection import (
 )
 from stream.mqtt.outbox import Outbox, default_outbox
 from stream.mqtt.settled import SettledDelivery
-
-__all__ = ["BrokerAddress", "Command", "MqttSink", "Thinner", "check_publisher_id", "default_publisher_id"]
+from stream.mqtt.topics import (
+    PREFIX,
+    check_publisher_id,
+    default_publisher_id,
+    encode,
+    state_of,
+    steady_part,
+)
 
 log = logging.getLogger(__name__)
 
-Command = Literal["pause", "resume", "recenter"]
-
-PREFIX: Final = "affect"
 CAUSES: Final = (
     "mqtt_disconnected",
     "mqtt_queue",
@@ -57,23 +59,8 @@ OUTBOX_FRAMES: Final = 108_000
 STATE_EVERY_S: Final = 1.0
 STATUS_EVERY_S: Final = 5.0
 STATUS_CHANGES_EVERY_S: Final = 0.25
-MOVING: Final = frozenset({"frames", "settled", "frame_rate", "latency_ms", "drops", "counters"})
 CLOSE_TIMEOUT_S: Final = 3.0
 GOOD_CONNECTION_S: Final = 10.0
-
-
-def default_publisher_id() -> str:
-    """This machine's host name as one topic level, or `me` where it has none that serves."""
-    return re.sub(r"[^a-z0-9_-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-") or "me"
-
-
-def check_publisher_id(publisher_id: str) -> str:
-    """The id itself, where it can be one level of a topic. Raises UserError where it cannot."""
-    if not publisher_id or len(publisher_id.encode()) > 128 or not publisher_id.isprintable():
-        raise UserError(f"the id {publisher_id!r} cannot be part of a topic: give a short printable name")
-    if set(publisher_id) & set("/+#") or publisher_id.startswith("$"):
-        raise UserError(f"the id {publisher_id!r} cannot be part of a topic: leave out / + # and a leading $")
-    return publisher_id
 
 
 class Thinner:
@@ -119,17 +106,18 @@ class MqttSink:
         publisher_id: str | None = None,
         rate: float | None = None,
         publish_transcript: bool = False,
-        on_command: Callable[[Command], None] | None = None,
+        on_command: Callable[[EngineCommand], None] | None = None,
         outbox: Path | None = None,
         outbox_frames: int = OUTBOX_FRAMES,
-        backoff: Backoff | None = None,
+        backoff: Backoff = BROKER_BACKOFF,
     ) -> None:
         self._broker = broker
         self._id = check_publisher_id(publisher_id or default_publisher_id())
         self._thinner = Thinner(rate)
         self._publish_transcript = publish_transcript
         self._on_command = on_command
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff
+        self._random = Random()
         # One identifier for every connection: the broker then ends the old one, last will included, before
         # it accepts the next, so that a late `offline` never lands on top of `online`.
         self._identifier = f"affect-{secrets.token_hex(8)}"
@@ -202,7 +190,7 @@ class MqttSink:
             log.warning("lost the broker at %s: %s", self._broker.endpoint, lost)
             await self._forget(client)
             if asyncio.get_running_loop().time() - since >= GOOD_CONNECTION_S:
-                self._backoff.reset()
+                self._backoff = self._backoff.reset()
 
     async def ready(self) -> None:
         """Wait for a broker that is slow; not for one that is gone."""
@@ -306,7 +294,8 @@ class MqttSink:
         keeping = asyncio.create_task(self._settled.keep())
         try:
             while True:
-                await asyncio.sleep(self._backoff.next_s())
+                self._backoff, wait_s = self._backoff.step(self._random)
+                await asyncio.sleep(wait_s)
                 client: aiomqtt.Client | None = None
                 try:
                     client = await connect(self._broker, identifier=self._identifier, will=self._will())
@@ -345,10 +334,10 @@ class MqttSink:
             if message.retain:
                 # Somebody's old wish, kept by the broker: obeying it would pause every later run too.
                 self._counters["mqtt_commands_retained"] += 1
-            elif command in get_args(Command):
+            elif command in get_args(EngineCommand):
                 self._counters["mqtt_commands"] += 1
                 if self._on_command is not None:
-                    self._on_command(cast(Command, command))
+                    self._on_command(cast(EngineCommand, command))
             else:
                 self._counters["mqtt_commands_unknown"] += 1
 
@@ -401,19 +390,3 @@ class MqttSink:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, sent_at + STATUS_EVERY_S - clock())):
                     await self._status_arrived.wait()
-
-
-def encode(message: Mapping[str, Any]) -> bytes:
-    """Compact JSON in UTF-8. Raises ValueError for a number that JSON does not have (NaN, infinity)."""
-    return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def state_of(estimate: Estimate) -> dict[str, Any]:
-    """The MQTT form of `state` (`schemas/state.json`): the latest estimate, for those who come late."""
-    message = estimate.to_json()
-    return {key: message[key] for key in message if key not in ("settled", "latency_ms")}
-
-
-def steady_part(status: Status) -> dict[str, Any]:
-    """A status without its moving numbers: when this changes, the change is published at once."""
-    return {key: value for key, value in status.to_json().items() if key not in MOVING}

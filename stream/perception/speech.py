@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.speech.recogniser import HeardWord, RecogniserFactory, Samples
 from models.speech.transcriber import Transcriber, TranscriberSettings
-from models.speech.words import Settled, SpeechEvent
+from models.speech.words import EVERYTHING_SETTLED, SpeechEvent
 from stream.sources.events import SAMPLE_RATE, AudioChunk
 
 WAITING_CHUNKS: Final = 256
@@ -71,7 +71,7 @@ class Speech:
         self._transcriber = Transcriber(new_recogniser or NoRecogniser, settings) if has_sound else None
         self._thread = ThreadPoolExecutor(1, "speech")
         self._waiting: deque[Future[list[SpeechEvent]]] = deque()
-        self._known: list[SpeechEvent] = [] if has_sound else [Settled(float("inf"))]
+        self._known: list[SpeechEvent] = [] if has_sound else [EVERYTHING_SETTLED]
 
     def hear(self, chunk: AudioChunk, *, wait: bool = False) -> None:
         """Hands sound to the recogniser. Where too much waits for it already, drops the sound and counts it, or,

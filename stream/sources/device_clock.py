@@ -9,7 +9,6 @@ clocks, and the slope of those minima is the drift.
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
@@ -162,21 +161,6 @@ def fit_sound(next_sample: int | None, due: float, samples: int, rate: int) -> F
     if abs(late) > DEAD_BAND_S * rate and samples >= LEAST_STRETCHED:
         return Fit(next_sample, stretch=1 if late > 0 else -1)
     return Fit(next_sample)
-
-
-@dataclass(frozen=True)
-class Backoff:
-    """How long to wait before trying an input again: doubling from `first_s` up to `most_s`, each wait drawn
-    between half and the whole of that, so that many machines do not come back at once."""
-
-    first_s: float = 0.5
-    most_s: float = 15.0
-    failures: int = 0
-
-    def failed(self, draw: random.Random) -> tuple[Backoff, float]:
-        """After one more failure: the state, and the seconds to wait."""
-        bound_s = min(self.most_s, self.first_s * 2.0 ** min(self.failures, 32))
-        return replace(self, failures=self.failures + 1), bound_s * draw.uniform(0.5, 1.0)
 
 
 def newest_at(times: list[float], tick_s: float) -> int | None:

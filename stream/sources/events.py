@@ -14,9 +14,11 @@ from typing import Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.spec import LogMelSpec
 from stream.messages import InputStatus
 
-SAMPLE_RATE: Final = 16_000
+SAMPLE_RATE: Final = LogMelSpec().sample_rate
+"""Samples a second of all sound after a source: 16 000, as the recogniser and the sound branch take it."""
 
 InputName = Literal["camera", "microphone"]
 

@@ -222,7 +222,7 @@ class MediaFile:
         assert self._audio_index is not None
         clock = SoundClock()
         latest_s = self._latest_s()
-        resampler = SoundRuns()
+        runs = SoundRuns()
         with self._open() as container:
             for frame in _decode(container, container.streams[self._audio_index], self._counters):
                 assert isinstance(frame, AudioFrame)
@@ -234,9 +234,9 @@ class MediaFile:
                     self._counters[placed.mended] += 1
                 if placed.skip:
                     self._counters["audio_overlap_samples"] += round(placed.skip * SAMPLE_RATE / rate)
-                yield from resampler.add(frame, placed)
-            yield from resampler.finish()
-        self._counters["audio_before_video_samples"] += resampler.trimmed
+                yield from runs.step(frame, placed)
+            yield from runs.finish()
+        self._counters["audio_before_video_samples"] += runs.trimmed
 
 
 def _stamp(frame: Picture | AudioFrame) -> float | None:

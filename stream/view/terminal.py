@@ -117,8 +117,8 @@ class Screen:
 class TerminalSink:
     """Shows one engine's estimates while they are made, and a summary at the end.
 
-    Give the broker's address, where there is one, to show how others can subscribe; and a recording's known
-    trajectory, where there is one, to show it beside the estimates and how well they agreed in the end.
+    Give the broker's address, where there is one, to show how others can subscribe; and a recording's labels, where
+    there are any, to show them beside the estimates and how well they agreed in the end.
     """
 
     name = "terminal"
@@ -128,10 +128,10 @@ class TerminalSink:
         view: View = "auto",
         *,
         broker: BrokerAddress | None = None,
-        known: LabelledTrajectory | None = None,
+        labels: LabelledTrajectory | None = None,
         console: Console | None = None,
     ) -> None:
-        self._agreement = Agreement(known) if known is not None else None
+        self._agreement = Agreement(labels) if labels is not None else None
         self._panel = Panel(hint=subscribe_hint(broker) if broker else "", agreement=self._agreement)
         self._screen = Screen(lambda: [self._panel], view=view, console=console)
 

@@ -10,14 +10,16 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, Final, TextIO
 
 import aiomqtt
 from rich.console import Console
 
 from models.errors import UserError
+from stream.flow.backoff import Backoff
 from stream.mqtt.connection import (
-    Backoff,
+    BROKER_BACKOFF,
     BrokerAddress,
     abandon,
     connect,
@@ -25,7 +27,7 @@ from stream.mqtt.connection import (
     disconnect,
     heeding_cancellation,
 )
-from stream.mqtt.sink import PREFIX, check_publisher_id
+from stream.mqtt.topics import PREFIX, check_publisher_id
 from stream.schemas import TOPICS, complaint
 from stream.view.panel import Panel, clean
 from stream.view.terminal import Screen, View
@@ -151,7 +153,7 @@ async def watch(
     view: View = "auto",
     console: Console | None = None,
     output: TextIO | None = None,
-    backoff: Backoff | None = None,
+    backoff: Backoff = BROKER_BACKOFF,
 ) -> Watched:
     """Watch `affect/<publisher_id>/#` (`+`: everybody) until cancelled, for `count` messages or `seconds`.
 
@@ -165,9 +167,7 @@ async def watch(
     writer = _LineWriter(output or sys.stdout) if as_json else None
     screen = None if as_json else Screen(lambda: watcher.panels, watcher.remark, view=view, console=console)
     client = await connect_first(broker, **_queue_options(watcher.watched))
-    tasks = {
-        asyncio.create_task(_listen(client, broker, topics, watcher, writer, count, backoff or Backoff()))
-    }
+    tasks = {asyncio.create_task(_listen(client, broker, topics, watcher, writer, count, backoff))}
     if screen is not None:
         tasks.add(asyncio.create_task(screen.run()))
     try:
@@ -193,17 +193,19 @@ async def _listen(
     backoff: Backoff,
 ) -> None:
     """Until `count` messages came or the reader of the lines is gone."""
+    random = Random()
     try:
         while True:
             try:
                 if client is None:
-                    await asyncio.sleep(backoff.next_s())
+                    backoff, wait_s = backoff.step(random)
+                    await asyncio.sleep(wait_s)
                     client = await connect(broker, **_queue_options(watcher.watched))
                 await heeding_cancellation(client.subscribe(topics, qos=1))
                 watcher.connected = True
                 watcher.watched.connections += 1
                 async for message in client.messages:
-                    backoff.reset()
+                    backoff = backoff.reset()
                     payload = bytes(message.payload)
                     watcher.take(str(message.topic), payload)
                     gone = writer is not None and not writer.write(str(message.topic), payload)

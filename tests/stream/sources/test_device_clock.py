@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.sources.device_clock import Backoff, ClockMap, fit_sound, map_stamp, newest_at, start_clock
+from stream.sources.device_clock import ClockMap, fit_sound, map_stamp, newest_at, start_clock
 
 STAMPS = st.lists(
     st.tuples(st.one_of(st.none(), st.floats(-1e6, 1e6)), st.floats(0, 30)), min_size=1, max_size=60
@@ -116,15 +116,6 @@ def test_drifting_sound_is_followed_without_a_seam(drift_ppm: float) -> None:
         assert fit.gap == fit.skip == 0
         end = fit.start + 160 + fit.stretch
         assert abs(fit.start - due) < 0.005 * 16_000
-
-
-@given(st.integers(1, 60), st.integers(0, 99))
-def test_waits_grow_to_a_bound_and_are_drawn(failures: int, seed: int) -> None:
-    state, draw = Backoff(first_s=0.5, most_s=15.0), random.Random(seed)
-    for index in range(failures):
-        state, wait_s = state.failed(draw)
-        bound_s = min(15.0, 0.5 * 2**index)
-        assert bound_s / 2 <= wait_s <= bound_s
 
 
 def test_the_newest_at_or_before_the_tick() -> None:

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import aclosing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +23,8 @@ import numpy as np
 import pytest
 
 from models.errors import UserError
-from stream.sources.device_clock import Backoff
+from stream.flow.backoff import Backoff
+from stream.flow.channel import Channel
 from stream.sources.devices import Address, RequestedFormat, open_address, stream_address
 from stream.sources.events import SAMPLE_RATE, AudioChunk, InputChange, NoPicture, SourceEvent, VideoFrame
 from stream.sources.live import LiveSource, open_live
@@ -301,9 +301,11 @@ async def test_cancelled_on_the_event_loop_leaves_devices_closed() -> None:
     source = LiveSource(picture(), microphone(), opener=devices)
 
     async def consume() -> None:
-        async with aclosing(pump(source)) as events:
-            async for _ in events:
-                pass
+        events: Channel[SourceEvent] = Channel(8)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pump(source, events))
+            while True:
+                await events.take()
 
     task = asyncio.create_task(consume())
     await asyncio.sleep(0.5)
@@ -316,7 +318,7 @@ async def test_cancelled_on_the_event_loop_leaves_devices_closed() -> None:
 
 
 def test_given_and_asked_are_reported() -> None:
-    source = LiveSource(picture(), asked=RequestedFormat(size=(1280, 720), frame_rate=30))
+    source = LiveSource(picture(), requested=RequestedFormat(size=(1280, 720), frame_rate=30))
     watch(source, 3)
     assert source.inputs["camera"].detail.endswith("160x120 at 30/s (yuv420p), asked for 1280x720")
     assert source.inputs["microphone"].health == "off"
