@@ -178,21 +178,21 @@ def stream_run(
 
         typer.echo(str(found_devices()))
         return
-    choices = InputOptions(
-        source=_one_source(source, camera, demo=demo),
+    input_options = InputOptions(
+        source=_require_one_source(source, camera, demo=demo),
         bundle=bundle,
         pace=pace,
         detector=detector,
         recogniser=recogniser or ("vosk-tiny" if demo else "auto"),
         microphone=microphone,
-        size=None if size is None else _size(size),
+        size=None if size is None else _parse_size(size),
         frame_rate=fps,
         threads=threads,
         budget=budget,
         accelerator=accelerator,
         latency_target_ms=latency_target,
     )
-    outputs = OutputOptions(
+    output_options = OutputOptions(
         broker=broker or ("embedded" if demo else "none"),
         ca_file=ca_file,
         publisher_id=publisher_id,
@@ -207,10 +207,10 @@ def stream_run(
     from stream.mqtt.connection import run as run_async
     from stream.session import stream
 
-    run_async(stream(choices, outputs))
+    run_async(stream(input_options, output_options))
 
 
-def _one_source(source: str | None, camera: str | None, *, demo: bool) -> str:
+def _require_one_source(source: str | None, camera: str | None, *, demo: bool) -> str:
     given = [
         *([source] if source else []),
         *([f"camera:{camera}"] if camera else []),
@@ -221,7 +221,7 @@ def _one_source(source: str | None, camera: str | None, *, demo: bool) -> str:
     return given[0]
 
 
-def _size(text: str) -> tuple[int, int]:
+def _parse_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if match is None:
         raise UserError(f"'{text}' is not a picture size: give one such as 1280x720")

@@ -65,18 +65,18 @@ class RateMeter:
             self._slots[-1] = (first, count + events)
         else:
             self._slots.append((at, events))
-        self._forget(at)
+        self._drop_old_slots(at)
 
     def rate(self) -> float:
         """Events a second; over the time since the first event where that is shorter than the window."""
         at = self._clock()
-        self._forget(at)
+        self._drop_old_slots(at)
         if self._started_at is None or not self._slots:
             return 0.0
         elapsed = min(self._window_s, at - self._started_at)
         return sum(count for _, count in self._slots) / elapsed if elapsed > 0 else 0.0
 
-    def _forget(self, at: float) -> None:
+    def _drop_old_slots(self, at: float) -> None:
         while self._slots and self._slots[0][0] <= at - self._window_s:
             self._slots.popleft()
 
@@ -124,20 +124,22 @@ def render_prometheus(status: Status) -> str:
     }
     latency = {"0.5": status.latency_ms.p50, "0.95": status.latency_ms.p95, "0.99": status.latency_ms.p99}
     families: list[Iterable[str]] = [
-        _family("info", "gauge", "What runs.", [(info, 1)]),
-        _family("running", "gauge", "1 while estimates are made.", [({}, int(status.phase == "running"))]),
-        _family("frames_total", "counter", "Frames estimated.", [({}, status.frames)]),
-        _family("settled_total", "counter", "Frames settled.", [({}, status.settled)]),
-        _family(
+        _render_family("info", "gauge", "What runs.", [(info, 1)]),
+        _render_family(
+            "running", "gauge", "1 while estimates are made.", [({}, int(status.phase == "running"))]
+        ),
+        _render_family("frames_total", "counter", "Frames estimated.", [({}, status.frames)]),
+        _render_family("settled_total", "counter", "Frames settled.", [({}, status.settled)]),
+        _render_family(
             "frame_rate", "gauge", "Estimates a second over the last seconds.", [({}, status.frame_rate)]
         ),
-        _family(
+        _render_family(
             "latency_seconds",
             "gauge",
             "Capture to estimate, over the last frames.",
             [({"quantile": q}, ms / 1000) for q, ms in latency.items() if ms is not None],
         ),
-        _family(
+        _render_family(
             "input_ok",
             "gauge",
             "1 where the input is healthy.",
@@ -146,13 +148,13 @@ def render_prometheus(status: Status) -> str:
                 for name, each in status.inputs.items()
             ],
         ),
-        _family(
+        _render_family(
             "drops_total",
             "counter",
             "What was dropped, by cause.",
             [({"cause": cause}, number) for cause, number in status.drops.items()],
         ),
-        _family(
+        _render_family(
             "counter",
             "gauge",
             "Whatever else is counted, by name.",
@@ -162,7 +164,7 @@ def render_prometheus(status: Status) -> str:
     return "".join(f"{line}\n" for family in families for line in family)
 
 
-def _family(
+def _render_family(
     name: str, kind: str, help_text: str, samples: list[tuple[Mapping[str, str], float]]
 ) -> Iterable[str]:
     if not samples:
@@ -170,9 +172,9 @@ def _family(
     yield f"# HELP affect_{name} {help_text}"
     yield f"# TYPE affect_{name} {kind}"
     for labels, value in samples:
-        inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+        inside = ",".join(f'{key}="{_escape_label(text)}"' for key, text in labels.items())
         yield f"affect_{name}{{{inside}}} {value}" if inside else f"affect_{name} {value}"
 
 
-def _escaped(text: str) -> str:
+def _escape_label(text: str) -> str:
     return re.sub(r'["\\]', r"\\\g<0>", text).replace("\n", r"\n")

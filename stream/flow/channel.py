@@ -74,7 +74,7 @@ class Channel(Generic[T]):
             self._announce_change()
 
     async def take(self) -> T:
-        """The oldest item, waiting for one. Raises the producer's error or Closed once it closed and nothing is left."""
+        """The oldest item, waiting for one. Once the producer closed and none is left, raises its error or Closed."""
         return (await self.take_some(1))[0]
 
     async def take_some(self, most: int, is_last: Callable[[T], bool] | None = None) -> list[T]:
@@ -121,10 +121,10 @@ class Channel(Generic[T]):
         """Wakes whoever waits, thread or task; from any thread, with the lock held."""
         self._changed.notify_all()
         for change in self._waiting_tasks:
-            change.get_loop().call_soon_threadsafe(_finish, change)
+            change.get_loop().call_soon_threadsafe(_wake, change)
         self._waiting_tasks.clear()
 
 
-def _finish(change: asyncio.Future[None]) -> None:
+def _wake(change: asyncio.Future[None]) -> None:
     if not change.done():  # its task may have been cancelled meanwhile
         change.set_result(None)

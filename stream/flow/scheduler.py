@@ -54,7 +54,7 @@ class Scheduler:
         try:
             yield
         finally:
-            self._account(stage)
+            self._add_busy_time(stage)
             del self._since[stage]
 
     def review(self, dropped: int) -> bool:
@@ -63,7 +63,7 @@ class Scheduler:
         Where any were dropped, the machine did not keep up, however busy it seems.
         """
         for stage in self._since:
-            self._account(stage)
+            self._add_busy_time(stage)
         now_s = self._clock()
         elapsed_s = now_s - self._reviewed_at
         if elapsed_s <= 0:
@@ -79,7 +79,7 @@ class Scheduler:
         self._state, self._rung = self._ladder.step(self._state, self.load)
         return self._rung is not before
 
-    def _account(self, stage: str) -> None:
+    def _add_busy_time(self, stage: str) -> None:
         now_s = self._clock()
         self._busy_s[stage] += now_s - self._since[stage]
         self._since[stage] = now_s

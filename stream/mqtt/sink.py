@@ -164,9 +164,9 @@ class MqttSink:
     async def open(self) -> None:
         """Connect and say `online`. Raises UserError, naming the broker and the way out, where that fails."""
         await self._settled.open()
-        client = await connect_first(self._broker, identifier=self._identifier, will=self._will())
+        client = await connect_first(self._broker, identifier=self._identifier, will=self._last_will())
         try:
-            await self._greet(client)
+            await self._subscribe_and_say_online(client)
         except aiomqtt.MqttError as error:
             await abandon(client)
             raise UserError(
@@ -180,7 +180,7 @@ class MqttSink:
             client = self._client or await self._reconnect()
             since = asyncio.get_running_loop().time()
             lost = await until_lost(
-                self._hear_commands(client),
+                self._receive_commands(client),
                 self._send_estimates(client),
                 self._send_transcripts(client),
                 self._send_state(client),
@@ -188,7 +188,7 @@ class MqttSink:
                 self._settled.deliver(self._publisher(client, "settled", qos=1)),
             )
             log.warning("lost the broker at %s: %s", self._broker.endpoint, lost)
-            await self._forget(client)
+            await self._drop_connection(client)
             if asyncio.get_running_loop().time() - since >= GOOD_CONNECTION_S:
                 self._backoff = self._backoff.reset()
 
@@ -218,7 +218,7 @@ class MqttSink:
             self._drops["mqtt_queue"] += 1
         self._estimates.append(payload)
         self._estimate_arrived.set()
-        self._update_room()
+        self._update_readiness()
 
     def offer_status(self, status: Status) -> None:
         """Take the engine's state."""
@@ -240,11 +240,11 @@ class MqttSink:
         client, self._client = self._client, None
         try:
             if client is not None:
-                await self._take_leave(client)
+                await self._say_goodbye(client)
         finally:
             await self._settled.close()
 
-    async def _take_leave(self, client: aiomqtt.Client) -> None:
+    async def _say_goodbye(self, client: aiomqtt.Client) -> None:
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -269,7 +269,7 @@ class MqttSink:
         else:
             await disconnect(client)
 
-    def _will(self) -> aiomqtt.Will:
+    def _last_will(self) -> aiomqtt.Will:
         return aiomqtt.Will(f"{self.topic}/available", b"offline", qos=1, retain=True)
 
     def _publisher(
@@ -282,7 +282,7 @@ class MqttSink:
 
         return publish
 
-    async def _greet(self, client: aiomqtt.Client) -> None:
+    async def _subscribe_and_say_online(self, client: aiomqtt.Client) -> None:
         """What every new connection begins with; `state` and `status` follow from their own tasks."""
         client.pending_calls_threshold = 1000
         await heeding_cancellation(client.subscribe(f"{self.topic}/set/+", qos=1))
@@ -298,8 +298,8 @@ class MqttSink:
                 await asyncio.sleep(wait_s)
                 client: aiomqtt.Client | None = None
                 try:
-                    client = await connect(self._broker, identifier=self._identifier, will=self._will())
-                    await self._greet(client)
+                    client = await connect(self._broker, identifier=self._identifier, will=self._last_will())
+                    await self._subscribe_and_say_online(client)
                 except (aiomqtt.MqttError, UserError) as error:
                     self._counters["mqtt_failed_attempts"] += 1
                     log.info("the broker at %s is still away: %s", self._broker.endpoint, error)
@@ -312,23 +312,23 @@ class MqttSink:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
 
-    async def _forget(self, client: aiomqtt.Client) -> None:
+    async def _drop_connection(self, client: aiomqtt.Client) -> None:
         self._client = None
         await self._settled.interrupt()
         self._drops["mqtt_disconnected"] += len(self._estimates)
         self._drops["mqtt_transcript"] += len(self._transcripts)
         self._estimates.clear()
         self._transcripts.clear()
-        self._update_room()
+        self._update_readiness()
         await abandon(client)
 
-    def _update_room(self) -> None:
+    def _update_readiness(self) -> None:
         if len(self._estimates) < ESTIMATE_QUEUE // 2:
             self._room.set()
         else:
             self._room.clear()
 
-    async def _hear_commands(self, client: aiomqtt.Client) -> None:
+    async def _receive_commands(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
             command = str(message.topic).rpartition("/")[2]
             if message.retain:
@@ -346,7 +346,7 @@ class MqttSink:
         while True:
             while self._estimates:
                 payload = self._estimates.popleft()
-                self._update_room()
+                self._update_readiness()
                 try:
                     await publish(payload)
                 except aiomqtt.MqttError:

@@ -30,7 +30,7 @@ STEP_S: Final = 0.25
 
 @dataclass(frozen=True)
 class ClockMap:
-    """State of `map_stamp`: arrival-clock time = stamp + `offset_s`."""
+    """State of `step_clock_map`: arrival-clock time = stamp + `offset_s`."""
 
     offset_s: float | None = None
     last_stamp_s: float = 0.0
@@ -66,7 +66,7 @@ def start_clock(wall_minus_arrival_s: float, first_stamp_s: float | None, arriva
     return ClockMap()
 
 
-def map_stamp(clock: ClockMap, stamp_s: float | None, arrival_s: float) -> tuple[ClockMap, float]:
+def step_clock_map(clock: ClockMap, stamp_s: float | None, arrival_s: float) -> tuple[ClockMap, float]:
     """When on the arrival clock something was captured that is stamped `stamp_s` and arrived at `arrival_s`.
 
     Never after its arrival, never before what was mapped earlier. No stamp: its arrival. `arrival_s` must not
@@ -83,12 +83,12 @@ def map_stamp(clock: ClockMap, stamp_s: float | None, arrival_s: float) -> tuple
     back_s = clock.last_stamp_s - stamp_s
     ahead_s = clock.offset_s - delay_s
     if back_s > JUMP_S or (ahead_s > JUMP_S and -back_s > JUMP_S + arrival_s - clock.last_arrival_s):
-        return _anchor(replace(clock, jumps=clock.jumps + 1), stamp_s, arrival_s)
+        return _restart_clock(replace(clock, jumps=clock.jumps + 1), stamp_s, arrival_s)
 
     least_s = min(clock.block_least_s, delay_s)
     if arrival_s - clock.block_start_s >= BLOCK_S:
         if least_s - clock.offset_s > STEP_S:
-            return _anchor(replace(clock, steps=clock.steps + 1), stamp_s, arrival_s)
+            return _restart_clock(replace(clock, steps=clock.steps + 1), stamp_s, arrival_s)
         minima = (*clock.minima, (clock.block_start_s + BLOCK_S / 2, least_s))[-BLOCKS:]
         clock = replace(clock, minima=minima, block_start_s=arrival_s, block_least_s=delay_s)
     else:
@@ -109,7 +109,7 @@ def map_stamp(clock: ClockMap, stamp_s: float | None, arrival_s: float) -> tuple
     ), mapped_s
 
 
-def _anchor(clock: ClockMap, stamp_s: float, arrival_s: float) -> tuple[ClockMap, float]:
+def _restart_clock(clock: ClockMap, stamp_s: float, arrival_s: float) -> tuple[ClockMap, float]:
     """A new difference from here on; the drift so far says nothing about it."""
     mapped_s = max(arrival_s, clock.last_mapped_s)
     return ClockMap(

@@ -118,7 +118,7 @@ def list_devices(platform: str = sys.platform, root: Path = Path("/")) -> Device
     if platform.startswith("linux"):
         return DeviceList(_linux_cameras(root), _linux_microphones())
     host = "avfoundation" if platform == "darwin" else "dshow"
-    found = _enumerate(host)
+    found = _list_system_devices(host)
     return DeviceList(
         tuple(Device(d.name, d.description) for d in found if "video" in d.media_types),
         tuple(Device(d.name, d.description) for d in found if "audio" in d.media_types),
@@ -199,7 +199,7 @@ def open_address(address: Address) -> InputContainer:
     Raises `UserError` naming the device, why, and what there is.
     """
     if address.format == "alsa":
-        _find_alsa()
+        _use_system_alsa()
     tries = [{**address.options, **address.wishes}]
     if address.wishes:
         tries.append(dict(address.options))
@@ -247,22 +247,22 @@ def _linux_cameras(root: Path) -> tuple[Device, ...]:
 
 def _linux_microphones() -> tuple[Device, ...]:
     """Cards and sound servers; ALSA also lists its converters and playback-only names, which hear nothing."""
-    _find_alsa()
+    _use_system_alsa()
     return tuple(
         Device(d.name, d.description.replace("\n", ", "))
-        for d in _enumerate("alsa")
+        for d in _list_system_devices("alsa")
         if d.name in SOUND_SERVERS or ("CARD=" in d.name and not d.name.startswith(PLAYBACK_ONLY))
     )
 
 
-def _enumerate(host: str) -> list[av.DeviceInfo]:
+def _list_system_devices(host: str) -> list[av.DeviceInfo]:
     try:
         return av.enumerate_input_devices(host)
     except (av.FFmpegError, OSError, ValueError):
         return []
 
 
-def _find_alsa() -> None:
+def _use_system_alsa() -> None:
     """PyAV's own ALSA looks for its configuration and plug-ins where it was built; this machine's are here."""
     configuration = Path("/usr/share/alsa/alsa.conf")
     if "ALSA_CONFIG_PATH" not in os.environ and configuration.is_file():

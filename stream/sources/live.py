@@ -197,7 +197,7 @@ class LiveSource:
         with self._captures.changed:
             self._captures.changed.notify_all()
         if not self._started:
-            self._stop()
+            self._stop_readers()
 
     def events(self) -> Iterator[SourceEvent]:
         """Ticks, sound and changes of health as they happen, once: a live source cannot be read again."""
@@ -209,9 +209,9 @@ class LiveSource:
                 reader.start()
             yield from self._ticks()
         finally:
-            self._stop()
+            self._stop_readers()
 
-    def _stop(self) -> None:
+    def _stop_readers(self) -> None:
         for reader in self._readers:
             reader.stop()
         deadline_s = time.monotonic() + READ_TIMEOUT_S + 1.0
@@ -220,7 +220,7 @@ class LiveSource:
                 self._captures.count("inputs_not_closed")
 
     def _ticks(self) -> Iterator[SourceEvent]:
-        zero_s = self._wait_for_first()
+        zero_s = self._wait_for_first_picture()
         if zero_s is None:
             yield from self._captures.take_changes()
             return
@@ -257,7 +257,7 @@ class LiveSource:
                 self._captures.count("ticks_dropped", late)
                 tick += late
 
-    def _wait_for_first(self) -> float | None:
+    def _wait_for_first_picture(self) -> float | None:
         """The first picture's capture time: zero of the axis. None where the source was closed or ended
         before.
         """

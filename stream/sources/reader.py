@@ -16,7 +16,7 @@ from models.errors import UserError
 from stream.flow.backoff import Backoff
 from stream.messages import InputStatus
 from stream.sources.captures import CapturedPicture, LiveCaptures
-from stream.sources.device_clock import ClockMap, map_stamp, start_clock
+from stream.sources.device_clock import ClockMap, start_clock, step_clock_map
 from stream.sources.devices import Address
 from stream.sources.events import InputName
 from stream.sources.resample import LiveSoundPieces
@@ -96,7 +96,7 @@ class Reader:
                 self._set_status(InputStatus("ended", self._detail))
                 return
             backoff, wait_s = backoff.step(self._random)
-            self._set_status(_lost(self.address.label, failure, wait_s))
+            self._set_status(_lost_status(self.address.label, failure, wait_s))
             for name in self._inputs:
                 self._captures.count(f"{name}_losses")
             if self._stopping.wait(wait_s):
@@ -143,7 +143,7 @@ class Reader:
                     if clock is None:
                         clock = replace(fresh, last_mapped_s=self._last_mapped_s)
                     before = clock
-                    clock, at_s = map_stamp(clock, stamp_s, arrival_s)
+                    clock, at_s = step_clock_map(clock, stamp_s, arrival_s)
                     self._note_clock(clock, before)
                 elif clock is None or clock.offset_s is None or stamp_s is None:
                     # Sound beside a picture goes by the picture's clock; before that there is no axis.
@@ -167,7 +167,7 @@ class Reader:
             self._captures.drift_ppm[name] = drift
 
 
-def _lost(label: str, failure: Exception | None, wait_s: float) -> InputStatus:
+def _lost_status(label: str, failure: Exception | None, wait_s: float) -> InputStatus:
     """The status of a lost input: by a failure, or (None) because its stream ended. Open again after `wait_s`."""
     way_out = f"trying again after {wait_s:.1f} s"
     if failure is None:

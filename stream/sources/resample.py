@@ -26,12 +26,12 @@ class MonoResampler:
     """
 
     def __init__(self, like: AudioFrame) -> None:
-        self._form = _form(like)
+        self._form = _sound_form(like)
         self._resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
 
     def fits(self, frame: AudioFrame) -> bool:
         """Whether the frame has the rate, sample format and channels that this is for."""
-        return _form(frame) == self._form
+        return _sound_form(frame) == self._form
 
     def step(self, frame: AudioFrame | None) -> list[NDArray[np.float32]]:
         """What comes out for this frame (all of it a little later, by the resampler's delay); None: the rest."""
@@ -43,7 +43,7 @@ class MonoResampler:
         ]
 
 
-def _form(frame: AudioFrame) -> tuple[int, str, str]:
+def _sound_form(frame: AudioFrame) -> tuple[int, str, str]:
     return frame.sample_rate, frame.format.name, frame.layout.name
 
 
@@ -68,7 +68,7 @@ class SoundRuns:
         if placed.skip >= frame.samples:
             return
         if placed.skip:
-            frame = _without_front(frame, placed.skip)
+            frame = _trim_front(frame, placed.skip)
         yield from self._place(self._resampler.step(frame))
 
     def finish(self) -> Iterator[AudioChunk]:
@@ -89,7 +89,7 @@ class SoundRuns:
                 yield AudioChunk(start + cut, samples[cut:])
 
 
-def _without_front(frame: AudioFrame, skip: int) -> AudioFrame:
+def _trim_front(frame: AudioFrame, skip: int) -> AudioFrame:
     samples: NDArray[Any] = frame.to_ndarray()
     values = skip if frame.format.is_planar else skip * len(frame.layout.channels)
     trimmed = AudioFrame.from_ndarray(

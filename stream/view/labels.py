@@ -32,7 +32,7 @@ class LabelledTrajectory:
                 header, *rows = list(csv.reader(lines))
             if header != list(TARGETS):
                 raise ValueError
-            return cls(tuple(_affect(float(v), float(a)) for v, a in rows))
+            return cls(tuple(_parse_affect(float(v), float(a)) for v, a in rows))
         except OSError as error:
             raise UserError(f"cannot read the labels {path}: {error.strerror}") from error
         except ValueError as error:
@@ -71,7 +71,7 @@ class Agreement:
         }
 
 
-def _affect(valence: float, arousal: float) -> Affect | None:
+def _parse_affect(valence: float, arousal: float) -> Affect | None:
     if valence == UNLABELLED and arousal == UNLABELLED:
         return None
     if not (math.isfinite(valence) and math.isfinite(arousal)):

@@ -136,7 +136,7 @@ class Panel:
             yield from (Text() for _ in range(chart_rows))
             return
         value, spread = float(self._estimate[target]), float(self._estimate["spread"][target])
-        label = self._label(target)
+        label = self._label_of_newest_frame(target)
         bar_width = max(11, min(width - 32, 61))
         yield Text.assemble(
             (f" {target:8}", "bold"),
@@ -150,7 +150,7 @@ class Panel:
         for row in chart(list(self._history[target]), width - 10, chart_rows):
             yield Text.assemble(" " * 9, (row, style))
 
-    def _label(self, target: str) -> float | None:
+    def _label_of_newest_frame(self, target: str) -> float | None:
         if self._agreement is None or self._estimate is None:
             return None
         label = self._agreement.labels.at(int(self._estimate["frame"]))
@@ -225,7 +225,7 @@ class Panel:
             parts.append(f"frame {message['frame']} at {float(message['time_s']):.2f} s")
             for target in self._history:
                 parts.append(f"{target} {message[target]:+.3f} +-{message['spread'][target]:.3f}")
-                if (label := self._label(target)) is not None:
+                if (label := self._label_of_newest_frame(target)) is not None:
                     parts.append(f"(label {label:+.3f})")
             present = [what for what, is_present in message["present"].items() if is_present]
             parts.append("+".join(present) or "nobody")

@@ -210,14 +210,13 @@ async def test_an_outage_delays_nobody_and_everything_is_said_again(
 ) -> None:
     before = subscribe(mosquitto.port)
     sink = MqttSink(mosquitto.address, publisher_id="me", backoff=quick())
-    slowest_s = 0.0
+    taken_s: list[float] = []
 
     def offer(frame: int) -> None:
-        nonlocal slowest_s
         began = time.perf_counter()
         outlet.offer(estimate(frame))
         outlet.offer(estimate(frame, settled=True))
-        slowest_s = max(slowest_s, time.perf_counter() - began)
+        taken_s.append(time.perf_counter() - began)
 
     async with attached([sink]) as outlet:
         outlet.offer_status(status())
@@ -245,7 +244,9 @@ async def test_an_outage_delays_nobody_and_everything_is_said_again(
             await asyncio.sleep(0.002)
         await until(lambda: len(after.payloads("affect/me/state")) >= 1)
     await until(lambda: "stopped" in after.payloads("affect/me/available"))
-    assert slowest_s < 0.02
+    # A busy host may hold up any of them for a moment; a sink that waits would hold up all of an outage's.
+    assert sorted(taken_s)[round(0.95 * len(taken_s))] < 0.02
+    assert max(taken_s) < 1.0
     assert after.payloads("affect/me/available") == ["online", "stopped"]
     assert len(after.payloads("affect/me/status")) >= 1
     assert frames(before.payloads("affect/me/settled")) == list(range(100))

@@ -160,20 +160,20 @@ async def test_cancelled_twice_still_leaves_no_thread() -> None:
 
 
 async def test_a_source_that_makes_wait_does_not_hold_up_the_loop() -> None:
-    longest_s = 0.0
+    held_s: list[float] = []
 
     async def watch() -> None:
-        nonlocal longest_s
         while True:
             before = time.perf_counter()
             await asyncio.sleep(0.001)
-            longest_s = max(longest_s, time.perf_counter() - before)
+            held_s.append(time.perf_counter() - before)
 
     watcher = asyncio.create_task(watch())
     async for _ in pumped(Counting(3, wait_s=0.3)):
         pass
     watcher.cancel()
-    assert 0 < longest_s < 0.15
+    # By the source it would be held at each of the three frames; what a busy host does once or twice is its own.
+    assert 0 < sorted(held_s)[-3] < 0.15
 
 
 async def test_a_file_through_the_pump_is_the_file(tmp_path: Path) -> None:
