@@ -38,7 +38,7 @@ class StatusBoard:
     """Collects what there is to say of a run and makes frozen `Status` snapshots of it.
 
     The engine owns it and notes phases, inputs and estimates on it; drops and counters are read off the source, the
-    flow, the recogniser and the sinks when a snapshot is made. One event loop's.
+    flow, the recogniser and the sinks when a snapshot is made. For one event loop, not for threads.
     """
 
     def __init__(

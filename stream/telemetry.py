@@ -31,7 +31,7 @@ class LatencyWindow:
         self._seen = 0
 
     def add(self, latency_ms: float) -> None:
-        """Take one frame's latency in milliseconds."""
+        """Adds one frame's latency in milliseconds."""
         self._ring[self._seen % len(self._ring)] = latency_ms
         self._seen += 1
 
@@ -55,7 +55,7 @@ class RateMeter:
         self._started_at: float | None = None
 
     def add(self, events: int = 1) -> None:
-        """Events happened."""
+        """Counts events that happened now."""
         at = self._clock()
         if self._started_at is None:
             self._started_at = at

@@ -1,4 +1,4 @@
-"""Every settled frame to the broker once, in order: from memory, or through the outbox after an outage."""
+"""Delivers settled frames to the broker, all of them in order: from memory, or from the outbox after an outage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The MQTT sink: estimates to a broker, and what must survive an outage kept until it is over.
+"""The MQTT sink: publishes to a broker, and keeps settled frames through an outage until they are delivered.
 
 Topics, under `affect/<id>/` (DESIGN.md, MQTT): `available`, `estimate`, `settled`, `state`, `status` and,
 only where asked for, `transcript`; commands come in on `set/pause`, `set/resume` and `set/recenter`.
@@ -283,7 +283,7 @@ class MqttSink:
         return publish
 
     async def _subscribe_and_say_online(self, client: aiomqtt.Client) -> None:
-        """What every new connection begins with; `state` and `status` follow from their own tasks."""
+        """The first messages of every connection; `state` and `status` follow from their own tasks."""
         client.pending_calls_threshold = 1000
         await heeding_cancellation(client.subscribe(f"{self.topic}/set/+", qos=1))
         await self._publisher(client, "available", qos=1, retain=True)(b"online")
@@ -332,7 +332,7 @@ class MqttSink:
         async for message in client.messages:
             command = str(message.topic).rpartition("/")[2]
             if message.retain:
-                # Somebody's old wish, kept by the broker: obeying it would pause every later run too.
+                # An old command that the broker retained: obeying it would pause every later run too.
                 self._counters["mqtt_commands_retained"] += 1
             elif command in get_args(EngineCommand):
                 self._counters["mqtt_commands"] += 1
@@ -385,7 +385,7 @@ class MqttSink:
                 if steady != sent or clock() - sent_at >= STATUS_EVERY_S:
                     await publish(encode(self._status.to_json()))
                     sent, sent_at = steady, clock()
-            # A status whose text flickers is published at most so often.
+            # However often a status changes, it is published no more often than this.
             await asyncio.sleep(STATUS_CHANGES_EVERY_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, sent_at + STATUS_EVERY_S - clock())):

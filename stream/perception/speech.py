@@ -32,10 +32,10 @@ _NOTHING: Final[NDArray[np.float32]] = np.zeros(0, np.float32)
 
 
 class NoRecogniser:
-    """Stands where no recogniser is installed: the voice gate still works, and hears no words."""
+    """Takes the place of a recogniser where none is installed: the voice gate still works, no words are found."""
 
     def accept(self, samples: Samples) -> bool:
-        """Never finds an utterance over."""
+        """Never ends an utterance."""
         return False
 
     def partial(self) -> str:
@@ -58,7 +58,7 @@ def transcriber_settings(window_frames: int, frame_rate: float) -> TranscriberSe
 
 
 class Speech:
-    """A transcriber in its own thread. `hear`, `catch_up`, `keep_up` and `finish` are called from one other thread.
+    """A transcriber in its own thread. `hear`, `catch_up`, `keep_up` and `finish` must be called from one thread.
 
     Where the source has no sound at all, everything is settled from the start.
     """

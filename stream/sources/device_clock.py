@@ -1,9 +1,8 @@
-"""Clocks of live inputs, as pure logic: device timestamps on one steady axis, and sound kept beside it. No
-I/O.
+"""Clocks of live inputs, without I/O: device timestamps mapped to one steady axis, and sound laid along it.
 
 A device stamps what it captures by a clock of its own, which starts anywhere, drifts by tens of parts per
 million and sometimes jumps; what it captured arrives later than that by a delay that varies but is never
-negative. So the smallest (arrival - stamp) seen in a while is the best word on the difference between the
+negative. So the smallest (arrival - stamp) seen in a while is the best estimate of the difference between the
 clocks, and the slope of those minima is the drift.
 """
 
@@ -124,10 +123,14 @@ def _restart_clock(clock: ClockMap, stamp_s: float, arrival_s: float) -> tuple[C
     ), mapped_s
 
 
-# Live sound is kept on the axis by one sample more or less in a piece; beyond this distance it is moved.
 SEAM_S: Final = 0.040
+"""Live sound this far off the axis is moved, with a gap or a trim; nearer, it is followed by a sample a piece."""
+
 DEAD_BAND_S: Final = 0.004
+"""Live sound no further off the axis than this is left as it is."""
+
 LEAST_STRETCHED: Final = 64
+"""Samples that a piece must have to be made a sample longer or shorter."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Time, as pure logic: where frames and samples belong on a source's one axis. No I/O."""
+"""Clocks of recordings, without I/O: where frames and samples belong on a recording's one time axis."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from stream.sources.scaling import MOST_LONG_SIDE, decode_small
 Opener = Callable[[Address], Any]
 
 SETTLE_S: Final = 2.0
-"""How long sound that is stamped by the wall clock goes by counting its samples: PulseAudio's word on its delay is
+"""How long sound that is stamped by the wall clock goes by counting its samples: the delay that PulseAudio reports is
 off by up to 0.3 s for about a second after it is opened, though no sample is lost.
 """
 
@@ -60,11 +60,11 @@ class Reader:
         self._thread.start()
 
     def stop(self) -> None:
-        """Asks it to end at its next packet."""
+        """Asks the thread to end at its next packet."""
         self._stopping.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Waits for it; False where it still sits in a read (it closes its device when that returns)."""
+        """Waits for the thread; False where it is still blocked in a read (it closes its device when that returns)."""
         if self._thread.ident is None:
             self._container.close()
             return True

@@ -1,6 +1,6 @@
 """One publisher in a terminal: what its messages said, and the lines that show it. No I/O, no clock.
 
-Everything shown may come from a stranger's broker: text is stripped of control characters, never markup.
+What is shown may come from anybody's broker: control characters are removed, and no text is read as markup.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Tally:
 
 
 class Panel:
-    """What one publisher said so far, bounded, and how that looks.
+    """What one publisher has said so far, in bounded memory, and the lines that show it.
 
     Feed it with `take` (decoded messages of the topics `estimate`, `settled`, `state`, `status` and
     `transcript`, in the form of their schemas), `availability` and `hear`; draw it with `lines`, `plain` and
