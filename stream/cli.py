@@ -183,7 +183,7 @@ def stream_run(
             min=0.0,
             metavar="MS",
             help="How long a recording's frame may wait to be estimated together with later ones, which takes less "
-            "time in all; 0: one by one. A live source's frames never wait; those that have come are taken together.",
+            "time in all; 0: one by one. A live source's frames never wait, but those there are go together.",
         ),
     ] = LATENCY_TARGET_MS,
     view: Annotated[

@@ -64,7 +64,7 @@ class Reader:
         self._stopping.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Waits for the thread; False where it is still blocked in a read (it closes its device when that returns)."""
+        """Waits for the thread. False where a read still blocks it; it closes its device when that returns."""
         if self._thread.ident is None:
             self._container.close()
             return True
