@@ -167,7 +167,7 @@ def stream_run(
         str,
         typer.Option(
             help="What to leave out of a live source when the machine cannot keep up: auto goes from full through "
-            "visual-2, visual-3, audio-3 and half-folds to one-fold and back as needed; one of these names: stay there."
+            "visual-2, visual-3, audio-3 and half-folds to one-fold and back as needed; name one of them to stay on it."
         ),
     ] = "auto",
     accelerator: Annotated[
@@ -183,7 +183,7 @@ def stream_run(
             min=0.0,
             metavar="MS",
             help="How long a recording's frame may wait to be estimated together with later ones, which takes less "
-            "time in all; 0: one by one. A live source's frames never wait, but those there are go together.",
+            "time in all; 0: one by one. A live source's frames never wait for later ones.",
         ),
     ] = LATENCY_TARGET_MS,
     view: Annotated[
