@@ -167,7 +167,7 @@ def stream_run(
         str,
         typer.Option(
             help="What to leave out of a live source when the machine cannot keep up: auto goes from full through "
-            "visual-2, visual-3, audio-3 and half-folds to one-fold and back as needed; name one of them to stay on it."
+            "visual-2, visual-3, audio-3 and half-folds to one-fold and back as needed; name one to stay on it."
         ),
     ] = "auto",
     accelerator: Annotated[
