@@ -62,7 +62,7 @@ class LiveCaptures:
         self._period_s = 0.0
 
     def put_picture(self, capture: CapturedPicture) -> None:
-        """Leaves a picture; the oldest goes where there is no room."""
+        """Adds a picture; the oldest is dropped where there is no room."""
         with self.changed:
             step_s = capture.at_s - self._newest_s
             if step_s > 0:
@@ -84,7 +84,7 @@ class LiveCaptures:
             return self._newest_s + self._period_s
 
     def put_sound(self, sound: CapturedSound) -> None:
-        """Leaves sound; the oldest goes where there is no room."""
+        """Adds sound; the oldest is dropped where there is no room."""
         with self.changed:
             self.sounds.append(sound)
             self._sound_samples += len(sound.samples)
@@ -107,6 +107,8 @@ class LiveCaptures:
         with self.changed:
             if self.status.get(name) != status:
                 self.status[name] = status
+                if len(self.changes) == MOST_CHANGES:
+                    self.counters["input_changes_dropped"] += 1
                 self.changes.append(InputChange(name, status))
             self.changed.notify_all()
 

@@ -81,7 +81,9 @@ class LiveSource:
     (consumer late), `ticks_without_picture`, `camera_losses`, `microphone_losses`, `camera_clock_jumps`,
     `microphone_clock_jumps`, `decode_errors`, `audio_gaps`, `audio_gap_samples`, `audio_overlap_samples`,
     `audio_before_video_samples`, `audio_stretched_samples` (added or taken to follow the clock),
-    `microphone_overflow_samples`. `measures`: `camera_drift_ppm`, `microphone_drift_ppm`.
+    `microphone_overflow_samples`, `input_changes_dropped`, `inputs_not_closed`.
+
+    `measures`: `camera_drift_ppm`, `microphone_drift_ppm`.
 
     Opening raises `UserError` where an input cannot be opened; later losses are `InputChange`s.
     """
