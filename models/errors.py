@@ -4,4 +4,13 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something the user gave is wrong: one line that names the thing and the way out, exit status 2."""
+    """Something the user gave is wrong: one line that names the thing and the way out, exit status 2.
+
+    `problem` names what is wrong. Where it is known apart from that, `way_out` says what to do about it, and the
+    line is both: `problem: way_out`.
+    """
+
+    def __init__(self, problem: str, *, way_out: str = "") -> None:
+        super().__init__(f"{problem}: {way_out}" if way_out else problem)
+        self.problem = problem
+        self.way_out = way_out

@@ -18,16 +18,16 @@ Estimate how a person seems to feel, 30 times a second, and publish it over MQTT
 Examples:
 
   stream-run --demo
-      the main job on what the package ships
+      a recording, a recogniser and a broker that the package brings along
 
   stream-run talk.mp4 --broker mqtt://127.0.0.1:1883
       a recording, at the pace it plays
 
   stream-run talk.mp4 --pace fast --record out.jsonl
-      as fast as the machine can, a line per frame
+      as fast as the machine can, with a JSON line per frame
 
   stream-run talk.mp4 --pace fast --latency-target 500 --record out.jsonl
-      in larger batches: quicker still on most machines
+      frames estimated in larger batches: faster still on most machines
 
   stream-run --camera 0 --broker embedded
       the default camera and microphone, with a broker of its own
@@ -39,22 +39,23 @@ Examples:
       any stream that FFmpeg opens
 
   stream-run --camera 0 --budget full
-      never spare anything: on a slow machine frames are dropped instead
+      full quality always: a machine too slow for it drops frames instead
 
   stream-run --list-devices
       cameras and microphones, by the names that --camera and --microphone take
 
-Networks are computed by PyTorch (eager), torch.compile, OpenVINO, CUDA or TensorRT, the
-last four only where they agree with the first on the bundle's own probe. CUDA and
-TensorRT have not yet run on hardware. auto takes the most exact precision that keeps
-up on this machine, and remembers it: a replay repeats the first one byte for byte. To
-keep to one route whatever is measured, name it: --accelerator eager.
+Networks are computed by PyTorch (eager), torch.compile, OpenVINO, CUDA or TensorRT; the
+last four are used only where their results agree with PyTorch's on test inputs that come
+with the bundle. CUDA and TensorRT have not yet run on hardware. auto measures which are
+fast enough on this machine, takes the most exact of them and remembers the choice, so that
+replaying a recording gives the same record byte for byte. To use one whatever its speed,
+name it: --accelerator eager.
 
-Nothing but numbers leaves the process: no picture, no sound, and words only with --publish-transcript.
+Only numbers leave the process: no picture, no sound, and words only with --publish-transcript.
 """
 
 WATCH_HELP: Final = """
-Watch in the terminal what is published by any number of stream-run.
+Watch in the terminal what any number of running stream-run commands publish.
 
 Examples:
 
@@ -96,15 +97,23 @@ def stream_run(
     ] = None,
     size: Annotated[str | None, typer.Option(help="Ask the camera for pictures of WIDTHxHEIGHT.")] = None,
     fps: Annotated[
-        float | None, typer.Option(min=1.0, help="Ask the camera for so many pictures a second.")
+        float | None, typer.Option(min=1.0, help="Ask the camera for this many pictures a second.")
     ] = None,
     list_devices: Annotated[
         bool, typer.Option("--list-devices", help="List cameras and microphones, and exit.")
     ] = False,
     demo: Annotated[
-        bool, typer.Option("--demo", help="The package's own recording, recogniser and broker.")
+        bool,
+        typer.Option(
+            "--demo", help="Run on the recording, recogniser and broker that the package brings along."
+        ),
     ] = False,
-    bundle: Annotated[str, typer.Option(help="Fold models: a shipped name or a bundle's folder.")] = "demo",
+    bundle: Annotated[
+        str,
+        typer.Option(
+            help="The trained models: the name of a bundle that the package ships, or a bundle's folder."
+        ),
+    ] = "demo",
     broker: Annotated[
         str | None,
         typer.Option(help="mqtt://user:password@host:port, mqtts://..., embedded or none."),
@@ -120,24 +129,33 @@ def stream_run(
         typer.Option(help="Recordings: at the pace they play, or as fast as possible."),
     ] = "live",
     record: Annotated[
-        Path | None, typer.Option(help="Write settled estimates to this file, a JSON line each.")
+        Path | None, typer.Option(help="Write each frame's final estimate to this file, as a JSON line.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier record.")] = False,
     rate: Annotated[
-        float | None, typer.Option(help="At most so many provisional estimates a second.")
+        float | None,
+        typer.Option(help="Publish at most this many provisional estimates a second; all by default."),
     ] = None,
     detector: Annotated[
-        Literal["auto", "haar", "yunet"], typer.Option(help="Face detector; auto is yunet where installed.")
+        Literal["auto", "haar", "yunet"],
+        typer.Option(
+            help="Face detector; auto is the one that the bundle was trained with, or else yunet where installed."
+        ),
     ] = "auto",
     recogniser: Annotated[
         str | None,
-        typer.Option(help="Speech: auto, none, an installed part's name or a Vosk model's folder."),
+        typer.Option(
+            help="Speech recogniser: auto, none, the name of an installed one, or a Vosk model's folder."
+        ),
     ] = None,
     publish_transcript: Annotated[
         bool, typer.Option("--publish-transcript", help="Publish recognised words too.")
     ] = False,
     labels: Annotated[
-        Path | None, typer.Option(help="A recording's known valence,arousal per frame, to show and compare.")
+        Path | None,
+        typer.Option(
+            help="A CSV file with the recording's true valence,arousal per frame, to show and compare."
+        ),
     ] = None,
     threads: Annotated[
         int | None,
@@ -148,15 +166,15 @@ def stream_run(
     budget: Annotated[
         str,
         typer.Option(
-            help="Live, when the machine does not keep up: auto steps down from full over visual-2, visual-3, "
-            "audio-3 and half-folds to one-fold and back; or the name of one of these, to stay on it."
+            help="What to leave out of a live source when the machine cannot keep up: auto goes from full through "
+            "visual-2, visual-3, audio-3 and half-folds to one-fold and back as needed; name one to stay on it."
         ),
     ] = "auto",
     accelerator: Annotated[
         str,
         typer.Option(
-            help="How networks are computed: auto, eager, compile, openvino, cuda or tensorrt, with a precision "
-            "if you like: openvino:int8. What does not serve here is said, and eager serves."
+            help="How networks are computed: auto, eager, compile, openvino, cuda or tensorrt, optionally with a "
+            "precision, as in openvino:int8. Where one cannot be used here, the status says why and eager is used."
         ),
     ] = "auto",
     latency_target: Annotated[
@@ -164,35 +182,35 @@ def stream_run(
         typer.Option(
             min=0.0,
             metavar="MS",
-            help="How long a recording's frame may wait to be estimated together with later ones, which is "
-            "cheaper; 0: one by one. A live source waits for none, but takes together what has come.",
+            help="How long a recording's frame may wait to be estimated together with later ones, which takes less "
+            "time in all; 0: one by one. A live source's frames never wait for later ones.",
         ),
     ] = LATENCY_TARGET_MS,
     view: Annotated[
         Literal["auto", "full", "plain", "none"], typer.Option(help="What the terminal shows.")
     ] = "auto",
 ) -> None:
-    """Estimates from a source to the terminal, a broker and a record."""
+    """Run a source through the engine, to the terminal, a broker and a record."""
     if list_devices:
-        from stream.sources.devices import list_devices as found_devices
+        from stream.sources.devices import list_devices as find_devices
 
-        typer.echo(str(found_devices()))
+        typer.echo(str(find_devices()))
         return
-    choices = InputOptions(
-        source=_one_source(source, camera, demo=demo),
+    input_options = InputOptions(
+        source=_require_one_source(source, camera, demo=demo),
         bundle=bundle,
         pace=pace,
         detector=detector,
         recogniser=recogniser or ("vosk-tiny" if demo else "auto"),
         microphone=microphone,
-        size=None if size is None else _size(size),
+        size=None if size is None else _parse_size(size),
         frame_rate=fps,
         threads=threads,
         budget=budget,
         accelerator=accelerator,
         latency_target_ms=latency_target,
     )
-    outputs = OutputOptions(
+    output_options = OutputOptions(
         broker=broker or ("embedded" if demo else "none"),
         ca_file=ca_file,
         publisher_id=publisher_id,
@@ -207,21 +225,21 @@ def stream_run(
     from stream.mqtt.connection import run as run_async
     from stream.session import stream
 
-    run_async(stream(choices, outputs))
+    run_async(stream(input_options, output_options))
 
 
-def _one_source(source: str | None, camera: str | None, *, demo: bool) -> str:
-    given = [
+def _require_one_source(source: str | None, camera: str | None, *, demo: bool) -> str:
+    sources = [
         *([source] if source else []),
         *([f"camera:{camera}"] if camera else []),
         *([str(DEMO_RECORDING)] * demo),
     ]
-    if len(given) != 1:
+    if len(sources) != 1:
         raise UserError("give one source: a recording, a URL, --camera or --demo")
-    return given[0]
+    return sources[0]
 
 
-def _size(text: str) -> tuple[int, int]:
+def _parse_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if match is None:
         raise UserError(f"'{text}' is not a picture size: give one such as 1280x720")
@@ -236,14 +254,14 @@ def stream_watch(
     ca_file: Annotated[
         Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
     ] = None,
-    publisher_id: Annotated[str, typer.Option("--id", help="Only affect/ID; all by default.")] = "+",
+    publisher_id: Annotated[str, typer.Option("--id", help="Watch only affect/ID; all by default.")] = "+",
     as_json: Annotated[
-        bool, typer.Option("--json", help="Messages as JSON lines instead of the view.")
+        bool, typer.Option("--json", help="Print messages as JSON lines instead of the view.")
     ] = False,
-    count: Annotated[int | None, typer.Option(min=1, help="End after so many messages.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.0, help="End after so long.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="End after this many messages.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.0, help="End after this many seconds.")] = None,
 ) -> None:
-    """Whatever is published, until Ctrl-C."""
+    """Show what is published until Ctrl-C."""
     from stream.mqtt.connection import BrokerAddress
     from stream.mqtt.connection import run as run_async
     from stream.view.watch import watch

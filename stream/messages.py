@@ -1,4 +1,4 @@
-"""What leaves the engine: estimates, status and words, as frozen data and as the JSON that is published."""
+"""What leaves the engine: estimates, status and words, as frozen data and as published JSON; and what it is told."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ SCHEMA: Final = 1
 
 Health = Literal["ok", "off", "waiting", "lost", "ended"]
 Phase = Literal["starting", "running", "paused", "stopped"]
+
+EngineCommand = Literal["pause", "resume", "recenter"]
+"""What the engine can be told while it runs, in the process or by a message to the broker."""
 
 
 @dataclass(frozen=True)

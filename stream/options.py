@@ -1,4 +1,4 @@
-"""What the user asked for: the input side and the output side of a run."""
+"""What the user asked for: the input side and the output side of a run, and of the input side the engine's part."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, Literal
 from stream.flow.ladder import AUTO
 
 LATENCY_TARGET_MS: Final = 70.0
-"""How long a recording's frame may wait for others: for two more at 30 frames a second."""
+"""How long a recording's frame may wait to be estimated with others: for two more at 30 frames a second."""
 
 Pace = Literal["live", "fast"]
 DetectorChoice = Literal["auto", "haar", "yunet"]
@@ -40,8 +40,26 @@ class InputOptions:
 
 
 @dataclass(frozen=True)
+class EngineSettings:
+    """How the engine runs.
+
+    `pace` concerns recordings: `live` waits for each frame's time, `fast` for nothing. `budget` concerns live
+    sources: `auto`, or the rung of `stream.flow.ladder` to stay on. `latency_target_ms` is how long a recording's
+    frame may wait for others to be estimated with; it bounds how many of a live source's are.
+    """
+
+    pace: Pace = "live"
+    budget: str = AUTO
+    latency_target_ms: float = LATENCY_TARGET_MS
+
+
+@dataclass(frozen=True)
 class OutputOptions:
-    """Where estimates go. `broker` is an address, `embedded` or `none`; `labels` a known trajectory to show."""
+    """Where estimates go.
+
+    `broker` is an address, `embedded` or `none`; `rate` the most provisional estimates a second that are published
+    (None: all); `labels` a file with the recording's true valence and arousal, to show beside the estimates.
+    """
 
     broker: str = "none"
     ca_file: Path | None = None

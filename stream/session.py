@@ -7,74 +7,56 @@ import gc
 import signal
 import sys
 from contextlib import AsyncExitStack, suppress
+from typing import Final
 
 from models.bundle.load import resolve_bundle
 from models.bundle.manifest import read_manifest
 from models.console import tell
 from models.machine import usable_processors
-from stream.build import assemble, load
-from stream.engine import Engine, EngineCommand, Summary
+from stream.build import assemble, load, make_sinks
+from stream.engine import Engine, Summary
+from stream.messages import EngineCommand
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.connection import BrokerAddress
-from stream.mqtt.sink import MqttSink, check_publisher_id
+from stream.mqtt.topics import check_publisher_id
 from stream.options import InputOptions, OutputOptions
-from stream.sinks.base import Sink
-from stream.sinks.record import RecordSink
-from stream.view.labels import LabelledTrajectory
-from stream.view.terminal import TerminalSink
 
-MOST_THREADS = 4
+MOST_THREADS: Final = 4
 
 
-async def stream(choices: InputOptions, outputs: OutputOptions) -> Summary:
+async def stream(input_options: InputOptions, output_options: OutputOptions) -> Summary:
     """Runs to the end of the source. Raises UserError for what a user can mend.
 
     Cancelled (Ctrl-C) or terminated (SIGTERM, raised as SystemExit), it closes devices and sockets, says
     `stopped` on the broker and has every settled line on disk before it goes.
     """
-    if outputs.publisher_id is not None:
-        check_publisher_id(outputs.publisher_id)
-    use_threads(choices.threads or default_threads(choices.bundle))
+    if output_options.publisher_id is not None:
+        check_publisher_id(output_options.publisher_id)
+    use_threads(input_options.threads or default_threads(input_options.bundle))
     engine: Engine | None = None
 
-    def command(command: EngineCommand) -> None:
+    def command_engine(command: EngineCommand) -> None:
         if engine is not None:
             engine.command(command)
 
     async with AsyncExitStack() as stack:
-        told = () if outputs.view == "none" else (tell,)
-        parts = await asyncio.to_thread(load, choices, *told)
+        tell_progress = () if output_options.view == "none" else (tell,)
+        parts = await asyncio.to_thread(load, input_options, *tell_progress)
         stack.callback(parts.source.close)
-        address = await _broker(outputs, stack)
-        sinks: list[Sink] = []
-        if outputs.record is not None:
-            sinks.append(RecordSink(outputs.record, overwrite=outputs.overwrite))
-        if address is not None:
-            sinks.append(
-                MqttSink(
-                    address,
-                    publisher_id=outputs.publisher_id,
-                    rate=outputs.rate,
-                    publish_transcript=outputs.publish_transcript,
-                    on_command=command,
-                )
-            )
-        if outputs.view != "none":
-            known = None if outputs.labels is None else LabelledTrajectory.read(outputs.labels)
-            sinks.append(TerminalSink(outputs.view, broker=address, known=known))
+        broker = await _broker_address(output_options, stack)
         engine = assemble(
             parts,
-            sinks,
-            pace=choices.pace,
-            budget=choices.budget,
-            latency_target_ms=choices.latency_target_ms,
+            make_sinks(output_options, broker, command_engine),
+            pace=input_options.pace,
+            budget=input_options.budget,
+            latency_target_ms=input_options.latency_target_ms,
         )
-        await asyncio.to_thread(_settle_memory)
-        with _terminable():
+        await asyncio.to_thread(_keep_out_of_garbage_collection)
+        with _CancelledBySigterm():
             return await engine.run()
 
 
-def _settle_memory() -> None:
+def _keep_out_of_garbage_collection() -> None:
     """What is loaded stays: looking through it for garbage would hold up everything in the middle of a run."""
     gc.collect()
     gc.freeze()
@@ -88,34 +70,36 @@ def default_threads(bundle: str) -> int:
     """
     if read_manifest(resolve_bundle(bundle)).preset == "compact":
         return 1
-    return _cores()
+    return _usable_cores()
 
 
 def use_threads(threads: int | None) -> None:
-    """Sets the threads of networks (None: the cores') and pictures, once, at start-up: changing torch's later
-    leaves it slow.
+    """Sets how many threads compute networks (None: one a core), and one for pictures.
+
+    Once, at start-up: changing torch's number later leaves it slow.
     """
     import cv2
     import torch
 
     cv2.setNumThreads(1)
-    torch.set_num_threads(threads or _cores())
+    torch.set_num_threads(threads or _usable_cores())
 
 
-def _cores() -> int:
-    """Those that this process may use, within bounds."""
+def _usable_cores() -> int:
+    """Those that this process may use, at most `MOST_THREADS`."""
     return min(usable_processors(), MOST_THREADS)
 
 
-async def _broker(outputs: OutputOptions, stack: AsyncExitStack) -> BrokerAddress | None:
-    if outputs.broker == "none":
+async def _broker_address(options: OutputOptions, stack: AsyncExitStack) -> BrokerAddress | None:
+    """The address that was given, or that of an embedded broker, which ends with the `stack`."""
+    if options.broker == "none":
         return None
-    if outputs.broker == "embedded":
+    if options.broker == "embedded":
         return (await stack.enter_async_context(EmbeddedBroker())).address
-    return BrokerAddress.parse(outputs.broker, ca_file=outputs.ca_file)
+    return BrokerAddress.parse(options.broker, ca_file=options.ca_file)
 
 
-class _terminable:
+class _CancelledBySigterm:
     """SIGTERM ends the current task as Ctrl-C does, and the process with 143 once all is closed."""
 
     def __enter__(self) -> None:

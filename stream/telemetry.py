@@ -1,4 +1,4 @@
-"""How the engine is doing, in numbers: counters, drops, latency percentiles, frame rate; Prometheus text.
+"""How the engine is doing, in numbers: latency percentiles, frame rate, memory; a status as Prometheus text.
 
 Pure: the clock is given. One thread at a time.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -31,7 +31,7 @@ class LatencyWindow:
         self._seen = 0
 
     def add(self, latency_ms: float) -> None:
-        """Take one frame's latency in milliseconds."""
+        """Adds one frame's latency in milliseconds."""
         self._ring[self._seen % len(self._ring)] = latency_ms
         self._seen += 1
 
@@ -55,7 +55,7 @@ class RateMeter:
         self._started_at: float | None = None
 
     def add(self, events: int = 1) -> None:
-        """Events happened."""
+        """Counts events that happened now."""
         at = self._clock()
         if self._started_at is None:
             self._started_at = at
@@ -65,44 +65,34 @@ class RateMeter:
             self._slots[-1] = (first, count + events)
         else:
             self._slots.append((at, events))
-        self._forget(at)
+        self._drop_old_slots(at)
 
     def rate(self) -> float:
         """Events a second; over the time since the first event where that is shorter than the window."""
         at = self._clock()
-        self._forget(at)
+        self._drop_old_slots(at)
         if self._started_at is None or not self._slots:
             return 0.0
         elapsed = min(self._window_s, at - self._started_at)
         return sum(count for _, count in self._slots) / elapsed if elapsed > 0 else 0.0
 
-    def _forget(self, at: float) -> None:
+    def _drop_old_slots(self, at: float) -> None:
         while self._slots and self._slots[0][0] <= at - self._window_s:
             self._slots.popleft()
 
 
 class Telemetry:
-    """The moving numbers of a `Status`."""
+    """Latency and frame rate over the last frames."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._latency = LatencyWindow()
         self._rate = RateMeter(clock)
-        self._drops: Counter[str] = Counter()
-        self._counters: Counter[str] = Counter()
 
     def frame(self, latency_ms: float | None) -> None:
         """A frame was estimated, `latency_ms` after its capture (None where that has no meaning)."""
         self._rate.add()
         if latency_ms is not None:
             self._latency.add(latency_ms)
-
-    def drop(self, cause: str, number: int = 1) -> None:
-        """Something was dropped."""
-        self._drops[cause] += number
-
-    def count(self, name: str, number: int = 1) -> None:
-        """Anything else worth counting happened."""
-        self._counters[name] += number
 
     def latency(self) -> Latency:
         """Percentiles over the last frames."""
@@ -111,16 +101,6 @@ class Telemetry:
     def frame_rate(self) -> float:
         """Estimates a second over the last seconds."""
         return self._rate.rate()
-
-    @property
-    def drops(self) -> dict[str, int]:
-        """What was dropped, by cause."""
-        return dict(self._drops)
-
-    @property
-    def counters(self) -> dict[str, float]:
-        """What else was counted."""
-        return dict(self._counters)
 
 
 def resident_mib() -> float:
@@ -144,20 +124,22 @@ def render_prometheus(status: Status) -> str:
     }
     latency = {"0.5": status.latency_ms.p50, "0.95": status.latency_ms.p95, "0.99": status.latency_ms.p99}
     families: list[Iterable[str]] = [
-        _family("info", "gauge", "What runs.", [(info, 1)]),
-        _family("running", "gauge", "1 while estimates are made.", [({}, int(status.phase == "running"))]),
-        _family("frames_total", "counter", "Frames estimated.", [({}, status.frames)]),
-        _family("settled_total", "counter", "Frames settled.", [({}, status.settled)]),
-        _family(
+        _render_family("info", "gauge", "What runs.", [(info, 1)]),
+        _render_family(
+            "running", "gauge", "1 while estimates are made.", [({}, int(status.phase == "running"))]
+        ),
+        _render_family("frames_total", "counter", "Frames estimated.", [({}, status.frames)]),
+        _render_family("settled_total", "counter", "Frames settled.", [({}, status.settled)]),
+        _render_family(
             "frame_rate", "gauge", "Estimates a second over the last seconds.", [({}, status.frame_rate)]
         ),
-        _family(
+        _render_family(
             "latency_seconds",
             "gauge",
             "Capture to estimate, over the last frames.",
             [({"quantile": q}, ms / 1000) for q, ms in latency.items() if ms is not None],
         ),
-        _family(
+        _render_family(
             "input_ok",
             "gauge",
             "1 where the input is healthy.",
@@ -166,13 +148,13 @@ def render_prometheus(status: Status) -> str:
                 for name, each in status.inputs.items()
             ],
         ),
-        _family(
+        _render_family(
             "drops_total",
             "counter",
             "What was dropped, by cause.",
             [({"cause": cause}, number) for cause, number in status.drops.items()],
         ),
-        _family(
+        _render_family(
             "counter",
             "gauge",
             "Whatever else is counted, by name.",
@@ -182,7 +164,7 @@ def render_prometheus(status: Status) -> str:
     return "".join(f"{line}\n" for family in families for line in family)
 
 
-def _family(
+def _render_family(
     name: str, kind: str, help_text: str, samples: list[tuple[Mapping[str, str], float]]
 ) -> Iterable[str]:
     if not samples:
@@ -190,9 +172,9 @@ def _family(
     yield f"# HELP affect_{name} {help_text}"
     yield f"# TYPE affect_{name} {kind}"
     for labels, value in samples:
-        inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+        inside = ",".join(f'{key}="{_escape_label(text)}"' for key, text in labels.items())
         yield f"affect_{name}{{{inside}}} {value}" if inside else f"affect_{name} {value}"
 
 
-def _escaped(text: str) -> str:
+def _escape_label(text: str) -> str:
     return re.sub(r'["\\]', r"\\\g<0>", text).replace("\n", r"\n")

@@ -57,6 +57,10 @@ class Settled:
     until_s: float
 
 
+EVERYTHING_SETTLED: Final = Settled(float("inf"))
+"""The sound has ended, or there is none: no word can change any more."""
+
+
 @dataclass(frozen=True)
 class VoiceDecided:
     """Whether there was voice from `start_s` to `end_s`; spans follow each other without a gap.

@@ -261,7 +261,7 @@ def _predict_trials(request: Request, bundle: Bundle, trials: Sequence[TrialReco
 def _predict_recording(request: Request) -> None:
     """Through the engine itself for plain estimates; from extracted features for whatever else is asked."""
     from offline.prediction.scorecard import Outcome
-    from stream.build import input_status, load
+    from stream.build import load
     from stream.options import InputOptions
 
     if request.trials or request.own_fold is not None:
@@ -278,7 +278,7 @@ def _predict_recording(request: Request) -> None:
     )
     parts = load(choices)
     try:
-        for name, status in input_status(parts).items():
+        for name, status in parts.input_status().items():
             if status.health != "ok":
                 way_out = f" (`{status.way_out}`)" if status.way_out else ""
                 _tell(f"{name}: {status.detail}{way_out}")
@@ -299,7 +299,7 @@ def _predict_recording(request: Request) -> None:
 def mismatches(parts: LoadedParts) -> list[str]:
     """Where a recording's features are made by other parts than those that the bundle was trained on."""
     from offline.data.recipe import DISTRIBUTED
-    from stream.build import is_detector
+    from stream.description import is_detector
     from stream.sources.file_clock import same_rate
 
     recipe = parts.bundle.manifest.recipe

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.spec import LogMelSpec, WindowSpec
 from models.speech.recogniser import RecogniserFactory
 from models.speech.timeline import WordTimeline
-from models.speech.words import Settled, SpeechEvent, Word, WordsRevised
+from models.speech.words import EVERYTHING_SETTLED, Settled, SpeechEvent, Word, WordsRevised
 from models.text.embedder import TextEmbedder
 from models.visual.detectors import Box, Face, FaceDetector, FollowingDetector, Image
 from offline.data.aff_wild2 import Side
@@ -44,11 +44,11 @@ def perceive(
             match event:
                 case AudioChunk():
                     speech.hear(event)
-                    state = perception.hear(state, event)
+                    state, _ = perception.step(state, event)
                 case VideoFrame():
-                    state, features = perception.see(state, event, available)
+                    state, features = perception.step(state, event, available)
                     yield features, speech.catch_up(event.time_s)
-        yield None, [*speech.finish(), Settled(float("inf"))]
+        yield None, [*speech.finish(), EVERYTHING_SETTLED]
     finally:
         speech.close()
 

@@ -1,1 +1,1 @@
-"""What flows between the stages: bounded queues, and the ladder of what is spared when a machine cannot keep up."""
+"""Flow control: bounded queues, waits between attempts, and the steps by which a slow machine leaves work out."""

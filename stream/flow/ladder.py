@@ -1,6 +1,6 @@
-"""Keep up or degrade, by a stated ladder: which rung a live engine stands on, from how busy it is. Pure.
+"""The ladder: what a live engine leaves out, step by step, while the machine is too slow for everything. Pure.
 
-    rung          what is spared
+    rung          what is left out
     full          nothing
     visual-2      the face and its embedding are found in every second frame, and kept for the other
     visual-3      in every third
@@ -8,8 +8,8 @@
     half-folds    half of the folds rest
     one-fold      all but one
 
-Down as soon as it does not keep up; up again when there is room for a while, and less eagerly each time that
-fails. A recording never degrades: it waits.
+It goes down as soon as the engine does not keep up, and up again when there has been room for a while; after each
+climb that failed it waits longer before the next. A recording is never degraded: it waits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from models.errors import UserError
 
 @dataclass(frozen=True)
 class Rung:
-    """One way to serve: every `visual_stride`-th picture and `audio_stride`-th patch, `fold_share` of the folds."""
+    """What is computed: every `visual_stride`-th picture and `audio_stride`-th patch, `fold_share` of the folds."""
 
     name: str
     visual_stride: int = 1
@@ -31,7 +31,7 @@ class Rung:
     fold_share: float = 1.0
 
     def folds(self, of: int) -> int:
-        """How many folds serve of so many: at least one."""
+        """How many of `of` folds compute: at least one."""
         return max(1, math.ceil(of * self.fold_share))
 
 
@@ -53,7 +53,7 @@ REVIEW_S: Final = 0.5
 
 @dataclass(frozen=True)
 class LadderSettings:
-    """When to step. `load` is the busiest stage's share of the time there is: 1 is as much as it can.
+    """When to step. `load` is the busiest stage's working time as a share of all time: at 1 it is never idle.
 
     Down after `high_reviews` in a row above `high`, up after a patience of reviews in a row below `low`:
     `least_patience` at first, twice as many after each climb that did not last `trial_reviews`, at most
@@ -84,7 +84,7 @@ class LadderState:
 
 
 class Ladder:
-    """Decides by load, one review at a time; with `pinned`, nothing to decide."""
+    """Decides which rung to stand on by the load, one review at a time."""
 
     def __init__(self, settings: LadderSettings | None = None, rungs: tuple[Rung, ...] = RUNGS) -> None:
         self.settings = settings or LadderSettings()

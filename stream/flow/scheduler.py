@@ -11,10 +11,10 @@ from stream.flow.ladder import AUTO, FULL, Ladder, Rung, find_rung
 
 
 class Scheduler:
-    """Measures the stages' busy time and keeps the engine on a rung it can carry.
+    """Measures how long the stages work, and chooses the highest rung on which the engine keeps up.
 
     `budget` is `auto` or the name of the rung to stay on (UserError for another); a source that is not live
-    stays at `full`. `clock` gives seconds. One event loop's.
+    stays at `full`. `clock` gives seconds. For one event loop, not for threads.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Scheduler:
 
     @property
     def rung(self) -> Rung:
-        """How to serve the next frame."""
+        """The rung for the next frame."""
         return self._rung
 
     @property
@@ -54,16 +54,16 @@ class Scheduler:
         try:
             yield
         finally:
-            self._account(stage)
+            self._add_busy_time(stage)
             del self._since[stage]
 
     def review(self, dropped: int) -> bool:
-        """Judges the time since the last review, given the frames dropped so far; did the rung change?
+        """Judges the load since the last review, given the frames dropped so far. True where the rung changed.
 
         Where any were dropped, the machine did not keep up, however busy it seems.
         """
         for stage in self._since:
-            self._account(stage)
+            self._add_busy_time(stage)
         now_s = self._clock()
         elapsed_s = now_s - self._reviewed_at
         if elapsed_s <= 0:
@@ -79,7 +79,7 @@ class Scheduler:
         self._state, self._rung = self._ladder.step(self._state, self.load)
         return self._rung is not before
 
-    def _account(self, stage: str) -> None:
+    def _add_busy_time(self, stage: str) -> None:
         now_s = self._clock()
         self._busy_s[stage] += now_s - self._since[stage]
         self._since[stage] = now_s

@@ -1,1 +1,1 @@
-"""MQTT: the sink, its connection, the outbox for outages, and a broker of our own."""
+"""MQTT: the sink, its connection, the outbox that bridges outages, and an embedded broker."""

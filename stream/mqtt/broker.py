@@ -18,8 +18,8 @@ class EmbeddedBroker:
     """An amqtt broker for as long as the context lasts.
 
     `port` None takes 1883 where it is free and any free port otherwise; 0 any free port; another number that
-    port or none (UserError). It asks nobody for a password: keep `host` a loopback address unless everybody
-    on the network may read and publish. Messages are not stored: they end with the process.
+    port or none (UserError). It asks for no password: keep `host` a loopback address unless everybody on
+    the network may read and publish. Messages are not stored: they end with the process.
 
         async with EmbeddedBroker() as broker:
             sink = MqttSink(broker.address)

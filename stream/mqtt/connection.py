@@ -1,4 +1,4 @@
-"""How this software reaches a broker: its address, TLS, one connection, and the waits between attempts.
+"""How this software reaches a broker: its address, TLS, and one connection.
 
 paho-mqtt's sockets are watched by the event loop's `add_reader`, which Windows' default (proactor) loop lacks:
 start programs with `run`, which chooses a loop that can.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import socket
 import ssl
 import sys
@@ -22,12 +21,20 @@ from urllib.parse import unquote, urlsplit
 import aiomqtt
 
 from models.errors import UserError
+from stream.flow.backoff import Backoff
 
 T = TypeVar("T")
 
 CALL_TIMEOUT_S: Final = 5.0
 KEEPALIVE_S: Final = 15
+
+BROKER_BACKOFF: Final = Backoff(first_s=0.5, most_s=30.0)
+"""The waits between attempts to reach a broker that went away."""
+
 _DEFAULT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
+CREDENTIALS_REFUSED: Final = (134, 135)
+"""MQTT's reason codes `Bad user name or password` and `Not authorized`."""
+
 _EXAMPLE: Final = "give one such as mqtt://127.0.0.1:1883 or mqtts://user:password@host"
 
 # aiomqtt and paho report what we handle and count ourselves.
@@ -104,29 +111,6 @@ def _without_password(url: str) -> str:
     return f"{scheme}{slashes}{user.partition(':')[0]}@{rest}" if at else url
 
 
-@dataclass
-class Backoff:
-    """Waits between attempts: doubling from `first_s` to `limit_s`, each cut by a random part up to half.
-
-    The jitter keeps many publishers from returning to a restarted broker all at once.
-    """
-
-    first_s: float = 0.5
-    limit_s: float = 30.0
-    random: random.Random = field(default_factory=random.Random)
-    attempts: int = 0
-
-    def next_s(self) -> float:
-        """Seconds to wait before the next attempt."""
-        whole = min(self.limit_s, self.first_s * 2.0 ** min(self.attempts, 60))
-        self.attempts += 1
-        return whole * self.random.uniform(0.5, 1.0)
-
-    def reset(self) -> None:
-        """Begin again: the last connection was a good one."""
-        self.attempts = 0
-
-
 async def connect(
     address: BrokerAddress, *, identifier: str | None = None, will: aiomqtt.Will | None = None, **options: Any
 ) -> aiomqtt.Client:
@@ -168,15 +152,15 @@ async def connect_first(address: BrokerAddress, **options: Any) -> aiomqtt.Clien
         return await connect(address, **options)
     except aiomqtt.MqttError as error:
         raise UserError(
-            f"cannot connect to the broker at {address.endpoint} ({error}): {_way_out(error)}"
+            f"cannot connect to the broker at {address.endpoint} ({error})", way_out=_way_out(error)
         ) from None
 
 
 def _way_out(error: aiomqtt.MqttError) -> str:
-    reason = str(error).lower()
-    if "certificate" in reason:
+    # aiomqtt makes its own error while it handles the socket's, which stays the context.
+    if isinstance(error.__context__, ssl.SSLCertVerificationError):
         return "check the host name, or name the authority's PEM file with --ca-file"
-    if "authori" in reason or "password" in reason:
+    if isinstance(error, aiomqtt.MqttCodeError) and error.rc in CREDENTIALS_REFUSED:
         return "put the right user and password in the address, as in mqtt://user:password@host"
     return "start one there (such as mosquitto), or use --broker embedded"
 

@@ -58,12 +58,12 @@ class Outbox:
                     "stop it, or publish under another name with --id"
                 ) from None
             if isinstance(error, sqlite3.OperationalError):
-                self._database = self._in_memory(error)
+                self._database = self._open_in_memory(error)
             else:
-                self._put_aside(error)
+                self._put_damaged_file_aside(error)
         except OSError as error:
-            self._database = self._in_memory(error)
-        self._count = self._require().execute("SELECT count(*) FROM outbox").fetchone()[0]
+            self._database = self._open_in_memory(error)
+        self._count = self._opened_database().execute("SELECT count(*) FROM outbox").fetchone()[0]
 
     def _connect(self, where: str) -> sqlite3.Connection:
         self._on_disk = where != _MEMORY
@@ -83,20 +83,20 @@ class Outbox:
             raise
         return database
 
-    def _in_memory(self, error: Exception) -> sqlite3.Connection:
+    def _open_in_memory(self, error: Exception) -> sqlite3.Connection:
         log.warning("cannot keep an outbox at %s (%s): it is in memory, for this run only", self._path, error)
         return self._connect(_MEMORY)
 
-    def _put_aside(self, error: Exception) -> None:
+    def _put_damaged_file_aside(self, error: Exception) -> None:
         damaged = self._path.with_suffix(".damaged")
         log.warning("the outbox %s is damaged (%s): put aside as %s", self._path, error, damaged.name)
         try:
             self._path.replace(damaged)
             self._database = self._connect(str(self._path))
         except (OSError, sqlite3.Error) as again:
-            self._database = self._in_memory(again)
+            self._database = self._open_in_memory(again)
 
-    def _require(self) -> sqlite3.Connection:
+    def _opened_database(self) -> sqlite3.Connection:
         if self._database is None:
             raise RuntimeError("the outbox is not open")
         return self._database
@@ -105,7 +105,7 @@ class Outbox:
         """Add at the end, in one transaction; the number of oldest payloads pushed out to make room."""
         if not payloads:
             return 0
-        database = self._require()
+        database = self._opened_database()
         pushed_out = max(0, self._count + len(payloads) - self._capacity)
         with _transaction(database):
             database.executemany("INSERT INTO outbox (payload) VALUES (?)", [(p,) for p in payloads])
@@ -119,12 +119,14 @@ class Outbox:
 
     def first(self, limit: int) -> list[tuple[int, bytes]]:
         """The oldest payloads, at most `limit`, each with the number by which `remove` knows it."""
-        rows = self._require().execute("SELECT number, payload FROM outbox ORDER BY number LIMIT ?", (limit,))
+        rows = self._opened_database().execute(
+            "SELECT number, payload FROM outbox ORDER BY number LIMIT ?", (limit,)
+        )
         return [(int(number), bytes(payload)) for number, payload in rows]
 
     def remove(self, up_to: int) -> None:
         """Forget everything up to and including this number: it was delivered."""
-        database = self._require()
+        database = self._opened_database()
         with _transaction(database):
             self._count -= database.execute("DELETE FROM outbox WHERE number <= ?", (up_to,)).rowcount
 

@@ -1,4 +1,4 @@
-"""Every settled frame to the broker once, in order: from memory, or through the outbox after an outage."""
+"""Delivers settled frames to the broker, all of them in order: from memory, or from the outbox after an outage."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SettledDelivery:
 
     async def open(self) -> None:
         """Open the outbox. Raises UserError where another process holds it."""
-        await self._on_disk(self._outbox.open)
+        await self._run_in_disk_thread(self._outbox.open)
         self._opened = True
         if len(self._outbox):
             log.warning("an earlier run left %d settled frames: they are delivered first", len(self._outbox))
@@ -69,7 +69,7 @@ class SettledDelivery:
             self._drops["mqtt_settled_queue"] += 1
         self._queue.append(payload)
         self._arrived.set()
-        self._update_room()
+        self._update_readiness()
 
     async def ready(self) -> None:
         """Wait until the queue is less than half full."""
@@ -79,7 +79,7 @@ class SettledDelivery:
         """While there is no broker: put what comes in the outbox, until cancelled."""
         while True:
             self._arrived.clear()
-            await self._spill()
+            await self._move_queue_to_outbox()
             await self._arrived.wait()
 
     async def deliver(self, publish: Publish) -> None:
@@ -117,11 +117,11 @@ class SettledDelivery:
             await self._deliver_from_queue(publish)
             return
         try:
-            await self._spill()
+            await self._move_queue_to_outbox()
             await self._deliver_from_outbox(publish)
         except sqlite3.Error as error:
             self._count_failure(len(self._outbox), error)
-            await self._on_disk(self._outbox.abandon)
+            await self._run_in_disk_thread(self._outbox.abandon)
 
     async def _deliver_from_queue(self, publish: Publish) -> None:
         batch = [self._queue.popleft() for _ in range(min(BATCH_FRAMES, len(self._queue)))]
@@ -129,27 +129,27 @@ class SettledDelivery:
         try:
             await asyncio.gather(*calls)
         finally:
-            self._queue.extendleft(reversed(batch[_acknowledged(calls) :]))
-            self._update_room()
+            self._queue.extendleft(reversed(batch[_count_acknowledged(calls) :]))
+            self._update_readiness()
 
     async def _deliver_from_outbox(self, publish: Publish) -> None:
-        rows = await self._on_disk(self._outbox.first, BATCH_FRAMES)
+        rows = await self._run_in_disk_thread(self._outbox.first, BATCH_FRAMES)
         calls = [asyncio.ensure_future(publish(payload)) for _, payload in rows]
         try:
             await asyncio.gather(*calls)
         finally:
-            if acknowledged := _acknowledged(calls):
-                await self._on_disk(self._outbox.remove, rows[acknowledged - 1][0])
+            if acknowledged := _count_acknowledged(calls):
+                await self._run_in_disk_thread(self._outbox.remove, rows[acknowledged - 1][0])
 
-    async def _spill(self) -> None:
+    async def _move_queue_to_outbox(self) -> None:
         """Move the queue to the outbox."""
         batch = list(self._queue)
         self._queue.clear()
-        self._update_room()
+        self._update_readiness()
         if not batch:
             return
         try:
-            await self._on_disk(self._append, batch)
+            await self._run_in_disk_thread(self._append_to_outbox, batch)
         except sqlite3.Error as error:
             self._count_failure(len(batch), error)
 
@@ -158,17 +158,17 @@ class SettledDelivery:
             log.warning("the outbox fails (%s): settled frames are lost", error)
         self._drops["mqtt_outbox_failed"] += frames
 
-    def _append(self, batch: Sequence[bytes]) -> None:
+    def _append_to_outbox(self, batch: Sequence[bytes]) -> None:
         # Counted here, in the disk's thread: whoever asked may have been cancelled meanwhile.
         self._drops["mqtt_outbox_full"] += self._outbox.append(batch)
 
-    def _update_room(self) -> None:
+    def _update_readiness(self) -> None:
         if len(self._queue) < QUEUE_FRAMES // 2:
             self._room.set()
         else:
             self._room.clear()
 
-    async def _on_disk(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _run_in_disk_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run in the disk's thread. Cancelling stops the waiting, not the work."""
         loop = asyncio.get_running_loop()
         return await asyncio.shield(loop.run_in_executor(self._disk, partial(work, *args, **kwargs)))
@@ -177,14 +177,14 @@ class SettledDelivery:
         """Keep on disk what was not acknowledged, for the next run, and release the file."""
         await self.interrupt()
         if self._opened:
-            await self._spill()
+            await self._move_queue_to_outbox()
             if len(self._outbox):
                 log.warning("%d settled frames wait in the outbox for the next run", len(self._outbox))
-            await self._on_disk(self._outbox.close)
+            await self._run_in_disk_thread(self._outbox.close)
         self._disk.shutdown(wait=False)
 
 
-def _acknowledged(calls: Sequence[asyncio.Future[None]]) -> int:
+def _count_acknowledged(calls: Sequence[asyncio.Future[None]]) -> int:
     """How many of these calls, from the first, were acknowledged; the others are called off."""
     for call in calls:
         call.cancel()

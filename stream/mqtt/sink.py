@@ -1,4 +1,4 @@
-"""The MQTT sink: estimates to a broker, and what must survive an outage kept until it is over.
+"""The MQTT sink: publishes to a broker, and keeps settled frames through an outage until they are delivered.
 
 Topics, under `affect/<id>/` (DESIGN.md, MQTT): `available`, `estimate`, `settled`, `state`, `status` and,
 only where asked for, `transcript`; commands come in on `set/pause`, `set/resume` and `set/recenter`.
@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import re
 import secrets
-import socket
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, cast, get_args
+from random import Random
+from typing import Any, Final, cast, get_args
 
 import aiomqtt
 
 from models.errors import UserError
-from stream.messages import Estimate, Status, Transcript
+from stream.flow.backoff import Backoff
+from stream.messages import EngineCommand, Estimate, Status, Transcript
 from stream.mqtt.connection import (
-    Backoff,
+    BROKER_BACKOFF,
     BrokerAddress,
     abandon,
     connect,
@@ -34,14 +33,17 @@ from stream.mqtt.connection import (
 )
 from stream.mqtt.outbox import Outbox, default_outbox
 from stream.mqtt.settled import SettledDelivery
-
-__all__ = ["BrokerAddress", "Command", "MqttSink", "Thinner", "check_publisher_id", "default_publisher_id"]
+from stream.mqtt.topics import (
+    PREFIX,
+    check_publisher_id,
+    default_publisher_id,
+    encode,
+    state_of,
+    steady_part,
+)
 
 log = logging.getLogger(__name__)
 
-Command = Literal["pause", "resume", "recenter"]
-
-PREFIX: Final = "affect"
 CAUSES: Final = (
     "mqtt_disconnected",
     "mqtt_queue",
@@ -57,23 +59,8 @@ OUTBOX_FRAMES: Final = 108_000
 STATE_EVERY_S: Final = 1.0
 STATUS_EVERY_S: Final = 5.0
 STATUS_CHANGES_EVERY_S: Final = 0.25
-MOVING: Final = frozenset({"frames", "settled", "frame_rate", "latency_ms", "drops", "counters"})
 CLOSE_TIMEOUT_S: Final = 3.0
 GOOD_CONNECTION_S: Final = 10.0
-
-
-def default_publisher_id() -> str:
-    """This machine's host name as one topic level, or `me` where it has none that serves."""
-    return re.sub(r"[^a-z0-9_-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-") or "me"
-
-
-def check_publisher_id(publisher_id: str) -> str:
-    """The id itself, where it can be one level of a topic. Raises UserError where it cannot."""
-    if not publisher_id or len(publisher_id.encode()) > 128 or not publisher_id.isprintable():
-        raise UserError(f"the id {publisher_id!r} cannot be part of a topic: give a short printable name")
-    if set(publisher_id) & set("/+#") or publisher_id.startswith("$"):
-        raise UserError(f"the id {publisher_id!r} cannot be part of a topic: leave out / + # and a leading $")
-    return publisher_id
 
 
 class Thinner:
@@ -119,17 +106,18 @@ class MqttSink:
         publisher_id: str | None = None,
         rate: float | None = None,
         publish_transcript: bool = False,
-        on_command: Callable[[Command], None] | None = None,
+        on_command: Callable[[EngineCommand], None] | None = None,
         outbox: Path | None = None,
         outbox_frames: int = OUTBOX_FRAMES,
-        backoff: Backoff | None = None,
+        backoff: Backoff = BROKER_BACKOFF,
     ) -> None:
         self._broker = broker
         self._id = check_publisher_id(publisher_id or default_publisher_id())
         self._thinner = Thinner(rate)
         self._publish_transcript = publish_transcript
         self._on_command = on_command
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff
+        self._random = Random()
         # One identifier for every connection: the broker then ends the old one, last will included, before
         # it accepts the next, so that a late `offline` never lands on top of `online`.
         self._identifier = f"affect-{secrets.token_hex(8)}"
@@ -176,9 +164,9 @@ class MqttSink:
     async def open(self) -> None:
         """Connect and say `online`. Raises UserError, naming the broker and the way out, where that fails."""
         await self._settled.open()
-        client = await connect_first(self._broker, identifier=self._identifier, will=self._will())
+        client = await connect_first(self._broker, identifier=self._identifier, will=self._last_will())
         try:
-            await self._greet(client)
+            await self._subscribe_and_say_online(client)
         except aiomqtt.MqttError as error:
             await abandon(client)
             raise UserError(
@@ -192,7 +180,7 @@ class MqttSink:
             client = self._client or await self._reconnect()
             since = asyncio.get_running_loop().time()
             lost = await until_lost(
-                self._hear_commands(client),
+                self._receive_commands(client),
                 self._send_estimates(client),
                 self._send_transcripts(client),
                 self._send_state(client),
@@ -200,9 +188,9 @@ class MqttSink:
                 self._settled.deliver(self._publisher(client, "settled", qos=1)),
             )
             log.warning("lost the broker at %s: %s", self._broker.endpoint, lost)
-            await self._forget(client)
+            await self._drop_connection(client)
             if asyncio.get_running_loop().time() - since >= GOOD_CONNECTION_S:
-                self._backoff.reset()
+                self._backoff = self._backoff.reset()
 
     async def ready(self) -> None:
         """Wait for a broker that is slow; not for one that is gone."""
@@ -230,7 +218,7 @@ class MqttSink:
             self._drops["mqtt_queue"] += 1
         self._estimates.append(payload)
         self._estimate_arrived.set()
-        self._update_room()
+        self._update_readiness()
 
     def offer_status(self, status: Status) -> None:
         """Take the engine's state."""
@@ -252,11 +240,11 @@ class MqttSink:
         client, self._client = self._client, None
         try:
             if client is not None:
-                await self._take_leave(client)
+                await self._say_goodbye(client)
         finally:
             await self._settled.close()
 
-    async def _take_leave(self, client: aiomqtt.Client) -> None:
+    async def _say_goodbye(self, client: aiomqtt.Client) -> None:
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -281,7 +269,7 @@ class MqttSink:
         else:
             await disconnect(client)
 
-    def _will(self) -> aiomqtt.Will:
+    def _last_will(self) -> aiomqtt.Will:
         return aiomqtt.Will(f"{self.topic}/available", b"offline", qos=1, retain=True)
 
     def _publisher(
@@ -294,8 +282,8 @@ class MqttSink:
 
         return publish
 
-    async def _greet(self, client: aiomqtt.Client) -> None:
-        """What every new connection begins with; `state` and `status` follow from their own tasks."""
+    async def _subscribe_and_say_online(self, client: aiomqtt.Client) -> None:
+        """The first messages of every connection; `state` and `status` follow from their own tasks."""
         client.pending_calls_threshold = 1000
         await heeding_cancellation(client.subscribe(f"{self.topic}/set/+", qos=1))
         await self._publisher(client, "available", qos=1, retain=True)(b"online")
@@ -306,11 +294,12 @@ class MqttSink:
         keeping = asyncio.create_task(self._settled.keep())
         try:
             while True:
-                await asyncio.sleep(self._backoff.next_s())
+                self._backoff, wait_s = self._backoff.step(self._random)
+                await asyncio.sleep(wait_s)
                 client: aiomqtt.Client | None = None
                 try:
-                    client = await connect(self._broker, identifier=self._identifier, will=self._will())
-                    await self._greet(client)
+                    client = await connect(self._broker, identifier=self._identifier, will=self._last_will())
+                    await self._subscribe_and_say_online(client)
                 except (aiomqtt.MqttError, UserError) as error:
                     self._counters["mqtt_failed_attempts"] += 1
                     log.info("the broker at %s is still away: %s", self._broker.endpoint, error)
@@ -323,32 +312,32 @@ class MqttSink:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
 
-    async def _forget(self, client: aiomqtt.Client) -> None:
+    async def _drop_connection(self, client: aiomqtt.Client) -> None:
         self._client = None
         await self._settled.interrupt()
         self._drops["mqtt_disconnected"] += len(self._estimates)
         self._drops["mqtt_transcript"] += len(self._transcripts)
         self._estimates.clear()
         self._transcripts.clear()
-        self._update_room()
+        self._update_readiness()
         await abandon(client)
 
-    def _update_room(self) -> None:
+    def _update_readiness(self) -> None:
         if len(self._estimates) < ESTIMATE_QUEUE // 2:
             self._room.set()
         else:
             self._room.clear()
 
-    async def _hear_commands(self, client: aiomqtt.Client) -> None:
+    async def _receive_commands(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
             command = str(message.topic).rpartition("/")[2]
             if message.retain:
-                # Somebody's old wish, kept by the broker: obeying it would pause every later run too.
+                # An old command that the broker retained: obeying it would pause every later run too.
                 self._counters["mqtt_commands_retained"] += 1
-            elif command in get_args(Command):
+            elif command in get_args(EngineCommand):
                 self._counters["mqtt_commands"] += 1
                 if self._on_command is not None:
-                    self._on_command(cast(Command, command))
+                    self._on_command(cast(EngineCommand, command))
             else:
                 self._counters["mqtt_commands_unknown"] += 1
 
@@ -357,7 +346,7 @@ class MqttSink:
         while True:
             while self._estimates:
                 payload = self._estimates.popleft()
-                self._update_room()
+                self._update_readiness()
                 try:
                     await publish(payload)
                 except aiomqtt.MqttError:
@@ -396,24 +385,8 @@ class MqttSink:
                 if steady != sent or clock() - sent_at >= STATUS_EVERY_S:
                     await publish(encode(self._status.to_json()))
                     sent, sent_at = steady, clock()
-            # A status whose text flickers is published at most so often.
+            # However often a status changes, it is published no more often than this.
             await asyncio.sleep(STATUS_CHANGES_EVERY_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, sent_at + STATUS_EVERY_S - clock())):
                     await self._status_arrived.wait()
-
-
-def encode(message: Mapping[str, Any]) -> bytes:
-    """Compact JSON in UTF-8. Raises ValueError for a number that JSON does not have (NaN, infinity)."""
-    return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def state_of(estimate: Estimate) -> dict[str, Any]:
-    """The MQTT form of `state` (`schemas/state.json`): the latest estimate, for those who come late."""
-    message = estimate.to_json()
-    return {key: message[key] for key in message if key not in ("settled", "latency_ms")}
-
-
-def steady_part(status: Status) -> dict[str, Any]:
-    """A status without its moving numbers: when this changes, the change is published at once."""
-    return {key: value for key, value in status.to_json().items() if key not in MOVING}

@@ -1,1 +1,1 @@
-"""From a source's frames and sound to features of each frame, and to recognised words."""
+"""From a source's frames and sound to the features of each frame and to recognised words."""

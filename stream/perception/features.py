@@ -5,7 +5,9 @@ The same code serves live sources, replays and preprocessing: what was trained i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from models.spec import LogMelSpec, Modality
 from models.visual.alignment import zero_crop
 from models.visual.tracker import FaceTracker, TrackerState
 from stream.flow.ladder import FULL, Rung
+from stream.messages import InputStatus
 from stream.sources.events import AudioChunk, NoPicture, VideoFrame
 
 
@@ -26,10 +29,22 @@ class Availability:
     audio: bool = True
     language: bool = True
 
+    @classmethod
+    def by_health(cls, inputs: Mapping[str, InputStatus]) -> Availability:
+        """By the health of `microphone` and `recogniser`; whether a picture is there shows when it comes."""
+
+        def is_ok(name: str) -> bool:
+            return name in inputs and inputs[name].health == "ok"
+
+        return cls(audio=is_ok("microphone"), language=is_ok("microphone") and is_ok("recogniser"))
+
     def of(self, modality: Modality) -> bool:
         """Whether one branch's input was there."""
         found: bool = getattr(self, modality.value)
         return found
+
+
+ALL_AVAILABLE: Final = Availability()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,7 +82,7 @@ class PerceptionState:
 
 
 class Perception:
-    """Sight and sound, incrementally. Pure but for the detector's own work: `see` and `hear` return new states."""
+    """Sight and sound, one event at a time. Pure but for the detector's own work: `step` returns the new state."""
 
     def __init__(self, tracker: FaceTracker, log_mel: LogMelSpec | None = None) -> None:
         self.tracker = tracker
@@ -78,17 +93,44 @@ class Perception:
         """Before the first frame and the first sound."""
         return PerceptionState(self.tracker.initial_state(), self._patches.initial_state())
 
-    def hear(self, state: PerceptionState, chunk: AudioChunk) -> PerceptionState:
-        """Takes sound in."""
-        return replace(state, sound=self._patches.step(state.sound, chunk.start_sample, chunk.samples))
+    @overload
+    def step(
+        self,
+        state: PerceptionState,
+        event: VideoFrame | NoPicture,
+        available: Availability = ...,
+        rung: Rung = ...,
+    ) -> tuple[PerceptionState, FrameFeatures]: ...
 
-    def see(
-        self, state: PerceptionState, frame: VideoFrame, available: Availability, rung: Rung = FULL
-    ) -> tuple[PerceptionState, FrameFeatures]:
-        """Takes a frame in, after all sound up to its time, and gives its features.
+    @overload
+    def step(
+        self, state: PerceptionState, event: AudioChunk, available: Availability = ..., rung: Rung = ...
+    ) -> tuple[PerceptionState, None]: ...
 
-        A picture that is the last one again, or that `rung` spares, gives the last one's crop.
+    def step(
+        self,
+        state: PerceptionState,
+        event: VideoFrame | NoPicture | AudioChunk,
+        available: Availability = ALL_AVAILABLE,
+        rung: Rung = FULL,
+    ) -> tuple[PerceptionState, FrameFeatures | None]:
+        """One event further: a frame, after all sound up to its time, gives its features; sound gives none yet.
+
+        A picture that is the last one again, or that `rung` spares, gives the last one's crop. A tick without a
+        picture gives the zero crop, the visual branch masked.
         """
+        match event:
+            case AudioChunk():
+                sound = self._patches.step(state.sound, event.start_sample, event.samples)
+                return replace(state, sound=sound), None
+            case VideoFrame():
+                return self._step_picture(state, event, available, rung)
+            case NoPicture():
+                return self._step_no_picture(state, event, available, rung)
+
+    def _step_picture(
+        self, state: PerceptionState, frame: VideoFrame, available: Availability, rung: Rung
+    ) -> tuple[PerceptionState, FrameFeatures]:
         track, last = state.track, state.last
         spared = frame.repeated or state.sight_age + 1 < rung.visual_stride
         if last is not None and last.available.visual and spared:
@@ -96,7 +138,7 @@ class Perception:
         else:
             track, seen = self.tracker.step(track, frame.rgb)
             crop, face, age = seen.crop, seen.face is not None, 0
-        sound_age, patch = self._patch(state, frame.time_s, rung)
+        sound_age, patch = self._newest_patch(state, frame.time_s, rung)
         features = FrameFeatures(
             index=frame.index,
             time_s=frame.time_s,
@@ -110,11 +152,10 @@ class Perception:
         )
         return PerceptionState(track, state.sound, features, age, sound_age), features
 
-    def miss(
-        self, state: PerceptionState, tick: NoPicture, available: Availability, rung: Rung = FULL
+    def _step_no_picture(
+        self, state: PerceptionState, tick: NoPicture, available: Availability, rung: Rung
     ) -> tuple[PerceptionState, FrameFeatures]:
-        """A tick whose camera is away: nothing to see, and the visual branch masked."""
-        sound_age, patch = self._patch(state, tick.time_s, rung)
+        sound_age, patch = self._newest_patch(state, tick.time_s, rung)
         features = FrameFeatures(
             index=tick.index,
             time_s=tick.time_s,
@@ -128,8 +169,10 @@ class Perception:
         track = self.tracker.initial_state()
         return PerceptionState(track, state.sound, features, 0, sound_age), features
 
-    def _patch(self, state: PerceptionState, time_s: float, rung: Rung) -> tuple[int, NDArray[np.float32]]:
-        """The patch of a frame, and how many frames old it is."""
+    def _newest_patch(
+        self, state: PerceptionState, time_s: float, rung: Rung
+    ) -> tuple[int, NDArray[np.float32]]:
+        """How many frames old the patch is that a frame at this time gets, and the patch."""
         if state.last is not None and state.sound_age + 1 < rung.audio_stride:
             return state.sound_age + 1, state.last.patch
         return 0, self._patches.patch_ending_at(state.sound, int(time_s * self._sample_rate))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.speech.recogniser import HeardWord, RecogniserFactory, Samples
 from models.speech.transcriber import Transcriber, TranscriberSettings
-from models.speech.words import Settled, SpeechEvent
+from models.speech.words import EVERYTHING_SETTLED, SpeechEvent
 from stream.sources.events import SAMPLE_RATE, AudioChunk
 
 WAITING_CHUNKS: Final = 256
@@ -32,10 +32,10 @@ _NOTHING: Final[NDArray[np.float32]] = np.zeros(0, np.float32)
 
 
 class NoRecogniser:
-    """Stands where no recogniser is installed: the voice gate still works, and hears no words."""
+    """Takes the place of a recogniser where none is installed: the voice gate still works, no words are found."""
 
     def accept(self, samples: Samples) -> bool:
-        """Never finds an utterance over."""
+        """Never ends an utterance."""
         return False
 
     def partial(self) -> str:
@@ -58,7 +58,7 @@ def transcriber_settings(window_frames: int, frame_rate: float) -> TranscriberSe
 
 
 class Speech:
-    """A transcriber in its own thread. `hear`, `catch_up`, `keep_up` and `finish` are called from one other thread.
+    """A transcriber in its own thread. `hear`, `catch_up`, `keep_up` and `finish` must be called from one thread.
 
     Where the source has no sound at all, everything is settled from the start.
     """
@@ -70,8 +70,8 @@ class Speech:
         self._handed_sample = 0
         self._transcriber = Transcriber(new_recogniser or NoRecogniser, settings) if has_sound else None
         self._thread = ThreadPoolExecutor(1, "speech")
-        self._waiting: deque[Future[list[SpeechEvent]]] = deque()
-        self._known: list[SpeechEvent] = [] if has_sound else [Settled(float("inf"))]
+        self._pending: deque[Future[list[SpeechEvent]]] = deque()
+        self._ready_events: list[SpeechEvent] = [] if has_sound else [EVERYTHING_SETTLED]
 
     def hear(self, chunk: AudioChunk, *, wait: bool = False) -> None:
         """Hands sound to the recogniser. Where too much waits for it already, drops the sound and counts it, or,
@@ -79,20 +79,20 @@ class Speech:
         """
         if self._transcriber is None:
             return
-        if len(self._waiting) >= WAITING_CHUNKS:
+        if len(self._pending) >= WAITING_CHUNKS:
             if not wait:
                 self.dropped_chunks += 1
                 return
-            self._known.extend(self._waiting.popleft().result())
+            self._ready_events.extend(self._pending.popleft().result())
         self._handed_sample = max(self._handed_sample, chunk.end_sample)
-        self._waiting.append(self._thread.submit(self._transcriber.feed, chunk.start_sample, chunk.samples))
+        self._pending.append(self._thread.submit(self._transcriber.feed, chunk.start_sample, chunk.samples))
 
     def catch_up(self, time_s: float) -> list[SpeechEvent]:
         """Everything known once all sound up to `time_s` was heard; what never came is silence. Waits."""
         if self._transcriber is not None:
             upto = max(0, int((time_s - LATE_S) * SAMPLE_RATE))
-            self._waiting.append(self._thread.submit(self._transcriber.feed, upto, _NOTHING))
-        return self._collect(wait=True)
+            self._pending.append(self._thread.submit(self._transcriber.feed, upto, _NOTHING))
+        return self._collect_events(wait=True)
 
     def keep_up(self, time_s: float) -> list[SpeechEvent]:
         """What has become known by now; sound that stayed away until `GRACE_S` before `time_s` is silence. Does
@@ -102,17 +102,17 @@ class Speech:
         if (
             self._transcriber is not None
             and self._handed_sample < upto
-            and len(self._waiting) < WAITING_CHUNKS
+            and len(self._pending) < WAITING_CHUNKS
         ):
             self._handed_sample = upto
-            self._waiting.append(self._thread.submit(self._transcriber.feed, upto, _NOTHING))
-        return self._collect(wait=False)
+            self._pending.append(self._thread.submit(self._transcriber.feed, upto, _NOTHING))
+        return self._collect_events(wait=False)
 
     def finish(self) -> list[SpeechEvent]:
         """The sound has ended: everything that is left. Waits."""
         if self._transcriber is not None:
-            self._waiting.append(self._thread.submit(self._transcriber.finish))
-        return self._collect(wait=True)
+            self._pending.append(self._thread.submit(self._transcriber.finish))
+        return self._collect_events(wait=True)
 
     @property
     def late_samples(self) -> int:
@@ -123,8 +123,8 @@ class Speech:
         """Ends the thread; what was still waiting is not heard."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def _collect(self, *, wait: bool) -> list[SpeechEvent]:
-        events, self._known = self._known, []
-        while self._waiting and (wait or self._waiting[0].done()):
-            events.extend(self._waiting.popleft().result())
+    def _collect_events(self, *, wait: bool) -> list[SpeechEvent]:
+        events, self._ready_events = self._ready_events, []
+        while self._pending and (wait or self._pending[0].done()):
+            events.extend(self._pending.popleft().result())
         return events

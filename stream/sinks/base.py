@@ -1,7 +1,7 @@
-"""Where estimates go. A sink is anything that takes them; a slow or broken one never slows the engine.
+"""Where estimates go: a sink is anything that takes them. A slow or broken one never slows the engine.
 
 The life of a sink: `open` (may refuse, with a UserError), then `run` in a task of its own while the engine
-offers it what there is, then that task is cancelled, then `close`. `attached` lives it for any number.
+offers it estimates, then that task is cancelled, then `close`. `attached` does this for any number of sinks.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Sink(Protocol):
         ...
 
     async def open(self) -> None:
-        """Acquire what the sink needs. Raises UserError where the user's choice of it cannot work."""
+        """Acquire what the sink needs. Raises UserError where what the user asked for cannot work."""
         ...
 
     async def run(self) -> None:

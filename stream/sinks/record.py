@@ -55,14 +55,14 @@ class RecordSink:
     async def open(self) -> None:
         """Create the file. Raises UserError where that would lose an earlier record, or cannot be done."""
         try:
-            self._file = await asyncio.to_thread(self._open)
+            self._file = await asyncio.to_thread(self._create_file)
         except OSError as error:
             raise UserError(
                 f"cannot record to {self._path} ({error.strerror or error}): "
                 "give a file in a folder that you can write to"
             ) from None
 
-    def _open(self) -> FileIO:
+    def _create_file(self) -> FileIO:
         try:
             return FileIO(self._path, "x")
         except FileExistsError:
@@ -125,11 +125,11 @@ class RecordSink:
         self._waiting.clear()
         self._arrived.clear()
         self._room.set()
-        self._writing = asyncio.create_task(self._write(batch))
+        self._writing = asyncio.create_task(self._write_batch(batch))
         # Nothing can stop a thread that writes: a cancelled `run` leaves it to `close` to wait for.
         await asyncio.shield(self._writing)
 
-    async def _write(self, batch: list[Estimate]) -> None:
+    async def _write_batch(self, batch: list[Estimate]) -> None:
         written = await asyncio.to_thread(self._write_lines, batch)
         self._written += written
         if written < len(batch):

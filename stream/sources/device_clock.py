@@ -1,15 +1,13 @@
-"""Clocks of live inputs, as pure logic: device timestamps on one steady axis, and sound kept beside it. No
-I/O.
+"""Clocks of live inputs, without I/O: device timestamps mapped to one steady axis, and sound laid along it.
 
 A device stamps what it captures by a clock of its own, which starts anywhere, drifts by tens of parts per
 million and sometimes jumps; what it captured arrives later than that by a delay that varies but is never
-negative. So the smallest (arrival - stamp) seen in a while is the best word on the difference between the
+negative. So the smallest (arrival - stamp) seen in a while is the best estimate of the difference between the
 clocks, and the slope of those minima is the drift.
 """
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
@@ -31,7 +29,7 @@ STEP_S: Final = 0.25
 
 @dataclass(frozen=True)
 class ClockMap:
-    """State of `map_stamp`: arrival-clock time = stamp + `offset_s`."""
+    """State of `step_clock_map`: arrival-clock time = stamp + `offset_s`."""
 
     offset_s: float | None = None
     last_stamp_s: float = 0.0
@@ -67,7 +65,7 @@ def start_clock(wall_minus_arrival_s: float, first_stamp_s: float | None, arriva
     return ClockMap()
 
 
-def map_stamp(clock: ClockMap, stamp_s: float | None, arrival_s: float) -> tuple[ClockMap, float]:
+def step_clock_map(clock: ClockMap, stamp_s: float | None, arrival_s: float) -> tuple[ClockMap, float]:
     """When on the arrival clock something was captured that is stamped `stamp_s` and arrived at `arrival_s`.
 
     Never after its arrival, never before what was mapped earlier. No stamp: its arrival. `arrival_s` must not
@@ -84,12 +82,12 @@ def map_stamp(clock: ClockMap, stamp_s: float | None, arrival_s: float) -> tuple
     back_s = clock.last_stamp_s - stamp_s
     ahead_s = clock.offset_s - delay_s
     if back_s > JUMP_S or (ahead_s > JUMP_S and -back_s > JUMP_S + arrival_s - clock.last_arrival_s):
-        return _anchor(replace(clock, jumps=clock.jumps + 1), stamp_s, arrival_s)
+        return _restart_clock(replace(clock, jumps=clock.jumps + 1), stamp_s, arrival_s)
 
     least_s = min(clock.block_least_s, delay_s)
     if arrival_s - clock.block_start_s >= BLOCK_S:
         if least_s - clock.offset_s > STEP_S:
-            return _anchor(replace(clock, steps=clock.steps + 1), stamp_s, arrival_s)
+            return _restart_clock(replace(clock, steps=clock.steps + 1), stamp_s, arrival_s)
         minima = (*clock.minima, (clock.block_start_s + BLOCK_S / 2, least_s))[-BLOCKS:]
         clock = replace(clock, minima=minima, block_start_s=arrival_s, block_least_s=delay_s)
     else:
@@ -110,7 +108,7 @@ def map_stamp(clock: ClockMap, stamp_s: float | None, arrival_s: float) -> tuple
     ), mapped_s
 
 
-def _anchor(clock: ClockMap, stamp_s: float, arrival_s: float) -> tuple[ClockMap, float]:
+def _restart_clock(clock: ClockMap, stamp_s: float, arrival_s: float) -> tuple[ClockMap, float]:
     """A new difference from here on; the drift so far says nothing about it."""
     mapped_s = max(arrival_s, clock.last_mapped_s)
     return ClockMap(
@@ -125,10 +123,14 @@ def _anchor(clock: ClockMap, stamp_s: float, arrival_s: float) -> tuple[ClockMap
     ), mapped_s
 
 
-# Live sound is kept on the axis by one sample more or less in a piece; beyond this distance it is moved.
 SEAM_S: Final = 0.040
+"""Live sound this far off the axis is moved, with a gap or a trim; nearer, it is followed by a sample a piece."""
+
 DEAD_BAND_S: Final = 0.004
+"""Live sound no further off the axis than this is left as it is."""
+
 LEAST_STRETCHED: Final = 64
+"""Samples that a piece must have to be made a sample longer or shorter."""
 
 
 @dataclass(frozen=True)
@@ -162,21 +164,6 @@ def fit_sound(next_sample: int | None, due: float, samples: int, rate: int) -> F
     if abs(late) > DEAD_BAND_S * rate and samples >= LEAST_STRETCHED:
         return Fit(next_sample, stretch=1 if late > 0 else -1)
     return Fit(next_sample)
-
-
-@dataclass(frozen=True)
-class Backoff:
-    """How long to wait before trying an input again: doubling from `first_s` up to `most_s`, each wait drawn
-    between half and the whole of that, so that many machines do not come back at once."""
-
-    first_s: float = 0.5
-    most_s: float = 15.0
-    failures: int = 0
-
-    def failed(self, draw: random.Random) -> tuple[Backoff, float]:
-        """After one more failure: the state, and the seconds to wait."""
-        bound_s = min(self.most_s, self.first_s * 2.0 ** min(self.failures, 32))
-        return replace(self, failures=self.failures + 1), bound_s * draw.uniform(0.5, 1.0)
 
 
 def newest_at(times: list[float], tick_s: float) -> int | None:

@@ -55,7 +55,7 @@ class DeviceList:
 
 @dataclass(frozen=True)
 class RequestedFormat:
-    """What was asked of a picture's source; None: whatever it gives."""
+    """The pictures that a source is asked for; None: whatever it gives."""
 
     size: tuple[int, int] | None = None
     frame_rate: float | None = None
@@ -67,7 +67,7 @@ ANY_FORMAT: Final = RequestedFormat()
 
 @dataclass(frozen=True)
 class GivenFormat:
-    """What it gives. `frame_rate` is what the device claims, None where it claims nothing."""
+    """The pictures that it gives. `frame_rate` is what the device claims, None where it claims nothing."""
 
     size: tuple[int, int]
     frame_rate: float | None
@@ -78,19 +78,19 @@ class GivenFormat:
         return f"{self.size[0]}x{self.size[1]}{rate} ({self.pixel_format})"
 
 
-def compare(asked: RequestedFormat, given: GivenFormat) -> str:
+def compare(requested: RequestedFormat, given: GivenFormat) -> str:
     """One line: what is given and, where it differs, what was asked for."""
     differences = []
-    if asked.size is not None and asked.size != given.size:
-        differences.append(f"{asked.size[0]}x{asked.size[1]}")
+    if requested.size is not None and requested.size != given.size:
+        differences.append(f"{requested.size[0]}x{requested.size[1]}")
     if (
-        asked.frame_rate is not None
+        requested.frame_rate is not None
         and given.frame_rate is not None
-        and abs(asked.frame_rate - given.frame_rate) > 0.01 * asked.frame_rate
+        and abs(requested.frame_rate - given.frame_rate) > 0.01 * requested.frame_rate
     ):
-        differences.append(f"{asked.frame_rate:.4g}/s")
-    if asked.pixel_format is not None and asked.pixel_format != given.pixel_format:
-        differences.append(asked.pixel_format)
+        differences.append(f"{requested.frame_rate:.4g}/s")
+    if requested.pixel_format is not None and requested.pixel_format != given.pixel_format:
+        differences.append(requested.pixel_format)
     return f"{given}, asked for {', '.join(differences)}" if differences else str(given)
 
 
@@ -118,7 +118,7 @@ def list_devices(platform: str = sys.platform, root: Path = Path("/")) -> Device
     if platform.startswith("linux"):
         return DeviceList(_linux_cameras(root), _linux_microphones())
     host = "avfoundation" if platform == "darwin" else "dshow"
-    found = _enumerate(host)
+    found = _list_system_devices(host)
     return DeviceList(
         tuple(Device(d.name, d.description) for d in found if "video" in d.media_types),
         tuple(Device(d.name, d.description) for d in found if "audio" in d.media_types),
@@ -126,33 +126,37 @@ def list_devices(platform: str = sys.platform, root: Path = Path("/")) -> Device
 
 
 def camera_address(
-    camera: str, asked: RequestedFormat = ANY_FORMAT, *, platform: str = sys.platform, root: Path = Path("/")
+    camera: str,
+    requested: RequestedFormat = ANY_FORMAT,
+    *,
+    platform: str = sys.platform,
+    root: Path = Path("/"),
 ) -> Address:
     """A camera by number (as listed), name, or path. Raises `UserError` where there is none of that name."""
     wishes = {}
-    if asked.size is not None:
-        wishes["video_size"] = f"{asked.size[0]}x{asked.size[1]}"
-    if asked.frame_rate is not None:
-        wishes["framerate"] = f"{asked.frame_rate:g}"
+    if requested.size is not None:
+        wishes["video_size"] = f"{requested.size[0]}x{requested.size[1]}"
+    if requested.frame_rate is not None:
+        wishes["framerate"] = f"{requested.frame_rate:g}"
     label = f"camera {camera}"
     if platform.startswith("linux"):
-        if asked.pixel_format is not None:
-            wishes["input_format"] = asked.pixel_format
+        if requested.pixel_format is not None:
+            wishes["input_format"] = requested.pixel_format
         if camera.isdecimal():
             path = f"/dev/video{int(camera)}"
         elif camera.startswith("/"):
             path = camera
         else:
-            path = _by_name(camera, _linux_cameras(root), "camera")
+            path = _address_by_name(camera, _linux_cameras(root), "camera")
         # Frames stamped by the wall clock whatever clock the driver keeps.
         return Address("camera", label, path, "v4l2", {"timestamps": "abs"}, wishes)
-    if asked.pixel_format is not None:
-        wishes["pixel_format"] = asked.pixel_format
+    if requested.pixel_format is not None:
+        wishes["pixel_format"] = requested.pixel_format
     if platform == "darwin":
         # avfoundation refuses to open without a rate that the camera knows; 30 is what all of them know.
         return Address("camera", label, f"{camera}:none", "avfoundation", {"framerate": "30", **wishes})
     cameras = list_devices(platform, root).cameras
-    name = _by_number(camera, cameras, "camera").address if camera.isdecimal() else camera
+    name = _device_by_number(camera, cameras, "camera").address if camera.isdecimal() else camera
     return Address("camera", label, f"video={name}", "dshow", {"rtbufsize": "64M"}, wishes)
 
 
@@ -164,14 +168,18 @@ def microphone_address(microphone: str, *, platform: str = sys.platform, root: P
     if platform.startswith("linux"):
         name = microphone
         if microphone.isdecimal():
-            name = _by_number(microphone, _linux_microphones(), "microphone").address
+            name = _device_by_number(microphone, _linux_microphones(), "microphone").address
         return Address("microphone", label, name, "alsa")
     if platform == "darwin":
         return Address("microphone", label, f":{microphone}", "avfoundation")
     microphones = list_devices(platform, root).microphones
     if microphone == "default":
         microphone = "0"
-    name = _by_number(microphone, microphones, "microphone").address if microphone.isdecimal() else microphone
+    name = (
+        _device_by_number(microphone, microphones, "microphone").address
+        if microphone.isdecimal()
+        else microphone
+    )
     return Address("microphone", label, f"audio={name}", "dshow", {"audio_buffer_size": "20"})
 
 
@@ -191,7 +199,7 @@ def open_address(address: Address) -> InputContainer:
     Raises `UserError` naming the device, why, and what there is.
     """
     if address.format == "alsa":
-        _find_alsa()
+        _use_system_alsa()
     tries = [{**address.options, **address.wishes}]
     if address.wishes:
         tries.append(dict(address.options))
@@ -212,17 +220,17 @@ def open_address(address: Address) -> InputContainer:
             reason = getattr(error, "strerror", None) or str(error)
             if isinstance(error, av.error.ExitError):
                 reason = f"nothing came within {OPEN_TIMEOUT_S:g} s"
-    raise UserError(f"{address.label} cannot be opened ({reason}){_way_out(address)}")
+    raise UserError(f"{address.label} cannot be opened ({reason})", way_out=_way_out(address))
 
 
 def _way_out(address: Address) -> str:
     if address.kind == "stream":
-        return ": is it running, and is the address right?"
+        return "is it running, and is the address right?"
     devices = list_devices()
-    there = devices.cameras if address.kind == "camera" else devices.microphones
-    names = ", ".join(d.address for d in there) or "none"
+    present = devices.cameras if address.kind == "camera" else devices.microphones
+    names = ", ".join(d.address for d in present) or "none"
     other = "; --microphone none does without" if address.kind == "microphone" else ""
-    return f": {address.kind}s on this machine: {names} (--list-devices){other}"
+    return f"{address.kind}s on this machine: {names} (--list-devices){other}"
 
 
 def _linux_cameras(root: Path) -> tuple[Device, ...]:
@@ -239,22 +247,22 @@ def _linux_cameras(root: Path) -> tuple[Device, ...]:
 
 def _linux_microphones() -> tuple[Device, ...]:
     """Cards and sound servers; ALSA also lists its converters and playback-only names, which hear nothing."""
-    _find_alsa()
+    _use_system_alsa()
     return tuple(
         Device(d.name, d.description.replace("\n", ", "))
-        for d in _enumerate("alsa")
+        for d in _list_system_devices("alsa")
         if d.name in SOUND_SERVERS or ("CARD=" in d.name and not d.name.startswith(PLAYBACK_ONLY))
     )
 
 
-def _enumerate(host: str) -> list[av.DeviceInfo]:
+def _list_system_devices(host: str) -> list[av.DeviceInfo]:
     try:
         return av.enumerate_input_devices(host)
     except (av.FFmpegError, OSError, ValueError):
         return []
 
 
-def _find_alsa() -> None:
+def _use_system_alsa() -> None:
     """PyAV's own ALSA looks for its configuration and plug-ins where it was built; this machine's are here."""
     configuration = Path("/usr/share/alsa/alsa.conf")
     if "ALSA_CONFIG_PATH" not in os.environ and configuration.is_file():
@@ -265,19 +273,19 @@ def _find_alsa() -> None:
             break
 
 
-def _by_name(name: str, devices: tuple[Device, ...], kind: Kind) -> str:
+def _address_by_name(name: str, devices: tuple[Device, ...], kind: Kind) -> str:
     for device in devices:
         if name.casefold() in (device.name.casefold(), device.address.casefold()):
             return device.address
-    return _refuse(name, devices, kind)
+    return _refuse_unknown(name, devices, kind)
 
 
-def _by_number(number: str, devices: tuple[Device, ...], kind: Kind) -> Device:
+def _device_by_number(number: str, devices: tuple[Device, ...], kind: Kind) -> Device:
     if int(number) < len(devices):
         return devices[int(number)]
-    return Device(_refuse(number, devices, kind), "")
+    return Device(_refuse_unknown(number, devices, kind), "")
 
 
-def _refuse(name: str, devices: tuple[Device, ...], kind: Kind) -> str:
-    there = ", ".join(f"{d.address} ({d.name})" if d.name else d.address for d in devices) or "none"
-    raise UserError(f"no {kind} {name!r}: {kind}s on this machine: {there} (--list-devices)")
+def _refuse_unknown(name: str, devices: tuple[Device, ...], kind: Kind) -> str:
+    present = ", ".join(f"{d.address} ({d.name})" if d.name else d.address for d in devices) or "none"
+    raise UserError(f"no {kind} {name!r}: {kind}s on this machine: {present} (--list-devices)")

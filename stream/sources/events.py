@@ -1,4 +1,4 @@
-"""What a source gives, whatever it is: frames, sound and changes of health on one time axis.
+"""The events of any source: frames, sound and changes of health on one time axis.
 
 Zero is the source's first video frame. A frame's `time_s` is its presentation time; sound is placed by its
 own timestamps on the sample axis (sample n is at n / 16 000 s), so it may start late, have gaps and end
@@ -14,9 +14,11 @@ from typing import Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.spec import LogMelSpec
 from stream.messages import InputStatus
 
-SAMPLE_RATE: Final = 16_000
+SAMPLE_RATE: Final = LogMelSpec().sample_rate
+"""Samples a second of all sound after a source: 16 000, as the recogniser and the sound branch take it."""
 
 InputName = Literal["camera", "microphone"]
 
@@ -57,7 +59,7 @@ class AudioChunk:
 
 @dataclass(frozen=True)
 class InputChange:
-    """A live input's health turned: `status` holds from here on."""
+    """A live input's health changed: `status` holds from here on."""
 
     name: InputName
     status: InputStatus

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from models.errors import UserError
 from stream.messages import InputStatus
 from stream.sources.events import SAMPLE_RATE, AudioChunk, SourceEvent, SourceInfo, VideoFrame
-from stream.sources.file_clock import FrameClock, SoundClock, place_frame, place_sound
+from stream.sources.file_clock import FrameClock, SoundClock, step_frame_clock, step_sound_clock
 from stream.sources.resample import SoundRuns
 from stream.sources.scaling import MOST_LONG_SIDE, decode_small, fitted
 
@@ -102,8 +102,8 @@ class MediaFile:
         The file is opened once per stream, so however far apart sound and picture lie in the file, no more
         than one piece of each is held.
         """
-        sound = self._sound() if self._audio_index is not None else iter(())
-        frames = self._frames()
+        sound = self._read_sound() if self._audio_index is not None else iter(())
+        frames = self._read_frames()
         try:
             chunk = next(sound, None)
             for frame in frames:
@@ -124,7 +124,7 @@ class MediaFile:
                 if close is not None:
                     close()
 
-    def _open(self) -> InputContainer:
+    def _open_container(self) -> InputContainer:
         """A container on the file; a playlist posing as one must not reach the network: files only."""
         try:
             container = av.open(
@@ -145,19 +145,19 @@ class MediaFile:
             raise UserError(f"{self.path}: no such file")
         if self.path.is_dir():
             raise UserError(f"{self.path} is a folder: name a recording in it")
-        with self._open() as container:
+        with self._open_container() as container:
             video = _picture_stream(container, self.path)
             audio = container.streams.best("audio")
-            first = next(iter(_decode(container, video, Counter())), None)
+            first = next(iter(_decode_stream(container, video, Counter())), None)
             if not isinstance(first, Picture):
-                raise UserError(f"{self.path}: no picture in it can be decoded (codec {_codec(video)})")
-            rgb = self._upright(first, VideoReformatter())
+                raise UserError(f"{self.path}: no picture in it can be decoded (codec {_codec_name(video)})")
+            rgb = self._to_upright_rgb(first, VideoReformatter())
             rate = _average_rate(video)
             duration_s = container.duration / 1_000_000 if container.duration else None
             frames_hint = video.frames or None
-            video_codec = _codec(video)
-            zero_s = _stamp(first) or 0.0
-            audio_codec = _codec(audio) if isinstance(audio, AudioStream) else None
+            video_codec = _codec_name(video)
+            zero_s = _timestamp_s(first) or 0.0
+            audio_codec = _codec_name(audio) if isinstance(audio, AudioStream) else None
             audio_index = audio.index if isinstance(audio, AudioStream) else None
         if audio_index is not None:
             if self._has_sound(audio_index):
@@ -177,69 +177,71 @@ class MediaFile:
         )
 
     def _has_sound(self, index: int) -> bool:
-        with self._open() as container:
+        with self._open_container() as container:
             audio = container.streams[index]
             if audio.codec_context is None:
                 return False
-            return next(iter(_decode(container, audio, Counter(), PROBE_PACKETS)), None) is not None
+            return next(iter(_decode_stream(container, audio, Counter(), PROBE_PACKETS)), None) is not None
 
-    def _on_axis(self, frame: Picture | AudioFrame) -> float | None:
-        stamp_s = _stamp(frame)
+    def _time_on_axis(self, frame: Picture | AudioFrame) -> float | None:
+        stamp_s = _timestamp_s(frame)
         return None if stamp_s is None else stamp_s - self._zero_s
 
     def _latest_s(self) -> float | None:
         return None if self.info.duration_s is None else self.info.duration_s + DURATION_SLACK_S
 
-    def _frames(self) -> Iterator[VideoFrame]:
+    def _read_frames(self) -> Iterator[VideoFrame]:
         clock = FrameClock()
         step_s = 1 / self.info.frame_rate
         latest_s = self._latest_s()
-        with self._open() as container:
+        with self._open_container() as container:
             stream = _picture_stream(container, self.path)
             # Frame threads conceal damage differently from run to run; slices do not, and a replay must
             # repeat.
             stream.codec_context.thread_type = "SLICE"
             decode_small(stream, self._max_long_side)
             scaler = VideoReformatter()
-            for index, picture in enumerate(_decode(container, stream, self._counters)):
+            for index, picture in enumerate(_decode_stream(container, stream, self._counters)):
                 assert isinstance(picture, Picture)
-                clock, placed = place_frame(clock, self._on_axis(picture), step_s, latest_s)
+                clock, placed = step_frame_clock(clock, self._time_on_axis(picture), step_s, latest_s)
                 if placed.mended:
                     self._counters[placed.mended] += 1
                 if picture.is_corrupt:
                     self._counters["corrupt_frames"] += 1
-                yield VideoFrame(index, placed.time_s, time.time(), self._upright(picture, scaler))
+                yield VideoFrame(index, placed.time_s, time.time(), self._to_upright_rgb(picture, scaler))
 
-    def _upright(self, picture: Picture, scaler: VideoReformatter) -> NDArray[np.uint8]:
+    def _to_upright_rgb(self, picture: Picture, scaler: VideoReformatter) -> NDArray[np.uint8]:
         """RGB, scaled where asked, turned by the display matrix that telephones write."""
         width, height = fitted(picture.width, picture.height, self._max_long_side)
         rgb = scaler.reformat(picture, width=width, height=height, format="rgb24").to_ndarray()
         turned = np.rot90(rgb, round(picture.rotation / 90) % 4)
         return np.ascontiguousarray(turned, dtype=np.uint8)
 
-    def _sound(self) -> Iterator[AudioChunk]:
+    def _read_sound(self) -> Iterator[AudioChunk]:
         """Sound as 16 kHz mono, each run of contiguous sound through its own resampler."""
         assert self._audio_index is not None
         clock = SoundClock()
         latest_s = self._latest_s()
-        resampler = SoundRuns()
-        with self._open() as container:
-            for frame in _decode(container, container.streams[self._audio_index], self._counters):
+        runs = SoundRuns()
+        with self._open_container() as container:
+            for frame in _decode_stream(container, container.streams[self._audio_index], self._counters):
                 assert isinstance(frame, AudioFrame)
                 rate = frame.sample_rate
                 if frame.samples == 0 or not rate:
                     continue
-                clock, placed = place_sound(clock, self._on_axis(frame), frame.samples, rate, latest_s)
+                clock, placed = step_sound_clock(
+                    clock, self._time_on_axis(frame), frame.samples, rate, latest_s
+                )
                 if placed.mended:
                     self._counters[placed.mended] += 1
                 if placed.skip:
                     self._counters["audio_overlap_samples"] += round(placed.skip * SAMPLE_RATE / rate)
-                yield from resampler.add(frame, placed)
-            yield from resampler.finish()
-        self._counters["audio_before_video_samples"] += resampler.trimmed
+                yield from runs.step(frame, placed)
+            yield from runs.finish()
+        self._counters["audio_before_video_samples"] += runs.trimmed
 
 
-def _stamp(frame: Picture | AudioFrame) -> float | None:
+def _timestamp_s(frame: Picture | AudioFrame) -> float | None:
     """The frame's timestamp in the container's own seconds, None where it has none."""
     if frame.pts is None or frame.time_base is None:
         return None
@@ -256,7 +258,7 @@ def _picture_stream(container: InputContainer, path: Path) -> VideoStream:
     raise UserError(f"{path} has no picture: a video is needed, sound alone is not enough")
 
 
-def _codec(stream: Any) -> str:
+def _codec_name(stream: Any) -> str:
     return "unknown" if stream.codec_context is None else str(stream.codec_context.name)
 
 
@@ -267,7 +269,7 @@ def _average_rate(stream: VideoStream) -> float:
     return FALLBACK_RATE
 
 
-def _decode(
+def _decode_stream(
     container: InputContainer, stream: Any, counters: Counter[str], packets: int | None = None
 ) -> Iterator[Picture | AudioFrame]:
     """Every frame of the stream that decodes; packets that do not are counted and passed over."""

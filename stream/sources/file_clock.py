@@ -1,4 +1,4 @@
-"""Time, as pure logic: where frames and samples belong on a source's one axis. No I/O."""
+"""Clocks of recordings, without I/O: where frames and samples belong on a recording's one time axis."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def same_rate(a: float, b: float) -> bool:
 
 @dataclass(frozen=True)
 class FrameClock:
-    """State of `place_frame`: the last frame's time, and the shift added since the clock last jumped back."""
+    """State of `step_frame_clock`: the last frame's time, and the shift added since the clock last jumped back."""
 
     last_s: float | None = None
     shift_s: float = 0.0
@@ -38,7 +38,7 @@ class PlacedFrame:
     mended: str | None = None
 
 
-def place_frame(
+def step_frame_clock(
     clock: FrameClock, time_s: float | None, step_s: float, latest_s: float | None = None
 ) -> tuple[FrameClock, PlacedFrame]:
     """Puts a frame after the last one.
@@ -65,7 +65,7 @@ def place_frame(
 
 @dataclass(frozen=True)
 class SoundClock:
-    """State of `place_sound`: a run of contiguous sound that began at `start_s` (None: none yet) and has
+    """State of `step_sound_clock`: a run of contiguous sound that began at `start_s` (None: none yet) and has
     `samples` at `rate` so far, and the shift added since the clock last jumped back.
     """
 
@@ -93,7 +93,7 @@ class PlacedSound:
     mended: str | None = None
 
 
-def place_sound(
+def step_sound_clock(
     clock: SoundClock, time_s: float | None, samples: int, rate: int, latest_s: float | None = None
 ) -> tuple[SoundClock, PlacedSound]:
     """Puts a piece of sound (`samples` at `rate` per second, stamped `time_s`) after what came before.

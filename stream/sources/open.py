@@ -27,7 +27,7 @@ def open_source(
         return open_live(
             target,
             microphone=microphone,
-            asked=RequestedFormat(size, frame_rate),
+            requested=RequestedFormat(size, frame_rate),
             tick_rate=tick_rate,
         )
     from stream.sources.file import MediaFile

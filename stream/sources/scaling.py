@@ -1,4 +1,4 @@
-"""How large pictures are taken: no larger than faces need, and where the codec allows, decoded no larger either."""
+"""The size of pictures: no larger than faces need, and where the codec allows, decoded no larger either."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_HALVINGS: Final = 3
 
 
 def fitted(width: int, height: int, most_long_side: int) -> tuple[int, int]:
-    """The size that a picture is taken in: its own, or scaled down so that its longer side has `most_long_side`."""
+    """The size to scale a picture to: its own, or scaled down so that its longer side has `most_long_side`."""
     if max(width, height) <= most_long_side:
         return width, height
     scale = most_long_side / max(width, height)
@@ -22,7 +22,7 @@ def fitted(width: int, height: int, most_long_side: int) -> tuple[int, int]:
 
 
 def halvings(codec: str, width: int, height: int, most_long_side: int) -> int:
-    """How often a decoder may halve a picture on its way without making it smaller than it is taken."""
+    """How often a decoder may halve a picture on its way without making it smaller than needed."""
     if codec not in HALVING_CODECS:
         return 0
     times = 0

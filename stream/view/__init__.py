@@ -1,1 +1,1 @@
-"""What people see in a terminal: one run, everything at a broker, and how well a recording's labels agree."""
+"""Views in a terminal: one run, everything at a broker, and how well estimates agree with a recording's labels."""

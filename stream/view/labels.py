@@ -1,4 +1,4 @@
-"""A recording's known trajectory, where there is one: shown beside the estimates, and how well they agree."""
+"""A recording's labels, where there are any: shown beside the estimates, and how well they agree."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LabelledTrajectory:
                 header, *rows = list(csv.reader(lines))
             if header != list(TARGETS):
                 raise ValueError
-            return cls(tuple(_affect(float(v), float(a)) for v, a in rows))
+            return cls(tuple(_parse_affect(float(v), float(a)) for v, a in rows))
         except OSError as error:
             raise UserError(f"cannot read the labels {path}: {error.strerror}") from error
         except ValueError as error:
@@ -41,20 +41,20 @@ class LabelledTrajectory:
             ) from error
 
     def at(self, frame: int) -> Affect | None:
-        """What is known of a frame."""
+        """The label of a frame, None where it has none."""
         return self.frames[frame] if 0 <= frame < len(self.frames) else None
 
 
 class Agreement:
-    """How well settled estimates agree with a known trajectory; grows with the recording's labelled frames."""
+    """How well settled estimates agree with a recording's labels; grows with its labelled frames."""
 
-    def __init__(self, known: LabelledTrajectory) -> None:
-        self.known = known
+    def __init__(self, labels: LabelledTrajectory) -> None:
+        self.labels = labels
         self._pairs: list[tuple[Affect, Affect]] = []
 
     def take(self, estimate: Estimate) -> None:
         """Takes a settled estimate in; frames without a label do not count."""
-        label = self.known.at(estimate.frame)
+        label = self.labels.at(estimate.frame)
         if label is not None:
             self._pairs.append((estimate.value, label))
 
@@ -63,12 +63,15 @@ class Agreement:
         if len(self._pairs) < 2:
             return None
         return {
-            t: ccc([getattr(e, t) for e, _ in self._pairs], [getattr(k, t) for _, k in self._pairs])
+            t: ccc(
+                [getattr(estimate, t) for estimate, _ in self._pairs],
+                [getattr(label, t) for _, label in self._pairs],
+            )
             for t in TARGETS
         }
 
 
-def _affect(valence: float, arousal: float) -> Affect | None:
+def _parse_affect(valence: float, arousal: float) -> Affect | None:
     if valence == UNLABELLED and arousal == UNLABELLED:
         return None
     if not (math.isfinite(valence) and math.isfinite(arousal)):

@@ -1,6 +1,6 @@
 """One publisher in a terminal: what its messages said, and the lines that show it. No I/O, no clock.
 
-Everything shown may come from a stranger's broker: text is stripped of control characters, never markup.
+What is shown may come from anybody's broker: control characters are removed, and no text is read as markup.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class Tally:
 
 
 class Panel:
-    """What one publisher said so far, bounded, and how that looks.
+    """What one publisher has said so far, in bounded memory, and the lines that show it.
 
     Feed it with `take` (decoded messages of the topics `estimate`, `settled`, `state`, `status` and
     `transcript`, in the form of their schemas), `availability` and `hear`; draw it with `lines`, `plain` and
-    `summary`. With an `agreement`, what is known of a recording is shown beside what is estimated.
+    `summary`. With an `agreement`, a recording's labels are shown beside what is estimated.
     """
 
     def __init__(self, name: str = "", hint: str = "", agreement: Agreement | None = None) -> None:
@@ -103,19 +103,24 @@ class Panel:
     def lines(self, width: int, height: int) -> list[Text]:
         """The panel as at most `height` lines of at most `width` cells."""
         chart_rows = 1 if height < 22 else 3 if height < 34 else 6
-        shown = [self._title(width)]
+        shown = [self._title_line(width)]
         if self.trained is False:
             shown.append(Text(UNTRAINED.center(width), style="bold black on yellow"))
         for target in self._history:
-            shown.extend(self._target(target, width, chart_rows))
-        shown += [self._present(), self._said(width), self._numbers(), self._drops()]
-        details = [self._bundle(), *self._inputs(), *self._notes(), Text(self.hint, style="dim")]
+            shown.extend(self._target_lines(target, width, chart_rows))
+        shown += [self._present_line(), self._words_line(width), self._frame_line(), self._drops_line()]
+        details = [
+            self._bundle_line(),
+            *self._input_lines(),
+            *self._note_lines(),
+            Text(self.hint, style="dim"),
+        ]
         shown += [line for line in details if line]
         for line in shown:
             line.truncate(width, overflow="ellipsis")
         return shown[:height]
 
-    def _title(self, width: int) -> Text:
+    def _title_line(self, width: int) -> Text:
         status = self._status
         source = clean(str(status["source"])) if status else "waiting for the first status"
         phase = self.available if self.available not in ("", "online") or not status else status["phase"]
@@ -124,46 +129,46 @@ class Panel:
         left.truncate(max(0, width - right.cell_len - 1), overflow="ellipsis", pad=True)
         return left + Text(" ") + right
 
-    def _target(self, target: str, width: int, chart_rows: int) -> Iterable[Text]:
+    def _target_lines(self, target: str, width: int, chart_rows: int) -> Iterable[Text]:
         style = STYLES[target]
         if self._estimate is None:
             yield Text(f" {target:8}   ...", style="dim")
             yield from (Text() for _ in range(chart_rows))
             return
         value, spread = float(self._estimate[target]), float(self._estimate["spread"][target])
-        known = self._known(target)
+        label = self._label_of_newest_frame(target)
         bar_width = max(11, min(width - 32, 61))
         yield Text.assemble(
             (f" {target:8}", "bold"),
             (f" {value:+.3f} ", f"bold {style}"),
             bar(value, bar_width, style),
             (
-                f" ±{spread:.3f} folds" if known is None else f" known {known:+.3f}",
-                "dim" if known is None else "",
+                f" ±{spread:.3f} folds" if label is None else f" label {label:+.3f}",
+                "dim" if label is None else "",
             ),
         )
         for row in chart(list(self._history[target]), width - 10, chart_rows):
             yield Text.assemble(" " * 9, (row, style))
 
-    def _known(self, target: str) -> float | None:
+    def _label_of_newest_frame(self, target: str) -> float | None:
         if self._agreement is None or self._estimate is None:
             return None
-        known = self._agreement.known.at(int(self._estimate["frame"]))
-        return None if known is None else float(getattr(known, target))
+        label = self._agreement.labels.at(int(self._estimate["frame"]))
+        return None if label is None else float(getattr(label, target))
 
-    def _present(self) -> Text:
+    def _present_line(self) -> Text:
         line = Text(" present", style="bold")
         for what in ("face", "voice", "words"):
-            there = self._estimate is not None and bool(self._estimate["present"][what])
-            line.append("  ● " if there else "  ○ ", style="green" if there else "dim")
-            line.append(what, style="" if there else "dim")
+            is_present = self._estimate is not None and bool(self._estimate["present"][what])
+            line.append("  ● " if is_present else "  ○ ", style="green" if is_present else "dim")
+            line.append(what, style="" if is_present else "dim")
         return line
 
-    def _said(self, width: int) -> Text:
+    def _words_line(self, width: int) -> Text:
         words = self.words if len(self.words) <= width - 12 else "…" + self.words[-(width - 13) :]
         return Text.assemble((" words   ", "bold"), " ", (words or "-", "italic" if words else "dim"))
 
-    def _numbers(self) -> Text:
+    def _frame_line(self) -> Text:
         line = Text(" frame   ", style="bold")
         if self._estimate is not None:
             line.append(f" {self._estimate['frame']}  at {float(self._estimate['time_s']):.2f} s")
@@ -172,15 +177,15 @@ class Panel:
             line.append(f"   {float(self._status['frame_rate']):.1f} frames/s   {latency_text(latency)}")
         return line
 
-    def _drops(self) -> Text:
+    def _drops_line(self) -> Text:
         text = drops_text(self._status)
-        line = Text.assemble((" dropped ", "bold"), " ", (text, "yellow" if text != "nothing" else "dim"))
+        line = Text.assemble((" dropped ", "bold"), " ", (text or "nothing", "yellow" if text else "dim"))
         degraded = (self._status or {}).get("degraded")
         if degraded:
             line.append(f"   degraded to {clean(str(degraded))}", style="yellow")
         return line
 
-    def _bundle(self) -> Text:
+    def _bundle_line(self) -> Text:
         if self._status is None:
             return Text()
         bundle = self._status["bundle"]
@@ -196,17 +201,17 @@ class Panel:
             (" bundle  ", "bold"), " ", (clean(", ".join(str(part) for part in parts if part)), "dim")
         )
 
-    def _inputs(self) -> Iterable[Text]:
-        for name, given in (self._status or {"inputs": {}})["inputs"].items():
-            health = given["health"]
+    def _input_lines(self) -> Iterable[Text]:
+        for name, status in (self._status or {"inputs": {}})["inputs"].items():
+            health = status["health"]
             line = Text.assemble((f" {clean(name)[:12]:12} ", "bold"), (health, HEALTH_STYLES[health]))
-            if given["detail"]:
-                line.append(f"  {clean(given['detail'])}", style="dim")
-            if given["way_out"]:
-                line.append(f"  → {clean(given['way_out'])}", style="yellow")
+            if status["detail"]:
+                line.append(f"  {clean(status['detail'])}", style="dim")
+            if status["way_out"]:
+                line.append(f"  → {clean(status['way_out'])}", style="yellow")
             yield line
 
-    def _notes(self) -> Iterable[Text]:
+    def _note_lines(self) -> Iterable[Text]:
         for note in (self._status or {"notes": ()})["notes"]:
             yield Text(f" note     {clean(note)}", style="dim")
 
@@ -220,14 +225,14 @@ class Panel:
             parts.append(f"frame {message['frame']} at {float(message['time_s']):.2f} s")
             for target in self._history:
                 parts.append(f"{target} {message[target]:+.3f} +-{message['spread'][target]:.3f}")
-                if (known := self._known(target)) is not None:
-                    parts.append(f"(known {known:+.3f})")
-            there = [what for what, is_there in message["present"].items() if is_there]
-            parts.append("+".join(there) or "nobody")
+                if (label := self._label_of_newest_frame(target)) is not None:
+                    parts.append(f"(label {label:+.3f})")
+            present = [what for what, is_present in message["present"].items() if is_present]
+            parts.append("+".join(present) or "nobody")
         if self._status is not None:
             parts.append(f"{float(self._status['frame_rate']):.1f} frames/s")
             parts.append(latency_text(self._status["latency_ms"]))
-            if (dropped := drops_text(self._status)) != "nothing":
+            if dropped := drops_text(self._status):
                 parts.append(f"dropped {dropped}")
         if self.trained is False:
             parts.append("UNTRAINED")
@@ -239,13 +244,13 @@ class Panel:
         """What a log should say once: source, bundle, inputs that need something, how to subscribe."""
         if self._status is None:
             return []
-        said = [f"source {clean(str(self._status['source']))}"]
+        lines = [f"source {clean(str(self._status['source']))}"]
         if self.trained is False:
-            said.append(UNTRAINED.upper())
-        said += [line.plain for line in (self._bundle(), *self._inputs(), *self._notes())]
-        said += [self.hint] if self.hint else []
+            lines.append(UNTRAINED.upper())
+        lines += [line.plain for line in (self._bundle_line(), *self._input_lines(), *self._note_lines())]
+        lines += [self.hint] if self.hint else []
         prefix = f"{self.name}: " if self.name else ""
-        return [prefix + " ".join(line.split()) for line in said]
+        return [prefix + " ".join(line.split()) for line in lines]
 
     def summary(self) -> Table:
         """All of it in a table, for the end."""
@@ -258,7 +263,7 @@ class Panel:
             table.add_row("source", Text(clean(str(self._status["source"]))))
             table.add_row("frames", f"{self._status['frames']} estimated, {self._status['settled']} settled")
             table.add_row("latency", latency_text(self._status["latency_ms"]) or "-")
-            table.add_row("dropped", Text(drops_text(self._status)))
+            table.add_row("dropped", Text(drops_text(self._status) or "nothing"))
             if memory := memory_text(self._status["counters"]):
                 table.add_row("memory", memory)
         tally = self._settled if self._settled.frames else self._estimated
@@ -275,7 +280,7 @@ class Panel:
             table.add_row("last words", Text(self.words))
         if self._agreement is not None and (found := self._agreement.ccc()) is not None:
             reached = ", ".join(f"{target} {value:+.3f}" for target, value in found.items())
-            table.add_row("CCC", f"{reached} against the known trajectory")
+            table.add_row("CCC", f"{reached} against the labels")
         return table
 
 
@@ -296,15 +301,15 @@ def memory_text(counters: Message) -> str:
     if not counters.get("resident_mib"):
         return ""
     stages = {"bundle": "resident_mib_bundle", "all parts": "resident_mib_parts"}
-    loaded = ", ".join(f"{said} {counters[name]:.0f}" for said, name in stages.items() if name in counters)
+    loaded = ", ".join(f"{stage} {counters[name]:.0f}" for stage, name in stages.items() if name in counters)
     return f"{counters['resident_mib']:.0f} MiB" + (f" (loaded: {loaded})" if loaded else "")
 
 
 def drops_text(status: Message | None) -> str:
-    """What was dropped, by cause, the most first."""
+    """What was dropped, by cause, the most first; empty where nothing was."""
     drops = {cause: n for cause, n in (status["drops"] if status else {}).items() if n}
     ordered = sorted(drops.items(), key=lambda item: -item[1])
-    return clean(", ".join(f"{cause} {n}" for cause, n in ordered)) or "nothing"
+    return clean(", ".join(f"{cause} {n}" for cause, n in ordered))
 
 
 def bar(value: float, width: int, style: str) -> Text:

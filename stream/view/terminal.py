@@ -43,8 +43,8 @@ class Screen:
         capable = self._console.is_terminal and self._console.encoding.lower().startswith("utf")
         self.full = view == "full" or (view == "auto" and capable)
         self._live: Live | None = None
-        self._gone = False
-        self._said: dict[int, str] = {}
+        self._reader_gone = False
+        self._last_lines: dict[int, str] = {}
         self._introduced: dict[int, list[str]] = {}
         self._drawing: asyncio.Future[None] | None = None
 
@@ -53,8 +53,8 @@ class Screen:
         if self.full:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
-        while not self._gone:
-            self._drawing = asyncio.ensure_future(asyncio.to_thread(self._unless_gone, self._draw))
+        while not self._reader_gone:
+            self._drawing = asyncio.ensure_future(asyncio.to_thread(self._draw_unless_gone, self._draw))
             await asyncio.shield(self._drawing)
             await asyncio.sleep(1.0 / REFRESH_HZ if self.full else PLAIN_EVERY_S)
 
@@ -62,36 +62,36 @@ class Screen:
         """Draw the last state, and what it came to, below each other."""
         if self._drawing is not None:
             await self._drawing
-        await asyncio.to_thread(self._unless_gone, self._finish)
+        await asyncio.to_thread(self._draw_unless_gone, self._draw_summary)
 
-    def _unless_gone(self, draw: Callable[[], None]) -> None:
-        if self._gone:
+    def _draw_unless_gone(self, draw: Callable[[], None]) -> None:
+        if self._reader_gone:
             return
         try:
             draw()
         except (SystemExit, OSError):  # rich answers a closed pipe with SystemExit
-            self._gone = True
+            self._reader_gone = True
 
     def _draw(self) -> None:
         if self._live is not None:
-            self._live.update(self._frame(), refresh=True)
+            self._live.update(self._compose_view(), refresh=True)
             return
-        if not self._panels() and self._idle() != self._said.get(0):
-            self._said[0] = self._idle()
-            self._say(self._said[0].strip())
+        if not self._panels() and self._idle() != self._last_lines.get(0):
+            self._last_lines[0] = self._idle()
+            self._print_line(self._last_lines[0].strip())
         for panel in self._panels():
             introduction = panel.introduction()
             # Inputs come and go: what was introduced is said again when it changes.
             for line in introduction:
                 if line not in self._introduced.get(id(panel), []):
-                    self._say(line)
+                    self._print_line(line)
             self._introduced[id(panel)] = introduction
             line = panel.plain()
-            if line and line != self._said.get(id(panel)):
-                self._say(line)
-                self._said[id(panel)] = line
+            if line and line != self._last_lines.get(id(panel)):
+                self._print_line(line)
+                self._last_lines[id(panel)] = line
 
-    def _frame(self) -> Group:
+    def _compose_view(self) -> Group:
         width, height = self._console.size
         panels = self._panels()
         if not panels:
@@ -101,12 +101,12 @@ class Screen:
         text = Text("\n", no_wrap=True, overflow="crop").join(lines[: height - 1])
         return Group(text)
 
-    def _say(self, line: str) -> None:
+    def _print_line(self, line: str) -> None:
         encoding = self._console.encoding
         line = line.encode(encoding, "replace").decode(encoding)
         self._console.print(Text(line), soft_wrap=True)
 
-    def _finish(self) -> None:
+    def _draw_summary(self) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -117,8 +117,8 @@ class Screen:
 class TerminalSink:
     """Shows one engine's estimates while they are made, and a summary at the end.
 
-    Give the broker's address, where there is one, to show how others can subscribe; and a recording's known
-    trajectory, where there is one, to show it beside the estimates and how well they agreed in the end.
+    Give the broker's address, where there is one, to show how others can subscribe; and a recording's labels, where
+    there are any, to show them beside the estimates and how well they agreed in the end.
     """
 
     name = "terminal"
@@ -128,10 +128,10 @@ class TerminalSink:
         view: View = "auto",
         *,
         broker: BrokerAddress | None = None,
-        known: LabelledTrajectory | None = None,
+        labels: LabelledTrajectory | None = None,
         console: Console | None = None,
     ) -> None:
-        self._agreement = Agreement(known) if known is not None else None
+        self._agreement = Agreement(labels) if labels is not None else None
         self._panel = Panel(hint=subscribe_hint(broker) if broker else "", agreement=self._agreement)
         self._screen = Screen(lambda: [self._panel], view=view, console=console)
 

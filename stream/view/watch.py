@@ -10,14 +10,16 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, Final, TextIO
 
 import aiomqtt
 from rich.console import Console
 
 from models.errors import UserError
+from stream.flow.backoff import Backoff
 from stream.mqtt.connection import (
-    Backoff,
+    BROKER_BACKOFF,
     BrokerAddress,
     abandon,
     connect,
@@ -25,7 +27,7 @@ from stream.mqtt.connection import (
     disconnect,
     heeding_cancellation,
 )
-from stream.mqtt.sink import PREFIX, check_publisher_id
+from stream.mqtt.topics import PREFIX, check_publisher_id
 from stream.schemas import TOPICS, complaint
 from stream.view.panel import Panel, clean
 from stream.view.terminal import Screen, View
@@ -84,7 +86,7 @@ class Watcher:
         if not payload or kind.startswith("set/"):  # a retained message taken away, or a command to somebody
             return
         try:
-            message = _decoded(kind, payload)
+            message = _decode_message(kind, payload)
         except ValueError as error:
             self.watched.malformed += 1
             self.watched.last_complaint = clean(f"{topic}: {error}")
@@ -113,7 +115,7 @@ class Watcher:
         return clean(" " + "; ".join(parts))
 
 
-def _decoded(kind: str, payload: bytes) -> dict[str, Any] | str | None:
+def _decode_message(kind: str, payload: bytes) -> dict[str, Any] | str | None:
     """A message of one of our topics; None for topics we do not know. Raises ValueError."""
     if kind == "available":
         text = payload.decode("utf-8")
@@ -122,22 +124,22 @@ def _decoded(kind: str, payload: bytes) -> dict[str, Any] | str | None:
         return text
     if kind not in TOPICS:
         return None
-    message = _parsed(payload)
+    message = _parse_json(payload)
     if problem := complaint(kind, message):
         raise ValueError(problem[:160])
     decoded: dict[str, Any] = message
     return decoded
 
 
-def _parsed(payload: bytes) -> Any:
+def _parse_json(payload: bytes) -> Any:
     """Strict JSON. Raises ValueError, also for NaN and for nesting beyond reason."""
     try:
-        return json.loads(payload, parse_constant=_refuse)
+        return json.loads(payload, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def _refuse(constant: str) -> None:
+def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
@@ -151,7 +153,7 @@ async def watch(
     view: View = "auto",
     console: Console | None = None,
     output: TextIO | None = None,
-    backoff: Backoff | None = None,
+    backoff: Backoff = BROKER_BACKOFF,
 ) -> Watched:
     """Watch `affect/<publisher_id>/#` (`+`: everybody) until cancelled, for `count` messages or `seconds`.
 
@@ -165,9 +167,7 @@ async def watch(
     writer = _LineWriter(output or sys.stdout) if as_json else None
     screen = None if as_json else Screen(lambda: watcher.panels, watcher.remark, view=view, console=console)
     client = await connect_first(broker, **_queue_options(watcher.watched))
-    tasks = {
-        asyncio.create_task(_listen(client, broker, topics, watcher, writer, count, backoff or Backoff()))
-    }
+    tasks = {asyncio.create_task(_receive(client, broker, topics, watcher, writer, count, backoff))}
     if screen is not None:
         tasks.add(asyncio.create_task(screen.run()))
     try:
@@ -183,7 +183,7 @@ async def watch(
     return watcher.watched
 
 
-async def _listen(
+async def _receive(
     client: aiomqtt.Client | None,
     broker: BrokerAddress,
     topics: str,
@@ -193,17 +193,19 @@ async def _listen(
     backoff: Backoff,
 ) -> None:
     """Until `count` messages came or the reader of the lines is gone."""
+    random = Random()
     try:
         while True:
             try:
                 if client is None:
-                    await asyncio.sleep(backoff.next_s())
+                    backoff, wait_s = backoff.step(random)
+                    await asyncio.sleep(wait_s)
                     client = await connect(broker, **_queue_options(watcher.watched))
                 await heeding_cancellation(client.subscribe(topics, qos=1))
                 watcher.connected = True
                 watcher.watched.connections += 1
                 async for message in client.messages:
-                    backoff.reset()
+                    backoff = backoff.reset()
                     payload = bytes(message.payload)
                     watcher.take(str(message.topic), payload)
                     gone = writer is not None and not writer.write(str(message.topic), payload)
@@ -228,7 +230,7 @@ class _LineWriter:
     def write(self, topic: str, payload: bytes) -> bool:
         """Whether there is still somebody who reads."""
         try:
-            content = _parsed(payload)
+            content = _parse_json(payload)
         except ValueError:
             content = payload.decode("utf-8", "replace")
         try:

@@ -1,13 +1,7 @@
-"""What the tests of faults share with the stream's: scripted edges, real brokers."""
+"""Brokers for the tests of faults, each test with state of its own."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from tests.stream.broker_fixtures import mosquitto, own_state_folder, subscribe
 
-import pytest
-
-
-@pytest.fixture(autouse=True)
-def _own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outboxes go to the test's own folder, in this process and in those it starts."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+__all__ = ["mosquitto", "own_state_folder", "subscribe"]

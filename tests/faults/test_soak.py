@@ -23,9 +23,9 @@ import pytest
 from models.spec import LanguageSpec, NetworkSpec
 from models.speech.recogniser import HeardWord, Samples
 from models.visual.tracker import FaceTracker
-from stream.engine import EngineSettings
 from stream.estimation.estimator import Estimator
 from stream.messages import Estimate
+from stream.options import EngineSettings
 from stream.perception.features import Perception
 from stream.perception.speech import Speech, transcriber_settings
 from stream.sources.events import SAMPLE_RATE, AudioChunk, SourceEvent, VideoFrame

@@ -2,38 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from tests.stream.broker_fixtures import mosquitto, own_state_folder, subscribe
 
-import pytest
-
-from tests.stream.brokers import Mosquitto, Subscriber
-
-
-@pytest.fixture(autouse=True)
-def _own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outboxes go to the test's own folder, in this process and in those it starts."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-
-
-@pytest.fixture
-def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
-    """A running mosquitto on a free port; tests skip where it is not installed."""
-    broker = Mosquitto(tmp_path)
-    broker.start()
-    yield broker
-    broker.kill()
-
-
-@pytest.fixture
-def subscribe() -> Iterator[Callable[[int], Subscriber]]:
-    """Starts `mosquitto_sub` on a port; all are ended with the test."""
-    subscribers: list[Subscriber] = []
-
-    def start(port: int) -> Subscriber:
-        subscribers.append(Subscriber(port))
-        return subscribers[-1]
-
-    yield start
-    for subscriber in subscribers:
-        subscriber.close()
+__all__ = ["mosquitto", "own_state_folder", "subscribe"]

@@ -32,10 +32,11 @@ from models.spec import (
 from models.text.small_bert import make_text_encoder
 from models.visual.detectors import Face
 from models.visual.tracker import FaceTracker
-from stream.build import bundle_status
-from stream.engine import Engine, EngineSettings
+from stream.description import bundle_status
+from stream.engine import Engine
 from stream.estimation.estimator import Estimator
 from stream.messages import Estimate, InputStatus, Status, Transcript
+from stream.options import EngineSettings
 from stream.perception.features import Perception
 from stream.perception.speech import Speech, transcriber_settings
 from stream.sinks.base import Sink
@@ -48,6 +49,7 @@ from stream.sources.events import (
     SourceInfo,
     VideoFrame,
 )
+from stream.status import RunFacts
 
 SMALL = NetworkSpec(
     visual=VisualSpec(
@@ -228,7 +230,7 @@ def make_engine(
         or Speech(None, transcriber_settings(300, source.info.frame_rate), has_sound=source.info.has_audio),
         estimator or Estimator(bundle, None),
         given,
-        bundle=bundle_status(bundle),
+        facts=RunFacts(bundle_status(bundle)),
         inputs=dict(source.inputs),
         settings=settings or EngineSettings(pace="fast"),
     )

@@ -14,10 +14,10 @@ from models.bundle.load import Bundle
 from models.errors import UserError
 from models.speech.words import Settled, SpeechEvent
 from models.visual.tracker import FaceTracker
-from stream.engine import EngineSettings
 from stream.estimation.batching import Moment
 from stream.estimation.estimator import Estimator, EstimatorState
 from stream.messages import Estimate, InputStatus
+from stream.options import EngineSettings
 from stream.perception.features import Perception
 from stream.perception.speech import GRACE_S
 from stream.sources.events import AudioChunk, SourceEvent, VideoFrame

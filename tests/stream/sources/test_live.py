@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import aclosing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +23,8 @@ import numpy as np
 import pytest
 
 from models.errors import UserError
-from stream.sources.device_clock import Backoff
+from stream.flow.backoff import Backoff
+from stream.flow.channel import Channel
 from stream.sources.devices import Address, RequestedFormat, open_address, stream_address
 from stream.sources.events import SAMPLE_RATE, AudioChunk, InputChange, NoPicture, SourceEvent, VideoFrame
 from stream.sources.live import LiveSource, open_live
@@ -148,12 +148,15 @@ def test_ticks_at_their_own_pace_with_sound_beside_them() -> None:
     source = LiveSource(picture(), microphone(), opener=devices)
     began = time.monotonic()
     events = watch(source, 60)
-    assert time.monotonic() - began == pytest.approx(60 * TICK, abs=0.5)
+    dropped = source.counters.get("ticks_dropped", 0)
+    assert time.monotonic() - began == pytest.approx((60 + dropped) * TICK, abs=0.5)
     frames, sound = frames_of(events), sound_of(events)
     assert len(frames) == 60
-    assert [f.time_s for f in frames] == pytest.approx([i * TICK for i in range(60)], abs=0.35)
+    assert [f.time_s for f in frames] == pytest.approx(
+        [i * TICK for i in range(60)], abs=0.35 + dropped * TICK
+    )
     heard = sum(len(c.samples) for c in sound)
-    assert heard / SAMPLE_RATE == pytest.approx(60 * TICK, abs=0.3)
+    assert heard / SAMPLE_RATE == pytest.approx((60 + dropped) * TICK, abs=0.3)
     assert max(float(np.abs(c.samples).max()) for c in sound) > 0.1
     assert health_of(events, "camera") == ["waiting", "ok"]
     assert health_of(events, "microphone") == ["waiting", "ok"]
@@ -169,8 +172,11 @@ def test_a_slow_camera_repeats_and_a_fast_one_is_thinned_both_counted() -> None:
         assert (after.rgb is before.rgb) == after.repeated
     fast = LiveSource(picture(rate=60))
     watch(fast, 60)
-    assert 50 <= fast.counters["camera_surplus"] <= 65
-    assert fast.counters.get("camera_repeats", 0) <= 5
+    # Of two pictures a tick one is surplus; both of them at a tick that a busy host made the source drop, and the
+    # one that came too late for a tick at its next.
+    dropped, repeats = fast.counters.get("ticks_dropped", 0), fast.counters.get("camera_repeats", 0)
+    assert 50 <= fast.counters["camera_surplus"] - 2 * dropped - repeats <= 65
+    assert repeats <= 5 + dropped
 
 
 def test_a_camera_unplugged_comes_back_on_the_same_axis_while_sound_goes_on() -> None:
@@ -301,9 +307,11 @@ async def test_cancelled_on_the_event_loop_leaves_devices_closed() -> None:
     source = LiveSource(picture(), microphone(), opener=devices)
 
     async def consume() -> None:
-        async with aclosing(pump(source)) as events:
-            async for _ in events:
-                pass
+        events: Channel[SourceEvent] = Channel(8)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pump(source, events))
+            while True:
+                await events.take()
 
     task = asyncio.create_task(consume())
     await asyncio.sleep(0.5)
@@ -316,7 +324,7 @@ async def test_cancelled_on_the_event_loop_leaves_devices_closed() -> None:
 
 
 def test_given_and_asked_are_reported() -> None:
-    source = LiveSource(picture(), asked=RequestedFormat(size=(1280, 720), frame_rate=30))
+    source = LiveSource(picture(), requested=RequestedFormat(size=(1280, 720), frame_rate=30))
     watch(source, 3)
     assert source.inputs["camera"].detail.endswith("160x120 at 30/s (yuv420p), asked for 1280x720")
     assert source.inputs["microphone"].health == "off"
@@ -448,7 +456,9 @@ def test_speech_through_a_virtual_microphone(
     heard = np.zeros(sound[-1].end_sample, np.float64)
     for chunk in sound:
         heard[chunk.start_sample : chunk.end_sample] = chunk.samples
-    assert len(heard) / SAMPLE_RATE == pytest.approx(240 * TICK, abs=0.4)
+    # The sound is as long as the ticks last, however many of them a busy host made the source drop.
+    last_tick = [e for e in events if isinstance(e, VideoFrame | NoPicture)][-1]
+    assert len(heard) / SAMPLE_RATE == pytest.approx(last_tick.time_s + TICK, abs=0.4)
     # Each second of speech is found where the one before it says it should be: nothing lost, moved or torn.
     # By loudness in steps of 5 ms: following a clock sample by sample changes a waveform more than what is
     # heard.

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from models.errors import UserError
+from stream.flow.channel import Channel, Closed
 from stream.messages import InputStatus
 from stream.sources.events import AudioChunk, SourceEvent, SourceInfo, VideoFrame
 from stream.sources.file import MediaFile
@@ -54,16 +56,32 @@ class Counting:
         self.closed.set()
 
 
+async def pumped(source: Any, *, capacity: int = 8) -> AsyncGenerator[SourceEvent, None]:
+    """What comes out of the channel that a source is pumped into; left early, the pump is cancelled."""
+    events: Channel[SourceEvent] = Channel(capacity)
+    pumping = asyncio.create_task(pump(source, events))
+    try:
+        with suppress(Closed):
+            while True:
+                yield await events.take()
+    finally:
+        pumping.cancel()
+        # Cancelled meanwhile, even more than once, this still waits for what the pump promises to have done.
+        while not pumping.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(pumping)
+
+
 async def test_everything_arrives_in_order() -> None:
     source = Counting(500)
-    indices = [e.index async for e in pump(source) if isinstance(e, VideoFrame)]
+    indices = [e.index async for e in pumped(source) if isinstance(e, VideoFrame)]
     assert indices == list(range(500))
     assert source.ended.is_set()
 
 
 async def test_no_more_waits_than_the_queue_holds() -> None:
     source = Counting(500)
-    async with aclosing(pump(source, queue_events=3)) as events:
+    async with aclosing(pumped(source, capacity=3)) as events:
         taken = 0
         async for _ in events:
             taken += 1
@@ -80,7 +98,7 @@ async def test_an_error_of_the_source_comes_after_what_came_before_it() -> None:
     note = seen.append
 
     async def consume() -> None:
-        async for event in pump(source):
+        async for event in pumped(source):
             note(event)
 
     with pytest.raises(UserError, match="lens cap"):
@@ -92,7 +110,7 @@ async def test_an_error_of_the_source_comes_after_what_came_before_it() -> None:
 
 async def test_leaving_the_loop_joins_the_thread() -> None:
     source = Counting(1_000_000)
-    async with aclosing(pump(source)) as events:
+    async with aclosing(pumped(source)) as events:
         async for _ in events:
             break
     assert source.ended.is_set()
@@ -106,7 +124,7 @@ async def test_cancellation_closes_source_and_thread(wait_s: float) -> None:
     source = Counting(1_000_000, wait_s=wait_s)
 
     async def consume() -> None:
-        async with aclosing(pump(source)) as events:
+        async with aclosing(pumped(source)) as events:
             async for _ in events:
                 await asyncio.sleep(3600)
 
@@ -130,13 +148,7 @@ async def test_cancelled_twice_still_leaves_no_thread() -> None:
             time.sleep(0.4)
 
     source = Stubborn(1)
-
-    async def consume() -> None:
-        async with aclosing(pump(source)) as events:
-            async for _ in events:
-                pass
-
-    task = asyncio.create_task(consume())
+    task = asyncio.create_task(pump(source, Channel(8)))
     await asyncio.sleep(0.1)
     task.cancel()
     await asyncio.sleep(0.05)
@@ -148,28 +160,28 @@ async def test_cancelled_twice_still_leaves_no_thread() -> None:
 
 
 async def test_a_source_that_makes_wait_does_not_hold_up_the_loop() -> None:
-    longest_s = 0.0
+    held_s: list[float] = []
 
     async def watch() -> None:
-        nonlocal longest_s
         while True:
             before = time.perf_counter()
             await asyncio.sleep(0.001)
-            longest_s = max(longest_s, time.perf_counter() - before)
+            held_s.append(time.perf_counter() - before)
 
     watcher = asyncio.create_task(watch())
-    async for _ in pump(Counting(3, wait_s=0.3)):
+    async for _ in pumped(Counting(3, wait_s=0.3)):
         pass
     watcher.cancel()
-    assert 0 < longest_s < 0.15
+    # By the source it would be held at each of the three frames; what a busy host does once or twice is its own.
+    assert 0 < sorted(held_s)[-3] < 0.15
 
 
 async def test_a_file_through_the_pump_is_the_file(tmp_path: Path) -> None:
     path = write_recording(tmp_path / "a.mkv", steady(25), [(0.0, tone(1.0))])
     direct = list(MediaFile(path).events())
-    pumped = [event async for event in pump(open_source(str(path)))]
-    assert len(direct) == len(pumped)
-    for a, b in zip(direct, pumped, strict=True):
+    received = [event async for event in pumped(open_source(str(path)))]
+    assert len(direct) == len(received)
+    for a, b in zip(direct, received, strict=True):
         if isinstance(a, VideoFrame):
             assert isinstance(b, VideoFrame)
             assert (a.index, a.time_s) == (b.index, b.time_s)
@@ -177,8 +189,3 @@ async def test_a_file_through_the_pump_is_the_file(tmp_path: Path) -> None:
             assert isinstance(a, AudioChunk)
             assert isinstance(b, AudioChunk)
             assert np.array_equal(a.samples, b.samples)
-
-
-async def test_a_queue_needs_room() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        await anext(pump(Counting(1), queue_events=0))

@@ -1,4 +1,4 @@
-"""A known trajectory: read as Aff-Wild2 writes it, and compared with what was estimated."""
+"""Labels: read as Aff-Wild2 writes it, and compared with what was estimated."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_labels_are_read_with_gaps(tmp_path: Path) -> None:
-    known = LabelledTrajectory.read(write(tmp_path, "valence,arousal\n0.5,-0.25\n-5,-5\n0,1\n"))
-    assert known.frames == (Affect(0.5, -0.25), None, Affect(0.0, 1.0))
-    assert known.at(0) == Affect(0.5, -0.25)
-    assert known.at(1) is known.at(3) is known.at(-1) is None
+    labelled = LabelledTrajectory.read(write(tmp_path, "valence,arousal\n0.5,-0.25\n-5,-5\n0,1\n"))
+    assert labelled.frames == (Affect(0.5, -0.25), None, Affect(0.0, 1.0))
+    assert labelled.at(0) == Affect(0.5, -0.25)
+    assert labelled.at(1) is labelled.at(3) is labelled.at(-1) is None
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_agreement_is_the_ccc_over_labelled_frames() -> None:
     labels = np.linspace(-1, 1, 30)
-    known = LabelledTrajectory(
+    labelled = LabelledTrajectory(
         tuple(Affect(float(v), -0.5) if i != 3 else None for i, v in enumerate(labels))
     )
-    agreement = Agreement(known)
+    agreement = Agreement(labelled)
     assert agreement.ccc() is None
     for i, v in enumerate(labels):
         agreement.take(estimate(i, settled=True, valence=float(v) * 0.5))

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from models.errors import UserError
-from stream.mqtt.connection import Backoff, BrokerAddress
-from stream.mqtt.sink import MqttSink, encode
+from stream.flow.backoff import Backoff
+from stream.mqtt.connection import BrokerAddress
+from stream.mqtt.sink import MqttSink
+from stream.mqtt.topics import encode
 from stream.sinks.base import attached
 from stream.view.watch import MOST_PUBLISHERS, Watcher, watch
 from tests.stream.brokers import Mosquitto, estimate, free_port, publish, status, until

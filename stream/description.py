@@ -1,0 +1,72 @@
+"""What a run's status says of its parts at the start: the bundle, each input, and what it was not trained with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from models.bundle.load import Bundle, PartUse
+from models.speech.recogniser import RecogniserChoice
+from models.visual.detectors import FaceDetector, HaarDetector
+from stream.messages import BundleStatus, InputStatus
+from stream.sources.events import Source
+from stream.sources.file_clock import same_rate
+
+
+def bundle_status(bundle: Bundle) -> BundleStatus:
+    """What the bundle says of itself."""
+    manifest = bundle.manifest
+    return BundleStatus(
+        name=manifest.name,
+        preset=manifest.preset,
+        folds=bundle.ensemble.folds,
+        trained=manifest.trained,
+        note=manifest.note,
+    )
+
+
+def input_status(
+    bundle: Bundle, source: Source, detector: FaceDetector, recogniser: RecogniserChoice, *, recognises: bool
+) -> dict[str, InputStatus]:
+    """The state of each input, the recogniser among them, and the way out where one is off.
+
+    Names the parts that the bundle was not trained with. `recognises`: the chosen recogniser is at work.
+    """
+    recipe = bundle.manifest.recipe
+    inputs: dict[str, InputStatus] = dict(source.inputs)
+    if recognises:
+        same = recipe.recogniser is None or recipe.recogniser.name == recogniser.name
+        inputs["recogniser"] = InputStatus("ok", _name_part(recogniser.name, recipe.recogniser, same=same))
+    else:
+        reason = recogniser.reason or "there is no sound to recognise"
+        inputs["recogniser"] = InputStatus("off", reason, recogniser.way_out)
+    deviations = []
+    if recipe.detector is not None and not is_detector(detector, recipe.detector):
+        deviations.append(f"faces by {_name_part(detector.name, recipe.detector, same=False)}")
+    frame_rate = source.info.frame_rate
+    if not source.live and not same_rate(frame_rate, recipe.frame_rate):
+        deviations.append(
+            f"{frame_rate:.5g} frames a second (the bundle was trained at {recipe.frame_rate:.5g}: it will take the "
+            "person for slower or quicker)"
+        )
+    if deviations:
+        inputs["camera"] = replace(inputs["camera"], detail="; ".join([inputs["camera"].detail, *deviations]))
+    for part in bundle.missing:
+        inputs[part] = InputStatus("off", "the bundle's branch is off: not installed", f"models-pull {part}")
+    return inputs
+
+
+def is_detector(detector: FaceDetector, use: PartUse) -> bool:
+    """Whether it is the one that a recipe names, and finds faces as that one did. (A YuNet that is not the recipe's
+    is refused with the bundle.)
+    """
+    if detector.name != use.name:
+        return False
+    return not isinstance(detector, HaarDetector) or use.sha256 in (None, detector.sha256())
+
+
+def _name_part(name: str, trained_with: PartUse | None, *, same: bool) -> str:
+    """The part's name, and what the bundle was trained with where that is not the `same`."""
+    if same or trained_with is None:
+        return name
+    other = "another version of it" if trained_with.name == name else trained_with.name
+    return f"{name} (the bundle was trained with {other})"

@@ -1,0 +1,130 @@
+"""The bounded queue between two stages: it either holds its producer back or drops the oldest item, and counts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Closed(Exception):
+    """The producer has finished and everything it put in has been taken."""
+
+
+class Channel(Generic[T]):
+    """A queue of at most `capacity` items from one producer to one task of an event loop, which takes them.
+
+    The producer is a task of the same loop (`put`, `post`) or a thread (`put_from_thread`). `put` and
+    `put_from_thread` wait for room: for recordings, which never lose anything. `post` never waits: for live
+    sources, where the newest item wins. Where it finds the channel full, the oldest item goes and `dropped`
+    counts it; `merge(dropped_item, next_oldest)` may save what must not go with it.
+
+    `close` ends it from the producer's side: what is left can still be taken, then the taker is told, by `Closed`
+    or by the error that ended the producer. `abandon` ends it from the taker's side: a thread that waits for room
+    is sent away.
+    """
+
+    def __init__(self, capacity: int, merge: Callable[[T, T], T] | None = None) -> None:
+        if capacity < 1:
+            raise ValueError(f"a channel holds at least one item, not {capacity}")
+        self.capacity = capacity
+        self.dropped = 0
+        self._merge = merge
+        self._items: deque[T] = deque()
+        self._closed = False
+        self._error: BaseException | None = None
+        self._abandoned = False
+        # Held for a few instructions only: the event loop never waits for it noticeably.
+        self._changed = threading.Condition()
+        self._waiting_tasks: list[asyncio.Future[None]] = []
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    async def put(self, item: T) -> None:
+        """Adds an item, waiting while the channel is full."""
+        await self._wait_until(self._has_room)
+        with self._changed:
+            self._items.append(item)
+            self._announce_change()
+
+    def put_from_thread(self, item: T) -> bool:
+        """`put` for a thread: waits while the channel is full. False, and nothing added, once it is abandoned."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_room() or self._abandoned)
+            if self._abandoned:
+                return False
+            self._items.append(item)
+            self._announce_change()
+        return True
+
+    def post(self, item: T) -> None:
+        """Adds an item at once, dropping the oldest where there is no room."""
+        with self._changed:
+            self._items.append(item)
+            if len(self._items) > self.capacity:
+                oldest = self._items.popleft()
+                self.dropped += 1
+                if self._merge is not None:
+                    self._items[0] = self._merge(oldest, self._items[0])
+            self._announce_change()
+
+    async def take(self) -> T:
+        """The oldest item, waiting for one. Once the producer closed and none is left, raises its error or Closed."""
+        return (await self.take_some(1))[0]
+
+    async def take_some(self, most: int, is_last: Callable[[T], bool] | None = None) -> list[T]:
+        """The oldest items, as many as there are up to `most`, none after the first that `is_last`; waits for one.
+
+        Raises as `take` does.
+        """
+        await self._wait_until(lambda: bool(self._items) or self._closed)
+        with self._changed:
+            if not self._items:
+                raise self._error or Closed
+            taken = [self._items.popleft()]
+            while self._items and len(taken) < most and not (is_last is not None and is_last(taken[-1])):
+                taken.append(self._items.popleft())
+            self._announce_change()
+        return taken
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Says that no more will come, and why where that is an `error`, which the taker then raises."""
+        with self._changed:
+            self._closed, self._error = True, error
+            self._announce_change()
+
+    def abandon(self) -> None:
+        """Says that nothing will be taken any more."""
+        with self._changed:
+            self._abandoned = True
+            self._announce_change()
+
+    def _has_room(self) -> bool:
+        return len(self._items) < self.capacity
+
+    async def _wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Waits in the event loop. What became so stays so: there is one producer and one taker."""
+        while True:
+            with self._changed:
+                if is_so():
+                    return
+                change = asyncio.get_running_loop().create_future()
+                self._waiting_tasks.append(change)
+            await change
+
+    def _announce_change(self) -> None:
+        """Wakes whoever waits, thread or task; from any thread, with the lock held."""
+        self._changed.notify_all()
+        for change in self._waiting_tasks:
+            change.get_loop().call_soon_threadsafe(_wake, change)
+        self._waiting_tasks.clear()
+
+
+def _wake(change: asyncio.Future[None]) -> None:
+    if not change.done():  # its task may have been cancelled meanwhile
+        change.set_result(None)

@@ -1,0 +1,47 @@
+"""The topics `affect/<id>/...`: who may publish under them, and the payloads that go there."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Mapping
+from typing import Any, Final
+
+from models.errors import UserError
+from stream.messages import Estimate, Status
+
+PREFIX: Final = "affect"
+
+MOVING: Final = frozenset({"frames", "settled", "frame_rate", "latency_ms", "drops", "counters"})
+"""What of a status moves with every frame."""
+
+
+def default_publisher_id() -> str:
+    """This machine's host name as one topic level, or `me` where it has none that serves."""
+    return re.sub(r"[^a-z0-9_-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-") or "me"
+
+
+def check_publisher_id(publisher_id: str) -> str:
+    """The id itself, where it can be one level of a topic. Raises UserError where it cannot."""
+    if not publisher_id or len(publisher_id.encode()) > 128 or not publisher_id.isprintable():
+        raise UserError(f"the id {publisher_id!r} cannot be part of a topic: give a short printable name")
+    if set(publisher_id) & set("/+#") or publisher_id.startswith("$"):
+        raise UserError(f"the id {publisher_id!r} cannot be part of a topic: leave out / + # and a leading $")
+    return publisher_id
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Compact JSON in UTF-8. Raises ValueError for a number that JSON does not have (NaN, infinity)."""
+    return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def state_of(estimate: Estimate) -> dict[str, Any]:
+    """The MQTT form of `state` (`schemas/state.json`): the latest estimate, for those who come late."""
+    message = estimate.to_json()
+    return {key: message[key] for key in message if key not in ("settled", "latency_ms")}
+
+
+def steady_part(status: Status) -> dict[str, Any]:
+    """A status without its moving numbers: when this changes, the change is published at once."""
+    return {key: value for key, value in status.to_json().items() if key not in MOVING}
