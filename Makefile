@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 TESTS ?= not gpu
 
-.PHONY: demo test coverage lint install install-test demo-bundle clean
+.PHONY: demo test check fast coverage lint install install-test demo-bundle clean
 
 demo: install
 	$(BIN)/stream-run --demo
@@ -13,6 +13,13 @@ demo: install
 # The longest tests come first (tests/faults): no file is left to one worker alone in the end.
 test: install-test lint
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$(TESTS)" --durations 20
+
+# Format, lint, types and imports: what to run before every commit.
+check: lint
+
+# All tests but those that are slow or need a browser or a GPU.
+fast: install-test
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser and not gpu"
 
 # Counting lines takes half as long again.
 coverage: install-test

@@ -10,13 +10,14 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-FOLDERS = ("models", "stream", "offline", "benchmarks", "tests")
+FOLDERS = ("models", "stream", "offline", "benchmarks", "examples", "tests")
 
 
 def named_extras() -> dict[str, str]:
-    """Every extra that a source, the README or the Makefile names, and one place that does."""
+    """Every extra that a source, a document or the Makefile names, and one place that does."""
     sources = [path for folder in FOLDERS for path in sorted((REPOSITORY / folder).rglob("*.py"))]
-    paths = [*sources, REPOSITORY / "README.md", REPOSITORY / "Makefile", REPOSITORY / "pyproject.toml"]
+    documents = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md"))]
+    paths = [*sources, *documents, REPOSITORY / "Makefile", REPOSITORY / "pyproject.toml"]
     return {
         extra: str(path.relative_to(REPOSITORY))
         for path in paths
