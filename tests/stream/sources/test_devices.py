@@ -73,7 +73,7 @@ def test_a_name_that_no_camera_has(machine: Path) -> None:
 
 def found(monkeypatch: pytest.MonkeyPatch, *devices: tuple[str, str, str]) -> None:
     infos = [av.DeviceInfo(name, text, False, [kind]) for name, text, kind in devices]
-    monkeypatch.setattr("stream.sources.devices._enumerate", lambda host: infos)
+    monkeypatch.setattr("stream.sources.devices._list_system_devices", lambda host: infos)
 
 
 def test_microphones_of_linux_are_cards_and_servers_not_converters(
