@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from models.audio.vggish import Vggish, load_vggish_checkpoint
 from models.errors import UserError
 from models.files import put_in_place
+from models.labels import read_labels
 from models.spec import PAPER
 from models.speech.recogniser import RecogniserFactory, open_recogniser
 from models.speech.words import SpeechEvent
@@ -27,7 +28,7 @@ from models.text.embedder import TextEmbedder
 from models.visual.alignment import zero_crop
 from models.visual.detectors import FaceDetector, make_detector
 from models.visual.tracker import FaceTracker
-from offline.data.aff_wild2 import DistributedCrops, SourceTrial, count_images, read_labels
+from offline.data.aff_wild2 import DistributedCrops, SourceTrial, count_images
 from offline.data.arrays import DiskProblem, RowWriter, write_rows
 from offline.data.extraction import Blindfold, OneSide, PatchRows, SettledWords, perceive
 from offline.data.recipe import FeatureParts
@@ -169,7 +170,7 @@ def preprocess_trial(
     """
     if trial.video is None:
         raise UserError(trial.problem)
-    labels = None if trial.labels is None else read_labels(trial.labels)
+    labels = None if trial.labels is None else read_labels(trial.labels).astype(np.float32)
     crops = None
     if extractors.parts.takes_crops and trial.crops is not None:
         crops = DistributedCrops(trial.crops, extractors.parts.recipe.crop)

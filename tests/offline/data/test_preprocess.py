@@ -118,6 +118,17 @@ class TestParity:
             assert spoken.tolist() == during
 
 
+class TestLabels:
+    def test_a_row_with_one_value_missing_is_not_annotated(
+        self, tmp_path: Path, store: Path, extractors: Extractors, trial: SourceTrial
+    ) -> None:
+        path = tmp_path / "x.txt"
+        path.write_text("valence,arousal\n-5,0.5\n0.5,-5\n" + "0.5,0.5\n" * (CLIP_FRAMES - 2))
+        facts = preprocess_trial(replace(trial, labels=path), store, extractors)
+        assert facts.annotated == CLIP_FRAMES - 2
+        assert np.isnan(made(store).labels).all(axis=1).tolist() == [True] * 2 + [False] * (CLIP_FRAMES - 2)
+
+
 class TestLengths:
     @pytest.mark.parametrize("more", [1, -1, 3])
     def test_labels_and_video_that_differ_by_a_few_frames(

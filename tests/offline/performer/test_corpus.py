@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from models.errors import UserError
+from models.labels import read_labels
 from offline.performer.corpus import CorpusPlan, label_path, perform_corpus, prepare_corpus, video_path
 from offline.performer.performance import OPEN, Candour, Channel, perform
 from offline.performer.person import make_person
 from offline.performer.recording import draw_performance
-from offline.performer.trajectory import composed_trajectory, random_trajectory, read_trajectory
+from offline.performer.trajectory import composed_trajectory, random_trajectory
 from offline.performer.voice import SAMPLE_RATE
 
 PLAN = CorpusPlan(people=3, minutes=0.15, seed=5, test_people=1)
@@ -67,7 +68,7 @@ def test_the_official_split_is_a_sixth() -> None:
 
 def test_there_is_a_label_for_each_frame_and_sound_beside_it(corpus: Path) -> None:
     for trial in PLAN.trials:
-        labels = read_trajectory(label_path(corpus, trial))
+        labels = read_labels(label_path(corpus, trial))
         assert len(labels) == trial.frames == 90
         with av.open(str(video_path(corpus, trial))) as container:
             video, audio = container.streams.video[0], container.streams.audio[0]
