@@ -38,6 +38,9 @@ LABELS: Final = "VA_Estimation_Challenge"
 VIDEOS: Final = "videos"
 CROPS: Final = "cropped_aligned"
 SUBJECTS: Final = "subjects.csv"
+TOLERANCE_FRAMES: Final = 30
+"""Frames by which a video and its labels may differ in length; in Aff-Wild2 they do by 3 at most."""
+
 
 _OTHER_SIDE: Final[dict[Side, Side]] = {"left": "right", "right": "left"}
 _DOCUMENTS: Final = {

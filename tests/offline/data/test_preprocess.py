@@ -23,11 +23,12 @@ from models.visual.alignment import to_crop
 from models.visual.detectors import Box, Face, Image
 from offline.commands.preprocess import describe
 from offline.data.aff_wild2 import SourceTrial, find_trials
-from offline.data.arrays import DiskProblem
 from offline.data.extraction import OneSide, PatchRows
-from offline.data.preprocess import Extractors, is_done, prepare_store, preprocess_trial
+from offline.data.extractors import Extractors
+from offline.data.preprocess import is_done, prepare_store, preprocess_trial
 from offline.data.recipe import DISTRIBUTED, FeatureParts, PartChoices, choose_parts
 from offline.data.store import Store, TrialRecord, gather_patches
+from offline.files import DiskProblem
 from stream.build import assemble, load
 from stream.estimation.estimator import Estimator, PendingFrame
 from stream.options import DetectorChoice, InputOptions

@@ -16,9 +16,10 @@ import pytest
 
 from models.errors import UserError
 from models.labels import read_labels
-from offline.performer.corpus import CorpusPlan, label_path, perform_corpus, prepare_corpus, video_path
+from offline.performer.corpus import label_path, perform_corpus, prepare_corpus, video_path
 from offline.performer.performance import OPEN, Candour, Channel, perform
 from offline.performer.person import make_person
+from offline.performer.plan import CorpusPlan
 from offline.performer.recording import draw_performance
 from offline.performer.trajectory import composed_trajectory, random_trajectory
 from offline.performer.voice import SAMPLE_RATE
@@ -207,8 +208,7 @@ def test_silence_and_speech_alternate_and_end_in_time() -> None:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     script = (
-        "import sys; from offline.commands.perform import perform_command; "
-        "sys.argv[0] = 'offline-perform'; perform_command()"
+        "import sys; from offline.commands.perform import command; sys.argv[0] = 'offline-perform'; command()"
     )
     return subprocess.run(
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=120, check=False
@@ -233,7 +233,7 @@ def test_the_command_makes_a_corpus_and_finds_it_done(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_it_leaves_no_process_behind(tmp_path: Path) -> None:
-    line = [sys.executable, "-c", "from offline.commands.perform import perform_command; perform_command()"]
+    line = [sys.executable, "-c", "from offline.commands.perform import command; command()"]
     line += [str(tmp_path / "c"), "--people", "4", "--minutes", "4", "--workers", "2"]
     running = subprocess.Popen(line, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
