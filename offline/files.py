@@ -1,6 +1,6 @@
-"""Files that a kill at any moment leaves whole: text, JSON, arrays, tensors; written whole or not at all.
+"""Files and folders that a kill at any moment leaves whole: they are written beside their place, then renamed.
 
-Nothing in them can execute: arrays are `.npy` without pickles, tensors are safetensors with JSON in their header.
+Nothing in the files can execute: arrays are `.npy` without pickles.
 """
 
 from __future__ import annotations
@@ -9,48 +9,81 @@ import contextlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 import psutil
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
 from models.errors import UserError
+from models.files import put_in_place
 
 Json = dict[str, Any]
-"""What JSON can say."""
+"""A JSON object: names to whatever JSON can hold."""
 
-_STATE = "state"
+UNFINISHED_FOLDER: Final = "-unfinished"
+
 _UNFINISHED: Final = re.compile(r"\..+\.(\d{1,9})\.part")
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes `path`'s place when it is on disk whole, and not before.
+class DiskProblem(UserError):
+    """The disk is full, or will not take or give a file: whatever else is to be written would fare no better."""
 
-    Raises UserError where it cannot be written.
+    @classmethod
+    def of(cls, path: Path, error: OSError) -> DiskProblem:
+        """The problem in one line."""
+        return cls(f"{path} cannot be written: {error.strerror or error}")
+
+
+@contextlib.contextmanager
+def replacing_path(path: Path) -> Iterator[Path]:
+    """A path to write a file at; the file takes `path`'s place when it is on disk whole, and not before.
+
+    Raises DiskProblem where it cannot be written, and for any other OSError of the body.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            yield file
-            file.flush()
+        yield unfinished
+        with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
         _sync_folder(path.parent)
     except OSError as e:
-        raise UserError(f"{path} cannot be written: {e.strerror or e}") from e
+        raise DiskProblem.of(path, e) from e
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink()
 
 
-def clear_unfinished(folder: Path, *, deep: bool = False) -> None:
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """As `replacing_path`, an open file."""
+    with replacing_path(path) as unfinished, unfinished.open("wb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path, *, beside: Path | None = None) -> Iterator[Path]:
+    """A path to make a folder at, which takes `folder`'s place at the end, or is gone where the body raises.
+
+    It lies in a folder in `beside` (`folder`'s parent if not given), on the same file system, whose name begins with
+    a dot and ends with `UNFINISHED_FOLDER`, for what a kill leaves behind to be found. Raises OSError.
+    """
+    parent = beside or folder.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{folder.name}-", suffix=UNFINISHED_FOLDER, dir=parent, ignore_cleanup_errors=True
+    ) as temporary:
+        staged = Path(temporary) / "new"
+        yield staged
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        put_in_place(staged, folder, Path(temporary) / "before")
+
+
+def remove_unfinished(folder: Path, *, deep: bool = False) -> None:
     """Remove what processes that were killed while they wrote left in a folder, and in all below it where `deep`.
 
     Files of this machine's living processes stay, this one's too; so does what cannot be removed.
@@ -93,28 +126,6 @@ def save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write tensors, and `state` as JSON in their file's header, whole or not at all."""
-    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    with replacing(path) as file:
-        file.write(save(plain, {_STATE: json.dumps(state, allow_nan=False)}))
-
-
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], Json]:
-    """Read what `save_tensors` wrote. Raises UserError where the file is absent, damaged, or holds other things."""
-    if not path.is_file():
-        raise UserError(f"{path} does not exist or is not a file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = json.loads((file.metadata() or {})[_STATE])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as e:
-        raise UserError(f"{path} is damaged or is no checkpoint of ours: {_one_line(e)}") from e
-    if not isinstance(state, dict):
-        raise UserError(f"{path} is damaged or is no checkpoint of ours")
-    return tensors, state
-
-
 def _sync_folder(folder: Path) -> None:
     # A rename is only on disk when its folder is; platforms that cannot open folders sync by themselves.
     with contextlib.suppress(OSError):
@@ -123,7 +134,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,12 @@ from models.audio.vggish import Vggish
 from models.bundle.load import Bundle, load_bundle, save_bundle
 from models.bundle.manifest import MANIFEST, FeatureRecipe, Manifest, PartUse
 from models.errors import UserError
-from models.files import put_in_place
 from models.networks.fold import EmotionNetwork
 from models.parts.registry import PARTS
 from models.spec import TARGETS, Modality, NetworkSpec, Target
 from offline.bundling.probe import store_probe
 from offline.data.store import Store, bundle_recipe, recipe_differences
+from offline.files import replacing_folder
 from offline.training.cache import weights_hash
 from offline.training.results import TrainedFold, TrainedRun
 
@@ -94,9 +93,7 @@ def make_bundle(runs: Sequence[TrainedRun], folder: Path, options: BundlingOptio
     recipe = _recipe(runs[0], options.text_encoder)
     probe = None if options.probe_from is None else _probe(runs[0], options.probe_from, encoder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-            staged = Path(temporary) / "bundle"
+        with replacing_folder(folder) as staged:
             try:
                 manifest = save_bundle(
                     staged,
@@ -116,7 +113,6 @@ def make_bundle(runs: Sequence[TrainedRun], folder: Path, options: BundlingOptio
             _check_text_encoder(runs[0], manifest, options)
             difference = _verify(staged, members, encoder)
             size = sum(p.stat().st_size for p in staged.rglob("*") if p.is_file()) / 1e6
-            put_in_place(staged, folder, Path(temporary) / "before")
     except OSError as e:
         raise UserError(f"the bundle cannot be written to {folder}: {e.strerror or e}") from e
     return BundlingResult(manifest, tuple(numbers), difference, size)

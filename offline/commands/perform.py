@@ -1,21 +1,20 @@
-"""The command lines of the offline floor."""
+"""offline-perform: a corpus of generated people, or the demo recording."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
 from models.console import make_app, run
 from models.errors import UserError
-from models.machine import usable_processors
+from offline.performer.plan import CorpusPlan, PlannedTrial
 
-if TYPE_CHECKING:
-    from offline.performer.corpus import CorpusPlan
+DEFAULTS: Final = CorpusPlan()
 
-PERFORM_HELP: Final = """
-Make a performed corpus: generated people whose valence and arousal are known, as videos with sound, in the layout of
+HELP: Final = """
+Make a performed corpus: videos with sound of generated people whose valence and arousal are known, in the layout of
 Aff-Wild2. The same seed gives the same people and performances; an interrupted run goes on where it stopped.
 
 Examples:
@@ -27,33 +26,42 @@ Examples:
 """
 
 
-def perform_command() -> None:
-    """`offline-perform`."""
-    app = make_app(PERFORM_HELP)
-    app.command(help=PERFORM_HELP)(_perform)
+def command() -> None:
+    """Console script `offline-perform`."""
+    app = make_app(HELP)
+    app.command(help=HELP)(_perform)
     run(app)
 
 
 def _perform(
-    folder: Annotated[Path | None, typer.Argument(help="Where the corpus goes.", show_default=False)] = None,
-    people: Annotated[int, typer.Option(help="People in training and validation (a sixth of them).")] = 24,
-    minutes: Annotated[float, typer.Option(help="Length of all their performances together.")] = 20.0,
-    test_people: Annotated[int, typer.Option(help="Further people, for testing, as long each.")] = 0,
+    folder: Annotated[Path | None, typer.Argument(help="Folder for the corpus.", show_default=False)] = None,
+    people: Annotated[
+        int, typer.Option(help="People for training and validation together; a sixth of them validate.")
+    ] = DEFAULTS.people,
+    minutes: Annotated[
+        float, typer.Option(help="Length of their performances, all together.")
+    ] = DEFAULTS.minutes,
+    test_people: Annotated[
+        int,
+        typer.Option(help="Further people for testing, whose performances are as long as the others' each."),
+    ] = DEFAULTS.test_people,
     seed: Annotated[
         int,
         typer.Option(
-            help="Which people and performances; 7 and 101 are those that the demo bundle was trained on."
+            help="Decides who the people are and what they feel; the demo bundle was trained on seeds 7 and 101."
         ),
-    ] = 1,
+    ] = DEFAULTS.seed,
     time_constant: Annotated[
-        float, typer.Option(help="Seconds that a feeling lasts, about; the shorter, the more of them.")
-    ] = 7.0,
+        float,
+        typer.Option(help="About how many seconds valence and arousal take to change; less is livelier."),
+    ] = DEFAULTS.time_constant_s,
     workers: Annotated[
         int | None,
         typer.Option(help="Parallel processes; one for each core if not given.", show_default=False),
     ] = None,
     demo: Annotated[
-        Path | None, typer.Option(help="Make the demo recording here, as .mp4, instead.", show_default=False)
+        Path | None,
+        typer.Option(help="Make the demo recording instead, as this .mp4 file.", show_default=False),
     ] = None,
 ) -> None:
     if (folder is None) == (demo is None):
@@ -61,8 +69,6 @@ def _perform(
     if demo is not None:
         _perform_demo(demo)
     elif folder is not None:
-        from offline.performer.corpus import CorpusPlan
-
         plan = CorpusPlan(
             people=people,
             minutes=minutes,
@@ -87,24 +93,21 @@ def _perform_demo(path: Path) -> None:
 
 def _perform_corpus(folder: Path, plan: CorpusPlan, workers: int | None) -> None:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from offline.performer.corpus import PlannedTrial, perform_corpus, prepare_corpus
+    from models.machine import usable_processors
+    from offline.commands.progress import trial_bar
+    from offline.performer.corpus import perform_corpus, prepare_corpus
 
     left = prepare_corpus(plan, folder)
     console = Console(stderr=True)
     if len(left) < len(plan.trials):
         console.print(f"{len(plan.trials) - len(left)} of {len(plan.trials)} performances are there already")
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, disable=not left) as progress:
-        task = progress.add_task("performing", total=len(left))
+    with trial_bar("performing", len(left), console) as advance:
 
-        def tell(trial: PlannedTrial) -> None:
-            progress.update(task, advance=1, description=f"performed {trial.name}")
+        def report_done(trial: PlannedTrial) -> None:
+            advance(f"performed {trial.name}")
 
-        perform_corpus(plan, folder, left, usable_processors() if workers is None else workers, tell)
+        perform_corpus(plan, folder, left, usable_processors() if workers is None else workers, report_done)
     frames = sum(trial.frames for trial in plan.trials)
     typer.echo(
         f"{folder}: {len(plan.trials)} people, {frames} frames, {frames / plan.frame_rate / 60:.1f} minutes"

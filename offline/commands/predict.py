@@ -12,8 +12,8 @@ import typer
 from models.console import make_app, run
 from models.errors import UserError
 from models.spec import Modality
-from offline.commands.bars import frame_progress
 from offline.commands.devices import choose_device
+from offline.commands.progress import frame_bar
 
 if TYPE_CHECKING:
     from models.bundle.load import Bundle
@@ -252,7 +252,7 @@ def _predict_trials(request: Request, bundle: Bundle, trials: Sequence[TrialReco
 
     if request.submission is not None:
         check_targets(bundle.ensemble.targets)
-    with frame_progress("predicting", sum(t.frames for t in trials)) as advance:
+    with frame_bar("predicting", sum(t.frames for t in trials)) as advance:
         return predict_trials(
             bundle, trials, request.contexts, request.without, device=request.device, progress=advance
         )
@@ -287,7 +287,7 @@ def _predict_recording(request: Request) -> None:
         if request.contexts == ("stream",) and request.labels is None:
             from offline.prediction.replay import replay
 
-            with frame_progress("predicting", parts.source.info.frames_hint) as advance:
+            with frame_bar("predicting", parts.source.info.frames_hint) as advance:
                 outcome = Outcome({"stream": [replay(parts, advance)]})
         else:
             outcome = _predict_extracted(request, parts)
@@ -337,7 +337,7 @@ def _predict_extracted(request: Request, parts: LoadedParts) -> Outcome:
     from offline.prediction.scorecard import score_predictions
 
     with tempfile.TemporaryDirectory(prefix="affectstream-") as temporary:
-        with frame_progress("extracting features", parts.source.info.frames_hint) as advance:
+        with frame_bar("extracting features", parts.source.info.frames_hint) as advance:
             trial = extract(request.source, parts, Path(temporary), request.labels, advance)
         return score_predictions(trial.name, _predict_trials(request, parts.bundle, [trial]))
 

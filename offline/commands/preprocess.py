@@ -1,8 +1,8 @@
-"""`offline-preprocess`: a data set's recordings into a store of features."""
+"""offline-preprocess: a data set's recordings into a store of features."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,12 @@ import typer
 
 from models.console import USER_ERROR, make_app, run
 from models.errors import UserError
+from offline.data.aff_wild2 import TOLERANCE_FRAMES
 from stream.options import DetectorChoice
 
 if TYPE_CHECKING:
     from offline.data.aff_wild2 import SourceTrial
-    from offline.data.preprocess import Extractors
+    from offline.data.extractors import Extractors
     from offline.data.recipe import FeatureParts
     from offline.data.store import Partition, TrialFacts
 
@@ -41,51 +42,57 @@ Examples:
 
 
 def command() -> None:
-    """`offline-preprocess`."""
+    """Console script `offline-preprocess`."""
     app = make_app(HELP)
     app.command(help=HELP)(_preprocess)
     run(app)
 
 
 def _preprocess(
-    dataset: Annotated[Path, typer.Argument(help="The data set's folder.")],
-    store: Annotated[Path, typer.Argument(help="The store's folder; made, or gone on with.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    store: Annotated[Path, typer.Argument(help="Folder of the store: a new one, or one to continue.")],
     partition: Annotated[
-        str | None, typer.Option(help="Only train, validation or test.", show_default=False)
+        str | None,
+        typer.Option(help="Use only this partition: train, validation or test.", show_default=False),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Only the first N trials.", min=1, show_default=False)
+        int | None, typer.Option(help="Use only the first so many trials.", min=1, show_default=False)
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="compact or paper: what the encoders are if not given.")
+        str, typer.Option(help="compact or paper: decides which encoders `auto` stands for.")
     ] = "compact",
     text_encoder: Annotated[
         str,
         typer.Option(
-            help="none, bundle:NAME, an installed part or a folder; auto is bundle:demo, or BERT for paper."
+            help="Text encoder: none, bundle:NAME, an installed part's name, or a folder. auto is bundle:demo, or "
+            "BERT with the paper preset."
         ),
     ] = "auto",
     audio_encoder: Annotated[
         str,
-        typer.Option(help="none (log-mel alone) or vggish; auto is none, or vggish for paper."),
+        typer.Option(
+            help="Audio encoder: none (the store keeps log-mel spectrograms alone) or vggish. auto is none, or "
+            "vggish with the paper preset."
+        ),
     ] = "auto",
     recogniser: Annotated[
         str,
         typer.Option(
-            help="none, a Vosk model's name or a folder; auto is vosk-tiny for a performed corpus, else the "
-            "best full model installed."
+            help="Speech recogniser: none, a Vosk model's name, or a folder. auto is vosk-tiny for a performed "
+            "corpus, else the best full model installed."
         ),
     ] = "auto",
     detector: Annotated[
         str,
         typer.Option(
-            help="haar or yunet; auto is the crops that came with the data set, else yunet where installed."
+            help="Face detector: haar or yunet. auto takes the crops that came with the data set, and where there "
+            "are none yunet if installed, else haar."
         ),
     ] = "auto",
     frame_rate: Annotated[
         float | None,
         typer.Option(
-            help="Of the recordings; the one most of them have if not given.",
+            help="Frame rate for the store in frames per second; the recordings' median rate if not given.",
             min=1,
             max=240,
             show_default=False,
@@ -96,9 +103,12 @@ def _preprocess(
         typer.Option(help="Parallel processes; one for each core if not given.", min=1, show_default=False),
     ] = None,
     tolerance: Annotated[
-        int, typer.Option(help="Frames by which a video and its labels may differ.", min=0)
-    ] = 30,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit status 2 if any trial failed.")] = False,
+        int,
+        typer.Option(help="Frames by which the lengths of a video and its labels may differ.", min=0),
+    ] = TOLERANCE_FRAMES,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with status 2 if any trial could not be made.")
+    ] = False,
 ) -> None:
     from filelock import FileLock, Timeout
 
@@ -108,11 +118,11 @@ def _preprocess(
     from offline.data.recipe import PartChoices, choose_parts
 
     check_store_folder(store)
-    trials = find_trials(dataset, _partition(partition))[:limit]
+    trials = find_trials(dataset, _partition_named(partition))[:limit]
     choices = PartChoices(
         preset=preset,
-        detector=_detector(detector),
-        frame_rate=_frame_rate(store, trials) if frame_rate is None else frame_rate,
+        detector=_detector_named(detector),
+        frame_rate=_store_frame_rate(store, trials) if frame_rate is None else frame_rate,
         recogniser=recogniser,
         text_encoder=text_encoder,
         audio_encoder=audio_encoder,
@@ -130,7 +140,7 @@ def _preprocess(
         raise UserError(f"another offline-preprocess is busy with {store}: let it finish") from None
     except OSError as e:
         raise UserError(f"{store} cannot be written: {e.strerror or e}") from e
-    _summarise(store, trials, left, done, failed)
+    _print_summary(store, trials, left, done, failed)
     if failed and (strict or len(failed) == len(trials)):
         raise typer.Exit(USER_ERROR)
 
@@ -144,46 +154,47 @@ def _make_all(
     tolerance: int,
 ) -> tuple[list[TrialFacts], dict[str, str]]:
     """Makes what is left; the facts of what was made, and why the rest was not."""
-    from offline.commands.frame_bar import FrameProgress
-    from offline.data.arrays import DiskProblem
-    from offline.processes import NoTools, run_jobs
+    from offline.commands.progress import TrialProgress
+    from offline.files import DiskProblem
+    from offline.processes import ToolsFailed, run_jobs
 
     done: list[TrialFacts] = []
     failed = {trial.name: trial.problem for trial in left if trial.video is None}
     jobs = sorted((t for t in left if t.video is not None), key=lambda t: -(t.rows or 0))
     known = [t.rows for t in jobs if t.rows]
     usual = sum(known) // len(known) if known else 1000
-    with FrameProgress("preprocessing", sum(t.rows or usual for t in jobs), len(jobs)) as progress:
+    with TrialProgress("preprocessing", sum(t.rows or usual for t in jobs), len(jobs)) as progress:
         for note in parts.notes:
-            progress.say(note)
+            progress.print_line(note)
         if len(left) < total:
-            progress.say(f"{total - len(left)} of {total} trials are in {store} already")
+            progress.print_line(f"{total - len(left)} of {total} trials are in {store} already")
         for name, problem in failed.items():
-            progress.say(f"{name}: skipped, {problem}")
+            progress.print_line(f"{name}: skipped, {problem}")
         if not jobs:
             return done, failed
         finished = run_jobs(
             jobs,
-            partial(_make, store, tolerance),
-            partial(_load, parts),
+            partial(_make_trial, store, tolerance),
             workers,
-            progress.advance_to,
+            make_tools=partial(_load_extractors, parts),
+            on_event=progress.advance,
+            retry=True,
         )
         try:
             with closing(finished):
                 for end in finished:
-                    if isinstance(end.error, (DiskProblem, NoTools)):
+                    if isinstance(end.error, DiskProblem | ToolsFailed):
                         raise end.error
                     if end.result is None:
-                        failed[end.job.name] = _reason(end.error)
-                        progress.finish_one(f"{end.job.name}: skipped, {failed[end.job.name]}")
+                        failed[end.job.name] = _error_text(end.error)
+                        progress.finish_trial(f"{end.job.name}: skipped, {failed[end.job.name]}")
                     else:
                         done.append(end.result)
-                        progress.finish_one(describe(end.result))
+                        progress.finish_trial(describe(end.result))
         except KeyboardInterrupt:
-            progress.say("stopped: the same command goes on from here")
+            progress.print_line("stopped: the same command goes on from here")
             raise
-        progress.say(_speed(progress.rate, min(workers, len(jobs))))
+        progress.print_line(_speed_text(progress.rate, min(workers, len(jobs))))
     return done, failed
 
 
@@ -191,9 +202,13 @@ def describe(facts: TrialFacts) -> str:
     """A made trial in one line: its length, and all that was mended."""
     said = [f"{facts.frames} frames"]
     if facts.padded:
-        said.append(f"the video is {_frames(facts.padded)} shorter than the labels: padded with the last")
+        said.append(
+            f"the video is {_frame_count_text(facts.padded)} shorter than the labels: padded with the last"
+        )
     if facts.trimmed:
-        said.append(f"the video is {_frames(facts.trimmed)} longer than the labels: trimmed at the end")
+        said.append(
+            f"the video is {_frame_count_text(facts.trimmed)} longer than the labels: trimmed at the end"
+        )
     faceless = facts.frames - facts.with_face
     if faceless and facts.with_face:
         what = "without an image" if facts.crop_source == "distributed" else "without a face"
@@ -201,40 +216,43 @@ def describe(facts: TrialFacts) -> str:
     return f"{facts.name}: {', '.join([*said, *facts.warnings])}"
 
 
-def _speed(rate: float, workers: int) -> str:
+def _speed_text(rate: float, workers: int) -> str:
     return f"{rate:.0f} frames/s, {rate / workers:.0f} in each of {workers} processes"
 
 
-def _frames(count: int) -> str:
+def _frame_count_text(count: int) -> str:
     return f"{count} frame{'s' if count > 1 else ''}"
 
 
-def _load(parts: FeatureParts) -> Extractors:
+def _load_extractors(parts: FeatureParts) -> Extractors:
     """What a worker process needs; each keeps to its own core."""
     import cv2
     import torch
 
-    from offline.data.preprocess import Extractors
+    from offline.data.extractors import Extractors
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     return Extractors.load(parts)
 
 
-def _make(store: Path, tolerance: int, extractors: Extractors, trial: SourceTrial) -> TrialFacts:
+def _make_trial(
+    store: Path, tolerance: int, extractors: Extractors, trial: SourceTrial, report: Callable[[int], None]
+) -> TrialFacts:
     from offline.data.preprocess import preprocess_trial
-    from offline.processes import count_step
 
-    return preprocess_trial(trial, store, extractors, tolerance=tolerance, on_frame=count_step)
+    return preprocess_trial(trial, store, extractors, tolerance=tolerance, on_frame=lambda: report(1))
 
 
-def _reason(error: Exception | None) -> str:
-    if isinstance(error, UserError) or type(error).__name__ == "WorkerDied":
+def _error_text(error: Exception | None) -> str:
+    from offline.processes import WorkerDied
+
+    if isinstance(error, UserError | WorkerDied):
         return " ".join(str(error).split())
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
-def _summarise(
+def _print_summary(
     store: Path,
     trials: Sequence[SourceTrial],
     left: Sequence[SourceTrial],
@@ -249,8 +267,8 @@ def _summarise(
             typer.echo(f"  {name}: {failed[name]}", err=True)
 
 
-def _frame_rate(store: Path, trials: Sequence[SourceTrial]) -> float:
-    """A begun store's; else what most recordings have."""
+def _store_frame_rate(store: Path, trials: Sequence[SourceTrial]) -> float:
+    """The rate of a store that is there already; else the recordings' median rate."""
     from offline.data.frame_rate import usual_rate
     from offline.data.store import STORE, read_store_manifest
 
@@ -259,7 +277,7 @@ def _frame_rate(store: Path, trials: Sequence[SourceTrial]) -> float:
     return usual_rate([trial.video for trial in trials if trial.video is not None])
 
 
-def _partition(name: str | None) -> Partition | None:
+def _partition_named(name: str | None) -> Partition | None:
     from offline.data.store import PARTITIONS
 
     for partition in PARTITIONS:
@@ -270,7 +288,7 @@ def _partition(name: str | None) -> Partition | None:
     raise UserError(f"there is no partition '{name}': choose from {', '.join(PARTITIONS)}")
 
 
-def _detector(name: str) -> DetectorChoice:
+def _detector_named(name: str) -> DetectorChoice:
     for choice in get_args(DetectorChoice):
         if name == choice:
             return cast(DetectorChoice, choice)

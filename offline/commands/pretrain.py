@@ -1,106 +1,111 @@
-"""offline-pretrain: what the folds of a slim preset stand on."""
+"""offline-pretrain: the pretrained encoders that the folds of a slim preset start from."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import partial
-from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from pydantic import ValidationError
 
 from models import console
 from models.errors import UserError
+from models.machine import usable_processors
 from offline.commands.devices import choose_device
+from offline.commands.model_options import field_option, options_error, split_names
+from offline.training.options import PretrainOptions
 
 if TYPE_CHECKING:
     from offline.pretraining.base import EncoderName
     from offline.pretraining.pretrain import PretrainEpoch
-    from offline.training.options import PretrainOptions
+
+DEFAULTS: Final = PretrainOptions()
 
 app = console.make_app(
-    "Pretrain a slim preset's face backbone, audio encoder and text encoder on a store of people whom no fold will "
-    "see. Cut short, the same command goes on where it was."
+    "Pretrain the face backbone, the audio encoder and the text encoder of a slim preset, on a store of people who "
+    "appear in no fold. When it was cut short, the same command continues."
 )
 
 
 @app.command()
 def pretrain(
-    store: Annotated[Path, typer.Argument(help="A store of its own, made by offline-preprocess.")],
-    out: Annotated[Path, typer.Option("--output", "-o", help="The file for offline-train --trunk.")] = Path(
-        "trunk.safetensors"
-    ),
+    store: Annotated[
+        Path,
+        typer.Argument(help="A store made by offline-preprocess, of other people than the folds will see."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File for backbone and audio encoder, to be given to offline-train --trunk.",
+        ),
+    ] = Path("trunk.safetensors"),
     text_encoder: Annotated[
         Path | None,
         typer.Option(
-            help="The folder for offline-preprocess --text-encoder; one beside the file if not given.",
+            help="Folder for the text encoder, to be given to offline-preprocess --text-encoder; beside the file if "
+            "not given.",
             show_default=False,
         ),
     ] = None,
     parts: Annotated[
-        str, typer.Option(help="Which of visual, audio and language to train.")
+        str, typer.Option(help="Encoders to pretrain, separated by commas: visual, audio, language.")
     ] = "visual,audio,language",
-    preset: Annotated[str, typer.Option(help="Whose encoders.")] = "compact",
-    epochs: Annotated[int, typer.Option(help="Epochs of the backbone.")] = 10,
-    audio_epochs: Annotated[int, typer.Option(help="Epochs of the audio encoder.")] = 20,
-    language_epochs: Annotated[int, typer.Option(help="Epochs of the text encoder.")] = 60,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr")] = 2e-3,
-    weight_decay: Annotated[float, typer.Option()] = 1e-4,
-    every: Annotated[int, typer.Option(help="Take every so many frames.")] = 3,
-    pictures: Annotated[int, typer.Option(help="Pictures in a batch.")] = 64,
-    patches: Annotated[int, typer.Option(help="Patches of sound in a batch.")] = 64,
-    utterances: Annotated[int, typer.Option(help="Utterances in a batch.")] = 16,
-    max_steps: Annotated[int | None, typer.Option(help="Stop each part after so many steps.")] = None,
-    seed: Annotated[int, typer.Option()] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each part.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="So many parts side by side.")] = 1,
+    preset: Annotated[str, field_option(PretrainOptions, "preset")] = DEFAULTS.preset,
+    epochs: Annotated[int, field_option(PretrainOptions, "epochs")] = DEFAULTS.epochs,
+    audio_epochs: Annotated[int, field_option(PretrainOptions, "audio_epochs")] = DEFAULTS.audio_epochs,
+    language_epochs: Annotated[
+        int, field_option(PretrainOptions, "language_epochs")
+    ] = DEFAULTS.language_epochs,
+    learning_rate: Annotated[
+        float, field_option(PretrainOptions, "learning_rate", "--learning-rate", "--lr")
+    ] = DEFAULTS.learning_rate,
+    weight_decay: Annotated[float, field_option(PretrainOptions, "weight_decay")] = DEFAULTS.weight_decay,
+    every: Annotated[int, field_option(PretrainOptions, "every")] = DEFAULTS.every,
+    pictures: Annotated[int, field_option(PretrainOptions, "pictures")] = DEFAULTS.pictures,
+    patches: Annotated[int, field_option(PretrainOptions, "patches")] = DEFAULTS.patches,
+    utterances: Annotated[int, field_option(PretrainOptions, "utterances")] = DEFAULTS.utterances,
+    max_steps: Annotated[int | None, field_option(PretrainOptions, "max_steps")] = DEFAULTS.max_steps,
+    seed: Annotated[int, field_option(PretrainOptions, "seed")] = DEFAULTS.seed,
+    device: Annotated[str, field_option(PretrainOptions, "device")] = "auto",
+    threads: Annotated[int | None, field_option(PretrainOptions, "threads")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Encoders to pretrain at the same time.")] = 1,
 ) -> None:
-    """Train the encoders, print what each reaches by itself, write a file and a text encoder's folder."""
-    from pydantic import ValidationError
-
-    from offline.commands.train import first_problem
+    """Pretrain the encoders, print what each reaches by itself, write a file and a text encoder's folder."""
     from offline.data.store import Store
     from offline.pretraining.pretrain import join_parts
-    from offline.training.options import PretrainOptions
 
-    try:
-        options = PretrainOptions(
-            preset=preset,
-            epochs=epochs,
-            audio_epochs=audio_epochs,
-            language_epochs=language_epochs,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            every=every,
-            pictures=pictures,
-            patches=patches,
-            utterances=utterances,
-            max_steps=max_steps,
-            seed=seed,
-            device=choose_device(device),
-            threads=threads or max(1, (os.cpu_count() or 1) // workers),
-        )
-        _ = options.network
-    except ValidationError as e:
-        raise UserError(first_problem(e)) from e
-    except ValueError as e:
-        raise UserError(str(e)) from e
-    wanted = _parts(parts)
+    options = _pretrain_options(
+        {
+            "preset": preset,
+            "epochs": epochs,
+            "audio_epochs": audio_epochs,
+            "language_epochs": language_epochs,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "every": every,
+            "pictures": pictures,
+            "patches": patches,
+            "utterances": utterances,
+            "max_steps": max_steps,
+            "seed": seed,
+            "device": choose_device(device),
+            "threads": threads or max(1, usable_processors() // workers),
+        }
+    )
+    wanted = _encoder_names(parts)
     checkpoints = {part: out.with_name(f".{out.name}.{part}") for part in wanted}
-    jobs = [partial(_pretrain_part, store, part, options, path) for part, path in checkpoints.items()]
     opened = Store.open(store)
     if workers > 1:
-        _side_by_side(jobs, workers)
+        _pretrain_side_by_side(store, options, checkpoints, workers)
     else:
-        for job in jobs:
-            job()
+        for part, path in checkpoints.items():
+            _pretrain_part(store, options, (part, path), _print_epoch)
     folder = text_encoder or out.with_name(f"{out.stem}-text")
     sha256 = join_parts(opened, options, checkpoints, out, folder)
     for path in checkpoints.values():
@@ -110,27 +115,51 @@ def pretrain(
         print(f"{folder}: the text encoder")
 
 
-def _parts(text: str) -> tuple[EncoderName, ...]:
+def command() -> None:
+    """Console script `offline-pretrain`."""
+    console.run(app)
+
+
+def _pretrain_options(given: Mapping[str, object]) -> PretrainOptions:
+    try:
+        options = PretrainOptions.model_validate(given)
+    except ValidationError as e:
+        raise options_error(e) from e
+    try:
+        _ = options.network
+    except ValueError as e:
+        raise UserError(str(e)) from e
+    return options
+
+
+def _encoder_names(text: str) -> tuple[EncoderName, ...]:
     from offline.pretraining.base import ENCODERS
 
-    named = {name.strip() for name in text.split(",")}
+    named = set(split_names(text))
     unknown = sorted(named - set(ENCODERS))
-    if unknown:
-        raise UserError(f"there is no part '{unknown[0]}': choose from {', '.join(ENCODERS)}")
+    if unknown or not named:
+        problem = f"there is no part '{unknown[0]}'" if unknown else "--parts names no part"
+        raise UserError(f"{problem}: choose from {', '.join(ENCODERS)}")
     return tuple(part for part in ENCODERS if part in named)
 
 
-def _pretrain_part(store: Path, part: EncoderName, options: PretrainOptions, checkpoint: Path) -> None:
+def _pretrain_part(
+    store: Path,
+    options: PretrainOptions,
+    part_and_checkpoint: tuple[EncoderName, Path],
+    report: Callable[[PretrainEpoch], None],
+) -> None:
     import torch
 
     from offline.data.store import Store
     from offline.pretraining.pretrain import pretrain_part
 
+    part, checkpoint = part_and_checkpoint
     torch.set_num_threads(options.threads)
-    pretrain_part(Store.open(store), part, options, checkpoint, _print)
+    pretrain_part(Store.open(store), part, options, checkpoint, report)
 
 
-def _print(event: PretrainEpoch) -> None:
+def _print_epoch(event: PretrainEpoch) -> None:
     cccs = ", ".join(f"{t} {value:.3f}" for t, value in event.ccc.items())
     print(
         f"{event.part}: epoch {event.epoch}/{event.epochs}, loss {event.loss:.3f}, CCC {cccs}"
@@ -139,38 +168,34 @@ def _print(event: PretrainEpoch) -> None:
     )
 
 
-def _side_by_side(jobs: Sequence[Callable[[], None]], workers: int) -> None:
-    """Each job in a process of its own, `workers` at once. Raises UserError where one fails, when all have ended."""
-    context = multiprocessing.get_context("spawn")
-    waiting = [context.Process(target=_work, args=(job,), daemon=True) for job in jobs]
-    processes, running = list(waiting), list[SpawnProcess]()
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                running.append(waiting.pop(0))
-                running[-1].start()
-            wait([process.sentinel for process in running])
-            running = [process for process in running if process.is_alive()]
-    finally:
-        for process in running:
-            process.terminate()
-            process.join()
-    if any(process.exitcode for process in processes):
+def _pretrain_side_by_side(
+    store: Path, options: PretrainOptions, checkpoints: Mapping[EncoderName, Path], workers: int
+) -> None:
+    """Each encoder in another process, `workers` at once. Raises UserError where one fails, when all have ended."""
+    from offline.processes import WorkerDied, no_tools, run_jobs
+
+    work = partial(_pretrain_in_worker, store, options)
+    failed = False
+    with closing(
+        run_jobs(list(checkpoints.items()), work, workers, make_tools=no_tools, on_event=_print_epoch)
+    ) as finished:
+        for end in finished:
+            if end.error is None:
+                continue
+            failed = True
+            if isinstance(end.error, UserError | WorkerDied):
+                console.tell(f"{end.job[0]}: {end.error}")
+            else:
+                traceback.print_exception(end.error)
+    if failed:
         raise UserError("pretraining stopped early, see above; the same command goes on where it was")
 
 
-def _work(job: Callable[[], Any]) -> None:
-    from offline.orphans import end_with_parent
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    end_with_parent()
-    try:
-        job()
-    except UserError as e:
-        print(f"offline-pretrain: {e}", file=sys.stderr)
-        sys.exit(console.USER_ERROR)
-
-
-def command() -> None:
-    """Console script."""
-    console.run(app)
+def _pretrain_in_worker(
+    store: Path,
+    options: PretrainOptions,
+    _: None,
+    part_and_checkpoint: tuple[EncoderName, Path],
+    report: Callable[[PretrainEpoch], None],
+) -> None:
+    _pretrain_part(store, options, part_and_checkpoint, report)

@@ -11,7 +11,7 @@ import typer
 
 from models.console import make_app, run
 from models.errors import UserError
-from offline.commands.bars import frame_progress
+from offline.commands.progress import frame_bar
 
 if TYPE_CHECKING:
     from offline.data.store import Store
@@ -99,7 +99,7 @@ def _material(name: str, trained: TrainedRun, given: Store | None, notes: list[s
     check_store(trained, store)
     folds = [fold for fold in trained.folds if fold.folder.best.is_file()]
     frames = sum(store.trial(name).frames for f in folds for name in trained.split.fold(f.number).validation)
-    with frame_progress(f"predicting for {name}", frames) as advance:
+    with frame_bar(f"predicting for {name}", frames) as advance:
         groups = {
             fold.number: PredictionGroup(
                 title=f"Fold {fold.number} on the part that it validated on, clipped to [-1, 1]",

@@ -2,85 +2,139 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 from pydantic import ValidationError
 
 from models import console
 from models.errors import UserError
+from models.machine import usable_processors
 from offline.commands.devices import choose_device
+from offline.commands.model_options import field_option, join_names, options_error, split_names
+from offline.data.folds import PARTS
+from offline.training.options import TrainOptions
+from offline.training.schedule import ScheduleOptions
+
+if TYPE_CHECKING:
+    from offline.training.events import Report
+    from offline.training.run import Run
+
+DEFAULTS: Final = TrainOptions()
+SCHEDULE: Final = DEFAULTS.schedule
 
 app = console.make_app(
-    "Train fold models from a store: the report's way by default. A run that was cut short goes on with --resume."
+    "Train fold models on a store of features. The defaults are those of the report. A run that was cut short goes "
+    "on with --resume."
 )
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What run to begin or continue: it goes to the worker processes, each of which opens the run."""
+
+    store: Path
+    folder: Path
+    options: TrainOptions
+    trunk: Path | None
+    folds: Path | None
+    parts: int
+
+    def open(self, *, resume: bool) -> tuple[Run, list[str]]:
+        """The run, and what the user should know about it. Raises UserError as `prepare_run`."""
+        import torch
+
+        from offline.data.store import Store
+        from offline.training.run import RunFolder, prepare_run
+
+        torch.set_num_threads(self.options.threads)
+        return prepare_run(
+            RunFolder(self.folder),
+            Store.open(self.store),
+            self.options,
+            trunk=self.trunk,
+            split=self.folds,
+            parts=self.parts,
+            resume=resume,
+        )
+
+    def open_again(self) -> Run:
+        """The run, in a worker: its folder is there by then."""
+        return self.open(resume=True)[0]
 
 
 @app.command()
 def train(
     store: Annotated[Path, typer.Argument(help="A store made by offline-preprocess.")],
-    fold: Annotated[str, typer.Option(help="0 (the official split) to 5, or all.")] = "all",
-    preset: Annotated[str, typer.Option(help="paper or compact.")] = "paper",
-    run: Annotated[Path | None, typer.Option("--run", "-o", help="The run's folder (runs/<preset>).")] = None,
+    fold: Annotated[
+        str, typer.Option(help="Number of the fold to train, 0 validating on the official partition; or all.")
+    ] = "all",
+    preset: Annotated[str, field_option(TrainOptions, "preset")] = DEFAULTS.preset,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run", "-o", help="Folder of the run; runs/<preset> if not given.", show_default=False
+        ),
+    ] = None,
     trunk: Annotated[
         Path | None,
-        typer.Option(help="What folds stand on: offline-pretrain's file, or a face-recognition checkpoint."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Folds to train side by side.")] = 1,
-    folds: Annotated[Path | None, typer.Option(help="A folds.json to use instead of a fresh split.")] = None,
-    parts: Annotated[int, typer.Option(min=1, help="Parts of the training partition.")] = 5,
-    modalities: Annotated[str, typer.Option(help="Branches to train.")] = "visual,audio,language",
-    targets: Annotated[
-        str, typer.Option(help="valence,arousal in one network, or one of them.")
-    ] = "valence,arousal",
-    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr")] = 1e-5,
-    least_learning_rate: Annotated[
-        float, typer.Option("--least-learning-rate", help="Below it the next group is released.")
-    ] = 1e-7,
-    warm_up: Annotated[int, typer.Option(help="Epochs of linear warm-up.")] = 10,
-    patience: Annotated[int, typer.Option(help="Epochs without improvement before the rate falls.")] = 5,
-    factor: Annotated[float, typer.Option(help="What the rate is multiplied by then.")] = 0.1,
-    early_stopping: Annotated[int, typer.Option(help="Epochs without a new best that end training.")] = 10,
-    epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 100,
-    release: Annotated[
-        str, typer.Option(help="Backbone groups to release in turn; empty for none.")
-    ] = "layer4,layer3_tail",
-    batch: Annotated[int, typer.Option(help="Windows in a batch.")] = 2,
-    accumulate: Annotated[int, typer.Option(help="Batches in an optimiser's step.")] = 1,
-    weight_decay: Annotated[float, typer.Option()] = 1e-3,
-    window: Annotated[int, typer.Option(help="Frames in a window.")] = 300,
-    hop: Annotated[int, typer.Option(help="Frames from window to window.")] = 200,
-    augment: Annotated[bool, typer.Option(help="Random crop and mirror, one draw for a window.")] = True,
-    context: Annotated[
-        str, typer.Option(help="How validation sees a trial: windows (averaged) or stream (one pass).")
-    ] = "windows",
-    cache_trunk: Annotated[
-        int,
         typer.Option(
-            "--cache-trunk",
-            help="Keep the frozen layers' maps under so many fixed crops (on disk); 0: exact, any crop.",
+            help="Pretrained encoders that every fold starts from: the file that offline-pretrain wrote, or a "
+            "face-recognition checkpoint.",
+            show_default=False,
         ),
-    ] = 0,
-    max_steps: Annotated[int | None, typer.Option(help="Stop after so many optimiser steps.")] = None,
-    seed: Annotated[int, typer.Option()] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of a fold (the cores shared among workers).")
     ] = None,
-    amp: Annotated[bool, typer.Option("--amp", help="bfloat16 where that is safe.")] = False,
-    tensorboard: Annotated[bool, typer.Option(help="Curves for TensorBoard, if it is installed.")] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in that folder.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Folds to train at the same time.")] = 1,
+    folds: Annotated[
+        Path | None,
+        typer.Option(help="A folds.json to use; a new split is made if not given.", show_default=False),
+    ] = None,
+    parts: Annotated[
+        int,
+        typer.Option(min=1, help="Parts that the training partition is split into; there is one fold more."),
+    ] = PARTS,
+    modalities: Annotated[str, field_option(TrainOptions, "modalities")] = join_names(DEFAULTS.modalities),
+    targets: Annotated[str, field_option(TrainOptions, "targets")] = join_names(DEFAULTS.targets),
+    learning_rate: Annotated[
+        float, field_option(ScheduleOptions, "learning_rate", "--learning-rate", "--lr")
+    ] = SCHEDULE.learning_rate,
+    least_learning_rate: Annotated[
+        float, field_option(ScheduleOptions, "least_learning_rate")
+    ] = SCHEDULE.least_learning_rate,
+    warm_up: Annotated[int, field_option(ScheduleOptions, "warm_up")] = SCHEDULE.warm_up,
+    patience: Annotated[int, field_option(ScheduleOptions, "patience")] = SCHEDULE.patience,
+    factor: Annotated[float, field_option(ScheduleOptions, "factor")] = SCHEDULE.factor,
+    early_stopping: Annotated[int, field_option(ScheduleOptions, "early_stopping")] = SCHEDULE.early_stopping,
+    epochs: Annotated[int, field_option(ScheduleOptions, "epochs")] = SCHEDULE.epochs,
+    release: Annotated[str, field_option(ScheduleOptions, "release")] = join_names(SCHEDULE.release),
+    batch: Annotated[int, field_option(TrainOptions, "batch")] = DEFAULTS.batch,
+    accumulate: Annotated[int, field_option(TrainOptions, "accumulate")] = DEFAULTS.accumulate,
+    weight_decay: Annotated[float, field_option(TrainOptions, "weight_decay")] = DEFAULTS.weight_decay,
+    window: Annotated[int, field_option(TrainOptions, "window")] = DEFAULTS.window,
+    hop: Annotated[int, field_option(TrainOptions, "hop")] = DEFAULTS.hop,
+    augment: Annotated[bool, field_option(TrainOptions, "augment")] = DEFAULTS.augment,
+    context: Annotated[str, field_option(TrainOptions, "context")] = DEFAULTS.context,
+    cache_trunk: Annotated[int, field_option(TrainOptions, "cache_trunk")] = DEFAULTS.cache_trunk,
+    max_steps: Annotated[int | None, field_option(TrainOptions, "max_steps")] = DEFAULTS.max_steps,
+    seed: Annotated[int, field_option(TrainOptions, "seed")] = DEFAULTS.seed,
+    device: Annotated[str, field_option(TrainOptions, "device")] = "auto",
+    threads: Annotated[int | None, field_option(TrainOptions, "threads")] = None,
+    amp: Annotated[bool, field_option(TrainOptions, "amp", "--amp")] = DEFAULTS.amp,
+    tensorboard: Annotated[
+        bool, typer.Option(help="Write curves for TensorBoard, if it is installed.")
+    ] = True,
 ) -> None:
     """Train one fold or all; at the end fold-K/result.json says what it reached."""
     folder = run if run is not None else Path("runs") / preset
-    wanted = {
+    given = {
         "preset": preset,
-        "modalities": _names(modalities),
-        "targets": _names(targets),
+        "modalities": split_names(modalities),
+        "targets": split_names(targets),
         "schedule": {
             "learning_rate": learning_rate,
             "least_learning_rate": least_learning_rate,
@@ -89,7 +143,7 @@ def train(
             "factor": factor,
             "early_stopping": early_stopping,
             "epochs": epochs,
-            "release": _names(release),
+            "release": split_names(release),
         },
         "batch": batch,
         "accumulate": accumulate,
@@ -102,94 +156,68 @@ def train(
         "max_steps": max_steps,
         "seed": seed,
         "device": choose_device(device),
-        "threads": threads or _recorded_threads(folder, resume) or max(1, (os.cpu_count() or 1) // workers),
+        "threads": threads or _recorded_threads(folder, resume) or max(1, usable_processors() // workers),
         "amp": amp,
     }
-    load = partial(_open_run, store, folder, wanted, trunk, folds, parts)
-    _train(load, fold, resume, workers, tensorboard)
+    request = RunRequest(store, folder, _train_options(given), trunk, folds, parts)
+    _train_folds(request, _fold_index(fold), resume, workers, tensorboard)
 
 
-def _train(load: Callable[..., Any], fold: str, resume: bool, workers: int, tensorboard: bool) -> None:
+def command() -> None:
+    """Console script `offline-train`."""
+    console.run(app)
+
+
+def _train_folds(
+    request: RunRequest, fold: int | Literal["all"], resume: bool, workers: int, tensorboard: bool
+) -> None:
+    from offline.commands.progress import training_progress
     from offline.files import read_json
-    from offline.training import tensorboard as log
-    from offline.training.events import Note, open_display, result_text
+    from offline.training import tensorboard as tensorboard_log
+    from offline.training.events import Note, result_text
     from offline.training.workers import run_folds, run_in_turn
 
-    ready, notes = load(resume=resume)
-    indexes = list(range(ready.split.folds)) if fold == "all" else [_fold_index(fold)]
+    run, notes = request.open(resume=resume)
+    indexes = list(range(run.split.folds)) if fold == "all" else [fold]
     for index in indexes:
-        ready.split.fold(index)
-    if tensorboard and not log.installed():
+        run.split.fold(index)
+    if tensorboard and not tensorboard_log.installed():
         notes.append("TensorBoard is not installed, so no event files are written: pip install tensorboard")
-    done = [k for k in indexes if ready.folder.fold(k).finished]
+    done = [k for k in indexes if run.folder.fold(k).finished]
     todo = [k for k in indexes if k not in done]
-    job = partial(_train_one, tensorboard=tensorboard)
-    with open_display() as display:
+    train = partial(_train_fold, tensorboard=tensorboard)
+    with training_progress() as report:
         for note in notes:
-            display(Note(note))
+            report(Note(note))
         for k in done:
-            display(Note(result_text(read_json(ready.folder.fold(k).result))))
+            report(Note(result_text(read_json(run.folder.fold(k).result))))
         if len(todo) > 1 and workers > 1:
-            run_folds(partial(_load_again, load), todo, job, display, workers)
+            run_folds(request.open_again, todo, train, report, workers)
         elif len(todo) > 1:
-            run_in_turn(ready, todo, job, display)
+            run_in_turn(run, todo, train, report)
         else:
             for k in todo:
-                job(ready, k, display)
-    if all(ready.folder.fold(k).finished for k in range(ready.split.folds)):
-        ready.folder.drop_cache()
+                train(run, k, report)
+    if all(run.folder.fold(k).finished for k in range(run.split.folds)):
+        run.folder.drop_cache()
 
 
-def _open_run(
-    store: Path,
-    folder: Path,
-    wanted: dict[str, Any],
-    trunk: Path | None,
-    folds: Path | None,
-    parts: int,
-    *,
-    resume: bool,
-) -> Any:
-    import torch
-
-    from offline.data.store import Store
-    from offline.training.options import TrainOptions
-    from offline.training.run import RunFolder, prepare_run
-
+def _train_options(given: Mapping[str, object]) -> TrainOptions:
     try:
-        options = TrainOptions.model_validate(wanted)
+        return TrainOptions.model_validate(given)
     except ValidationError as e:
-        raise UserError(first_problem(e)) from e
-    torch.set_num_threads(options.threads)
-    return prepare_run(
-        RunFolder(folder), Store.open(store), options, trunk=trunk, split=folds, parts=parts, resume=resume
-    )
+        raise options_error(e) from e
 
 
-def _load_again(load: Callable[..., Any]) -> Any:
-    """The run, in a worker: its folder is there by then."""
-    return load(resume=True)[0]
-
-
-def _train_one(ready: Any, index: int, report: Callable[[Any], None], *, tensorboard: bool) -> object:
+def _train_fold(run: Run, index: int, report: Report, *, tensorboard: bool) -> None:
     from offline.training.train import train_fold
 
-    return train_fold(ready, index, report, tensorboard=tensorboard)
+    train_fold(run, index, report, tensorboard=tensorboard)
 
 
-def first_problem(error: ValidationError) -> str:
-    """The first thing that is wrong with options, by the option's name."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    name = next((str(part) for part in reversed(first["loc"]) if isinstance(part, str)), "")
-    text = first["msg"].removeprefix("Value error, ")
-    return f"--{name.replace('_', '-')}: {text}" if name else text
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _fold_index(text: str) -> int:
+def _fold_index(text: str) -> int | Literal["all"]:
+    if text == "all":
+        return "all"
     try:
         return int(text)
     except ValueError:
@@ -205,8 +233,3 @@ def _recorded_threads(folder: Path, resume: bool) -> int | None:
         return None
     threads = read_json(record).get("options", {}).get("threads")
     return threads if isinstance(threads, int) else None
-
-
-def command() -> None:
-    """Console script."""
-    console.run(app)

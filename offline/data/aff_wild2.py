@@ -38,8 +38,9 @@ LABELS: Final = "VA_Estimation_Challenge"
 VIDEOS: Final = "videos"
 CROPS: Final = "cropped_aligned"
 SUBJECTS: Final = "subjects.csv"
-HEADER: Final = "valence,arousal"
-NOT_ANNOTATED: Final = -5.0
+TOLERANCE_FRAMES: Final = 30
+"""Frames by which a video and its labels may differ in length; in Aff-Wild2 they do by 3 at most."""
+
 
 _OTHER_SIDE: Final[dict[Side, Side]] = {"left": "right", "right": "left"}
 _DOCUMENTS: Final = {
@@ -127,36 +128,6 @@ def split_side(name: str, names: Iterable[str]) -> tuple[str, Side | None]:
             return name.removesuffix(f"_{side}"), side
     beside = [side for side in _OTHER_SIDE if f"{name}_{side}" in names]
     return name, _OTHER_SIDE[beside[0]] if len(beside) == 1 else None
-
-
-def read_labels(path: Path) -> NDArray[np.float32]:
-    """Valence and arousal of each row: (N, 2) in [-1, 1], NaN where the row is `-5,-5`.
-
-    Raises UserError, with the line's number, for what is no such file.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path} cannot be read: {e}") from e
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if not lines or lines[0].replace(" ", "").lower() != HEADER:
-        raise UserError(f"{path} is no label file: its first line must be '{HEADER}'")
-    if len(lines) == 1:
-        raise UserError(f"{path} has no rows")
-    labels = np.empty((len(lines) - 1, 2), np.float32)
-    for row, line in enumerate(lines[1:]):
-        try:
-            valence, arousal = map(float, line.split(","))
-        except ValueError:
-            raise UserError(f"{path} line {row + 2} is no pair of numbers: '{line[:40]}'") from None
-        if NOT_ANNOTATED in (valence, arousal):
-            labels[row] = np.nan
-        elif abs(valence) <= 1 and abs(arousal) <= 1:
-            labels[row] = valence, arousal
-        else:
-            raise UserError(f"{path} line {row + 2} is outside [-1, 1]: '{line[:40]}'")
-    return labels
 
 
 def count_rows(path: Path) -> int:

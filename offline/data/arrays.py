@@ -11,15 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from models.errors import UserError
-
-
-class DiskProblem(UserError):
-    """The disk is full, or will not take or give a file: no other recording would fare better."""
-
-    @classmethod
-    def of(cls, path: Path, error: OSError) -> DiskProblem:
-        """The problem in one line."""
-        return cls(f"{path} cannot be written: {error.strerror or error}")
+from offline.files import DiskProblem
 
 
 class RowWriter:

@@ -12,29 +12,23 @@ Aff-Wild2 keeps its test labels to itself; a performed test set has them.
 from __future__ import annotations
 
 import json
-import math
-import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final, Literal
-
-import numpy as np
+from typing import Any, Final
 
 from models.errors import UserError
-from offline.orphans import end_with_parent
+from offline.files import remove_unfinished, write_text
 from offline.performer.performance import Candour, perform, script_text
 from offline.performer.person import make_person
-from offline.performer.recording import write_recording, write_text
-from offline.performer.trajectory import Series, random_trajectory, to_text
+from offline.performer.plan import CorpusPlan, Partition, PlannedTrial
+from offline.performer.recording import write_recording
+from offline.performer.trajectory import to_text
 from offline.performer.voice import espeak_version
-
-Partition = Literal["train", "validation", "test"]
+from offline.processes import WorkerDied, run_jobs
 
 LABELS: Final = "VA_Estimation_Challenge"
 FOLDERS: Final[dict[Partition, str]] = {
@@ -46,81 +40,6 @@ PROVENANCE: Final = "performance.json"
 
 # Counts up whenever the same seed no longer gives the same people and performances.
 RECIPE: Final = 5
-_SHORTEST_TRIAL_S: Final = 2.0
-_LONGEST_TRIAL_H: Final = 24
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """One recording of the corpus."""
-
-    number: int
-    name: str
-    partition: Partition
-    frames: int
-
-
-@dataclass(frozen=True)
-class CorpusPlan:
-    """A corpus before it is made: everything that its content depends on.
-
-    `minutes` are shared evenly by the `people` of training and validation, one trial each; a sixth of them (at
-    least one) is the validation partition, as one fold in six is. `test_people` come on top, with trials as long.
-    People and feelings go by `seed` and number: the demo bundle knows those of seeds 7 and 101.
-    A feeling is forgotten in about `time_constant_s`.
-    Raises UserError for numbers that make no corpus.
-    """
-
-    people: int = 24
-    minutes: float = 20.0
-    seed: int = 1
-    test_people: int = 0
-    time_constant_s: float = 7.0
-    frame_rate: float = 30.0
-    width: int = 320
-    height: int = 240
-
-    def __post_init__(self) -> None:
-        if self.people < 2:
-            raise UserError(
-                f"a corpus needs 2 people or more (one to validate on), not {self.people}: see --people"
-            )
-        if self.test_people < 0 or self.seed < 0:
-            raise UserError("--test-people and --seed cannot be negative")
-        if not 0.5 <= self.time_constant_s <= 600:
-            raise UserError(f"--time-constant must be 0.5 to 600 seconds, not {self.time_constant_s:g}")
-        if not math.isfinite(self.minutes):
-            raise UserError(f"--minutes must be a finite number, not {self.minutes}")
-        if self.minutes * 60 < _SHORTEST_TRIAL_S * self.people:
-            raise UserError(
-                f"{self.minutes:g} minutes are too few for {self.people} people: at least {_SHORTEST_TRIAL_S:g} "
-                f"seconds each, --minutes {self.people * _SHORTEST_TRIAL_S / 60:.2g}"
-            )
-        if self.minutes > _LONGEST_TRIAL_H * 60 * self.people:
-            raise UserError(
-                f"{self.minutes:g} minutes are too many for {self.people} people: at most {_LONGEST_TRIAL_H} hours "
-                f"each, --minutes {_LONGEST_TRIAL_H * 60 * self.people}"
-            )
-
-    @cached_property
-    def trials(self) -> tuple[PlannedTrial, ...]:
-        """All trials, in order of their numbers."""
-        frames = round(self.minutes * 60 * self.frame_rate / self.people)
-        validation = max(1, round(self.people / 6))
-        first_validation = self.people - validation
-        partitions: list[Partition] = [
-            "train" if number < first_validation else "validation" if number < self.people else "test"
-            for number in range(self.people + self.test_people)
-        ]
-        return tuple(
-            PlannedTrial(number, f"performer{number:03d}", partition, frames)
-            for number, partition in enumerate(partitions)
-        )
-
-    def labels(self, trial: PlannedTrial) -> Series:
-        """The trial's valence and arousal, (frames, 2)."""
-        rng = np.random.default_rng([self.seed, trial.number, 2])
-        return random_trajectory(rng, trial.frames, self.frame_rate, time_constant_s=self.time_constant_s)
 
 
 def label_path(folder: Path, trial: PlannedTrial) -> Path:
@@ -151,7 +70,7 @@ def prepare_corpus(plan: CorpusPlan, folder: Path) -> list[PlannedTrial]:
     made = _provenance(plan)
     path = folder / PROVENANCE
     if path.exists():
-        _refuse_other(made, path)
+        _refuse_other_corpus(made, path)
     elif folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: choose a folder for the corpus")
     elif folder.exists() and any(folder.iterdir()):
@@ -160,12 +79,13 @@ def prepare_corpus(plan: CorpusPlan, folder: Path) -> list[PlannedTrial]:
         )
     else:
         write_text(path, json.dumps(made, indent=2) + "\n")
+    remove_unfinished(folder, deep=True)
     rows = "".join(f"{t.name},{t.name},{t.partition}\n" for t in plan.trials)
     write_text(folder / "subjects.csv", "trial,subject,partition\n" + rows)
     return [trial for trial in plan.trials if not is_done(plan, folder, trial)]
 
 
-def perform_trial(plan: CorpusPlan, folder: Path, trial: PlannedTrial) -> PlannedTrial:
+def perform_trial(plan: CorpusPlan, folder: Path, trial: PlannedTrial) -> None:
     """Perform and write one trial. Raises UserError where that fails."""
     labels = plan.labels(trial)
     person = make_person(plan.seed, trial.number)
@@ -173,7 +93,6 @@ def perform_trial(plan: CorpusPlan, folder: Path, trial: PlannedTrial) -> Planne
     write_recording(video_path(folder, trial), performance, (plan.width, plan.height))
     write_text(folder / "scripts" / f"{trial.name}.csv", script_text(performance))
     write_text(label_path(folder, trial), to_text(labels))
-    return trial
 
 
 def perform_corpus(
@@ -191,51 +110,30 @@ def perform_corpus(
         raise UserError(f"--workers must be 1 or more, not {workers}")
     if workers == 1 or len(trials) < 2:
         for trial in trials:
-            on_done(perform_trial(plan, folder, trial))
+            perform_trial(plan, folder, trial)
+            on_done(trial)
         return
-    pool = ProcessPoolExecutor(min(workers, len(trials)), get_context("spawn"), initializer=_start_worker)
-    try:
-        waiting = {pool.submit(_perform_in_worker, plan, folder, trial) for trial in trials}
-        for done in _as_finished(waiting):
-            on_done(done.result())
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a worker process died (out of memory?): run the same command again to go on"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    work = partial(_perform_in_worker, plan, folder)
+    with closing(run_jobs(trials, work, workers, make_tools=_use_one_core)) as finished:
+        for end in finished:
+            if isinstance(end.error, WorkerDied):
+                raise UserError("a worker process died (out of memory?): run the same command again to go on")
+            if end.error is not None:
+                raise end.error
+            on_done(end.job)
 
 
-def _as_finished(waiting: set[Future[PlannedTrial]]) -> Iterator[Future[PlannedTrial]]:
-    while waiting:
-        finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        yield from finished
-
-
-class _Worker:
-    """A worker process's own state."""
-
-    stopping = False
-
-
-def _start_worker() -> None:
-    """A worker keeps to its own core, and leaves its trial at Ctrl-C (which its whole process group hears)."""
+def _use_one_core() -> None:
+    """A worker process keeps to its own core."""
     import cv2
 
-    end_with_parent()
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, _stop_worker)
 
 
-def _stop_worker(number: int, frame: object) -> None:
-    _Worker.stopping = True
-    raise SystemExit(128 + number)
-
-
-def _perform_in_worker(plan: CorpusPlan, folder: Path, trial: PlannedTrial) -> PlannedTrial:
-    if _Worker.stopping:
-        raise SystemExit(128 + signal.SIGINT)
-    return perform_trial(plan, folder, trial)
+def _perform_in_worker(
+    plan: CorpusPlan, folder: Path, _: None, trial: PlannedTrial, report: Callable[[object], None]
+) -> None:
+    perform_trial(plan, folder, trial)
 
 
 def _provenance(plan: CorpusPlan) -> dict[str, Any]:
@@ -254,7 +152,7 @@ def _provenance(plan: CorpusPlan) -> dict[str, Any]:
     }
 
 
-def _refuse_other(made: dict[str, Any], path: Path) -> None:
+def _refuse_other_corpus(made: dict[str, Any], path: Path) -> None:
     """Raise UserError, naming the first difference, where the folder's corpus was made in another way."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -262,7 +160,7 @@ def _refuse_other(made: dict[str, Any], path: Path) -> None:
         raise UserError(f"cannot read {path}: {error}; choose a new folder for the corpus") from error
     if found == made:
         return
-    before, after = _flat(found), _flat(made)
+    before, after = _flat_keys(found), _flat_keys(made)
     if before.get("recipe") != after["recipe"]:
         raise UserError(
             f"{path.parent} holds a corpus of another version of offline-perform: choose a new folder for the corpus"
@@ -275,10 +173,10 @@ def _refuse_other(made: dict[str, Any], path: Path) -> None:
             )
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def _flat_keys(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix: tree}
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix} {key}".strip())
+        flat |= _flat_keys(value, f"{prefix} {key}".strip())
     return flat

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from offline.files import write_text
 from offline.performer.performance import OPEN, Performance, perform, script_text
 from offline.performer.person import DEMO_PERSON
-from offline.performer.recording import write_recording, write_text
+from offline.performer.recording import write_recording
 from offline.performer.trajectory import composed_trajectory, to_text
 
 FRAME_RATE: Final = 30.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +11,7 @@ import av
 import numpy as np
 
 from models.errors import UserError
+from offline.files import replacing_path
 from offline.performer.canvas import Picture
 from offline.performer.face import FacePainter
 from offline.performer.performance import Performance
@@ -42,28 +42,11 @@ def write_recording(
     at all. One build of the encoders gives the same bytes for the same performance; another build may not, though
     pictures and sound that go in are the same. Raises UserError where the file cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _encode(unfinished, performance, size, quality, preset)
-        os.replace(unfinished, path)
-    except (OSError, av.error.FFmpegError) as error:
-        raise UserError(f"cannot write {path}: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all. Raises UserError where that fails."""
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+        with replacing_path(path) as unfinished:
+            _encode(unfinished, performance, size, quality, preset)
+    except av.error.FFmpegError as error:
+        raise UserError(f"{path} cannot be written: {error}") from error
 
 
 def _encode(path: Path, performance: Performance, size: tuple[int, int], quality: int, preset: str) -> None:

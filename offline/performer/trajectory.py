@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import UserError
-from models.spec import TARGETS
+from models.labels import HEADER
 
 Series = NDArray[np.float64]
-
-HEADER: Final = ",".join(TARGETS)
-UNLABELLED: Final = -5.0
 
 
 def wander(
@@ -81,27 +75,3 @@ def to_text(trajectory: Series) -> str:
     """The label file of Aff-Wild2: its header, then one `valence,arousal` row per video frame."""
     rows = (f"{v:.6f},{a:.6f}\n" for v, a in trajectory)
     return HEADER + "\n" + "".join(rows)
-
-
-def read_trajectory(path: Path) -> Series:
-    """The (frames, 2) labels of a file of that form; frames without annotation are -5 in both columns.
-
-    Raises UserError, naming file and line, where it is not of that form.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read labels {path}: {error}") from error
-    if not lines or lines[0].strip() != HEADER:
-        raise UserError(f"{path}: the first line of a label file must be '{HEADER}'")
-    rows = np.empty((len(lines) - 1, 2))
-    for number, line in enumerate(lines[1:], start=2):
-        try:
-            valence, arousal = (float(x) for x in line.split(","))
-        except ValueError:
-            raise UserError(f"{path}, line {number}: '{line}' is not 'valence,arousal'") from None
-        inside = -1 <= valence <= 1 and -1 <= arousal <= 1
-        if not inside and not (valence == arousal == UNLABELLED):
-            raise UserError(f"{path}, line {number}: '{line}' is outside [-1, 1] and not -5,-5")
-        rows[number - 2] = valence, arousal
-    return rows

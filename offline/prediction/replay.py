@@ -14,8 +14,9 @@ import numpy as np
 
 from models.errors import UserError
 from models.spec import TARGETS
-from offline.data.aff_wild2 import SourceTrial
-from offline.data.preprocess import TOLERANCE, Extractors, preprocess_trial, trial_folder
+from offline.data.aff_wild2 import TOLERANCE_FRAMES, SourceTrial
+from offline.data.extractors import Extractors
+from offline.data.preprocess import LengthsDiffer, preprocess_trial, trial_folder
 from offline.data.recipe import FeatureParts
 from offline.data.store import TrialRecord, bundle_recipe
 from offline.prediction.predict import Prediction
@@ -141,10 +142,7 @@ def extract(
 
     try:
         facts = preprocess_trial(trial, folder, extractors, on_frame=tell)
-    except UserError as e:
+    except LengthsDiffer as e:
         # What it advises is an option of offline-preprocess alone.
-        reason, advice, _ = str(e).partition(" (--tolerance ")
-        if not advice:
-            raise
-        raise UserError(f"{reason} ({TOLERANCE} frames more or fewer are taken)") from e
+        raise UserError(f"{e.problem} ({TOLERANCE_FRAMES} frames more or fewer are taken)") from e
     return TrialRecord(trial_folder(trial, folder), facts, recipe)

@@ -10,7 +10,6 @@ and audio encoder become the foundation on which all folds stand, the text encod
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,16 +22,16 @@ from torch import Tensor
 
 from models.audio.vggish import Vggish
 from models.errors import UserError
-from models.files import put_in_place
 from models.spec import TARGETS, LanguageSpec, Target
 from models.text.small_bert import make_text_encoder
 from models.visual.backbone import Backbone
 from offline.data.folds import split_folds
 from offline.data.store import Store, TrialRecord
-from offline.files import Json, load_tensors, save_tensors
+from offline.files import DiskProblem, Json, replacing_folder
 from offline.metrics import TargetScores
 from offline.pretraining.base import ENCODERS, EncoderName, Learner
 from offline.pretraining.learners import make_learner
+from offline.tensors import load_tensors, save_tensors
 from offline.training import validate as evaluate
 from offline.training.checkpoint import (
     optimizer_tensors,
@@ -199,13 +198,10 @@ def join_parts(
 def _write_text_encoder(folder: Path, spec: LanguageSpec, seed: int, weights: Mapping[str, Tensor]) -> None:
     """The folder appears whole or not at all, in place of one that was there."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-            staged = Path(temporary) / "text"
+        with replacing_folder(folder) as staged:
             make_text_encoder(staged, spec.embedding, seed, weights)
-            put_in_place(staged, folder, Path(temporary) / "before")
     except OSError as e:
-        raise UserError(f"{folder} cannot be written: {e.strerror or e}") from e
+        raise DiskProblem.of(folder, e) from e
 
 
 def split_people(store: Store) -> tuple[list[TrialRecord], list[TrialRecord]]:

@@ -1,16 +1,11 @@
-"""What training says while it runs: events, shown as bars on a terminal and as plain lines elsewhere."""
+"""What training says while it runs: events, and each event's line of text."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
+from models.errors import UserError
 from offline.files import Json
 
 
@@ -82,11 +77,12 @@ class Note:
 TrainingEvent = FoldStarted | CacheFilled | StepDone | EpochDone | FoldDone | FoldFailed | Note
 
 
-class Display(Protocol):
-    """Shows events as they come."""
+Report = Callable[[TrainingEvent], None]
+"""Is told events as they come."""
 
-    def __call__(self, event: TrainingEvent) -> None:
-        """Show one event."""
+
+class FoldError(UserError):
+    """What a user can do something about in one fold's training; its message begins with the fold's number."""
 
 
 def epoch_text(event: EpochDone, epochs: int) -> str:
@@ -112,92 +108,3 @@ def result_text(result: Json) -> str:
 def failure_text(event: FoldFailed) -> str:
     """Why a fold failed, in one line; of a fault of ours all that is known."""
     return f"fold {event.fold}: {event.trace.rstrip()}" if event.trace else event.reason
-
-
-class LineDisplay:
-    """Plain lines: one for each epoch."""
-
-    def __init__(self) -> None:
-        self._epochs: dict[int, int] = {}
-
-    def __call__(self, event: TrainingEvent) -> None:
-        """Print what is worth a line."""
-        if isinstance(event, FoldStarted):
-            self._epochs[event.fold] = event.epochs
-            self._print(f"fold {event.fold}: {event.windows} windows, at most {event.epochs} epochs")
-        elif isinstance(event, EpochDone):
-            self._print(epoch_text(event, self._epochs.get(event.fold, 0)))
-        elif isinstance(event, FoldDone):
-            self._print(result_text(event.result))
-        elif isinstance(event, FoldFailed):
-            self._print(failure_text(event))
-        elif isinstance(event, Note):
-            self._print(event.text)
-
-    def _print(self, text: str) -> None:
-        print(text, flush=True)
-
-
-class TerminalDisplay:
-    """A bar for each fold that is being trained, with the time left if it ran to its last epoch."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[int, TaskID] = {}
-        self._epochs: dict[int, int] = {}
-        self._steps: dict[int, int] = {}
-
-    def __call__(self, event: TrainingEvent) -> None:
-        """Move the bars, print what is worth a line above them."""
-        show = self._progress
-        if isinstance(event, Note):
-            show.console.print(event.text, highlight=False, markup=False)
-            return
-        if isinstance(event, FoldStarted):
-            total = event.cached or None
-            self._tasks[event.fold] = show.add_task(
-                f"fold {event.fold}", total=total, detail="frozen encoders"
-            )
-            self._epochs[event.fold] = event.epochs
-            return
-        if isinstance(event, FoldFailed):
-            # It may have failed before it began.
-            if event.fold in self._tasks:
-                show.remove_task(self._tasks.pop(event.fold))
-            show.console.print(failure_text(event), highlight=False, markup=False)
-            return
-        task = self._tasks[event.fold]
-        if isinstance(event, CacheFilled):
-            show.advance(task)
-        elif isinstance(event, StepDone):
-            epochs, done = self._epochs[event.fold], (event.epoch - 1) * event.steps
-            detail = f"epoch {event.epoch}/{epochs}, lr {event.rate:.1e}, loss {event.loss:.3f}"
-            if self._steps.get(event.fold) != event.steps:
-                # What was done before this process began says nothing about how fast it is.
-                self._steps[event.fold] = event.steps
-                show.reset(task, total=epochs * event.steps, completed=done, detail=detail)
-            show.update(task, completed=done + event.step, detail=detail)
-        elif isinstance(event, EpochDone):
-            text = epoch_text(event, self._epochs[event.fold])
-            show.console.print(text, highlight=False, markup=False)
-        else:
-            show.remove_task(task)
-            show.console.print(result_text(event.result), highlight=False, markup=False)
-
-
-@contextmanager
-def open_display() -> Iterator[Display]:
-    """Bars on a terminal, lines elsewhere."""
-    console = Console(file=sys.stdout)
-    if not console.is_terminal:
-        yield LineDisplay()
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[detail]}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        yield TerminalDisplay(progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,47 +10,76 @@ from models.spec import TARGETS, Modality, NetworkSpec, Target, WindowSpec, pres
 from offline.training.schedule import ScheduleOptions
 
 Context = Literal["windows", "stream"]
+"""How a trial is passed over: in windows whose overlaps are averaged, or in one causal pass."""
+
+RELEASABLE: Final = frozenset({"layer4", "layer3_tail"})
+"""Groups of backbone layers that training may release."""
 
 
 class TrainOptions(BaseModel):
     """Options of a run; all of its folds share them, and resuming with others is refused.
 
-    `batch` windows make one step of the network, `accumulate` such batches one step of the optimiser.
-    `cache_trunk` 0 runs the frozen trunk on every window under a free draw of the crop; V keeps the maps of all
-    that is frozen under V fixed draws. `context` is how validation sees a trial: in windows whose overlaps are
-    averaged, or in one causal pass.
+    The descriptions are the help texts of `offline-train`, whose defaults and ranges are these too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    preset: str = "paper"
-    modalities: tuple[Modality, ...] = tuple(Modality)
-    targets: tuple[Target, ...] = TARGETS
+    preset: Annotated[str, Field(description="The network's size: paper or compact.")] = "paper"
+    modalities: Annotated[
+        tuple[Modality, ...], Field(description="Branches that the network has, separated by commas.")
+    ] = tuple(Modality)
+    targets: Annotated[
+        tuple[Target, ...],
+        Field(description="What the network estimates: valence,arousal, or one of them."),
+    ] = TARGETS
     schedule: ScheduleOptions = ScheduleOptions()
-    batch: Annotated[int, Field(gt=0)] = 2
-    accumulate: Annotated[int, Field(gt=0)] = 1
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-3
-    window: Annotated[int, Field(gt=0)] = WindowSpec().length
-    hop: Annotated[int, Field(gt=0)] = WindowSpec().hop
-    augment: bool = True
-    context: Context = "windows"
-    cache_trunk: Annotated[int, Field(ge=0, le=162)] = 0
-    max_steps: Annotated[int | None, Field(gt=0)] = None
-    seed: Annotated[int, Field(ge=0)] = 0
-    device: str = "cpu"
-    threads: Annotated[int, Field(gt=0)] = 1
-    amp: bool = False
+    batch: Annotated[int, Field(gt=0, description="Windows in a batch.")] = 2
+    accumulate: Annotated[
+        int, Field(gt=0, description="Batches whose gradients are summed for one step of the optimiser.")
+    ] = 1
+    weight_decay: Annotated[float, Field(ge=0, description="Weight decay of the optimiser.")] = 1e-3
+    window: Annotated[int, Field(gt=0, description="Frames in a window.")] = WindowSpec().length
+    hop: Annotated[int, Field(gt=0, description="Frames from the start of one window to the next.")] = (
+        WindowSpec().hop
+    )
+    augment: Annotated[
+        bool, Field(description="Crop and mirror the pictures at random, all of a window alike.")
+    ] = True
+    context: Annotated[
+        Context,
+        Field(
+            description="How validation passes over a trial: windows (overlapping windows, averaged) or stream (one "
+            "causal pass, as live)."
+        ),
+    ] = "windows"
+    cache_trunk: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=162,
+            description="Compute the frozen layers once, under this many fixed crops, and keep the results on disk: "
+            "faster, with less augmentation. 0 computes them for every window, under any crop.",
+        ),
+    ] = 0
+    max_steps: Annotated[
+        int | None, Field(gt=0, description="Stop after this many steps of the optimiser.")
+    ] = None
+    seed: Annotated[int, Field(ge=0, description="Seed of everything random.")] = 0
+    device: Annotated[str, Field(description="Where to compute: auto, cpu, cuda or cuda:N.")] = "cpu"
+    threads: Annotated[
+        int,
+        Field(
+            gt=0, description="CPU threads for each fold; the cores shared among the workers if not given."
+        ),
+    ] = 1
+    amp: Annotated[bool, Field(description="Compute in bfloat16 where that is safe.")] = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.hop > self.window:
             raise ValueError(f"a hop of {self.hop} leaves frames between windows of {self.window}")
-        if len(set(self.schedule.release)) != len(self.schedule.release) or not set(
-            self.schedule.release
-        ) <= {
-            "layer4",
-            "layer3_tail",
-        }:
+        release = self.schedule.release
+        if len(set(release)) != len(release) or not set(release) <= RELEASABLE:
             raise ValueError("groups to release are layer4 and layer3_tail, each at most once")
         return self
 
@@ -77,27 +106,35 @@ class TrainOptions(BaseModel):
 class PretrainOptions(BaseModel):
     """Options of pretraining. Rates rise over the first tenth of all steps and fall to nothing as a cosine.
 
-    `every` takes every so many frames, begun anew at another frame each epoch. `pictures` make a batch of the
-    backbone, `patches` one of the audio encoder, `utterances` one of the text encoder. Each part has epochs of its
-    own (`epochs`, `audio_epochs`, `language_epochs`).
+    The descriptions are the help texts of `offline-pretrain`, whose defaults and ranges are these too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    preset: str = "compact"
-    epochs: Annotated[int, Field(gt=0)] = 10
-    audio_epochs: Annotated[int, Field(gt=0)] = 20
-    language_epochs: Annotated[int, Field(gt=0)] = 60
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    every: Annotated[int, Field(gt=0)] = 3
-    pictures: Annotated[int, Field(gt=1)] = 64
-    patches: Annotated[int, Field(gt=1)] = 64
-    utterances: Annotated[int, Field(gt=0)] = 16
-    max_steps: Annotated[int | None, Field(gt=0)] = None
-    seed: Annotated[int, Field(ge=0)] = 0
-    device: str = "cpu"
-    threads: Annotated[int, Field(gt=0)] = 1
+    preset: Annotated[str, Field(description="The preset whose encoders are pretrained.")] = "compact"
+    epochs: Annotated[int, Field(gt=0, description="Epochs of the face backbone.")] = 10
+    audio_epochs: Annotated[int, Field(gt=0, description="Epochs of the audio encoder.")] = 20
+    language_epochs: Annotated[int, Field(gt=0, description="Epochs of the text encoder.")] = 60
+    learning_rate: Annotated[float, Field(gt=0, description="Highest learning rate.")] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0, description="Weight decay of the optimiser.")] = 1e-4
+    every: Annotated[
+        int,
+        Field(gt=0, description="Use one frame in this many, from another first frame in each epoch."),
+    ] = 3
+    pictures: Annotated[int, Field(gt=1, description="Face crops in a batch of the backbone.")] = 64
+    patches: Annotated[int, Field(gt=1, description="Log-mel patches in a batch of the audio encoder.")] = 64
+    utterances: Annotated[int, Field(gt=0, description="Utterances in a batch of the text encoder.")] = 16
+    max_steps: Annotated[
+        int | None, Field(gt=0, description="Stop each encoder after this many steps of the optimiser.")
+    ] = None
+    seed: Annotated[int, Field(ge=0, description="Seed of everything random.")] = 0
+    device: Annotated[str, Field(description="Where to compute: auto, cpu, cuda or cuda:N.")] = "cpu"
+    threads: Annotated[
+        int,
+        Field(
+            gt=0, description="CPU threads for each encoder; the cores shared among the workers if not given."
+        ),
+    ] = 1
 
     @property
     def network(self) -> NetworkSpec:

@@ -24,7 +24,8 @@ from models.files import file_hash
 from models.spec import NetworkSpec
 from models.visual.backbone import Backbone, load_face_checkpoint
 from offline.data.store import recipe_differences
-from offline.files import Json, load_tensors, save_tensors
+from offline.files import Json
+from offline.tensors import load_tensors, save_tensors
 
 FORMAT_VERSION: Final = 1
 _KIND: Final = "affectstream foundation"

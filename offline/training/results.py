@@ -16,7 +16,8 @@ from models.errors import UserError
 from models.networks.fold import EmotionNetwork
 from models.spec import Modality, NetworkSpec, Target
 from offline.data.folds import FoldSplit, read_folds
-from offline.files import Json, load_tensors, read_json
+from offline.files import Json, read_json
+from offline.tensors import load_tensors
 from offline.training.options import TrainOptions
 from offline.training.pretrained import PretrainedEncoders, load_pretrained
 from offline.training.run import FORMAT_VERSION, FoldFolder, RunFolder

@@ -25,18 +25,35 @@ Stop = Literal["plateau", "early stopping", "epochs"]
 
 
 class ScheduleOptions(BaseModel):
-    """The schedule's figures; the defaults are the report's. `release` names groups in their order of release."""
+    """The schedule's figures; the defaults are the report's. The descriptions are help texts of `offline-train`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
-    least_learning_rate: Annotated[float, Field(gt=0)] = 1e-7
-    warm_up: Annotated[int, Field(ge=0)] = 10
-    patience: Annotated[int, Field(ge=0)] = 5
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    early_stopping: Annotated[int, Field(gt=0)] = 10
-    epochs: Annotated[int, Field(gt=0)] = 100
-    release: tuple[str, ...] = ("layer4", "layer3_tail")
+    learning_rate: Annotated[float, Field(gt=0, description="Learning rate after the warm-up.")] = 1e-5
+    least_learning_rate: Annotated[
+        float,
+        Field(gt=0, description="When the rate falls below this, the next backbone group is released."),
+    ] = 1e-7
+    warm_up: Annotated[
+        int, Field(ge=0, description="Epochs over which the rate rises to its full value.")
+    ] = 10
+    patience: Annotated[
+        int, Field(ge=0, description="Epochs without improvement that are tolerated before the rate falls.")
+    ] = 5
+    factor: Annotated[
+        float, Field(gt=0, lt=1, description="What the rate is multiplied by when it falls.")
+    ] = 0.1
+    early_stopping: Annotated[
+        int, Field(gt=0, description="Epochs without a new best result after which training ends.")
+    ] = 10
+    epochs: Annotated[int, Field(gt=0, description="Most epochs to train.")] = 100
+    release: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Groups of backbone layers to train too, one after the other (layer4, layer3_tail), "
+            "separated by commas; empty for none."
+        ),
+    ] = ("layer4", "layer3_tail")
 
 
 @dataclass(frozen=True)

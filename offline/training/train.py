@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
@@ -20,8 +19,9 @@ from torch import Tensor, nn
 from models.errors import UserError
 from models.networks.fold import EmotionNetwork
 from models.spec import Modality, Target
-from offline.files import Json, clear_unfinished, load_tensors, save_tensors, write_json
+from offline.files import Json, remove_unfinished, write_json
 from offline.metrics import Scores
+from offline.tensors import load_tensors, save_tensors
 from offline.training.batches import Batch, TrainingInputs, TrialWindow
 from offline.training.checkpoint import (
     optimizer_tensors,
@@ -30,7 +30,7 @@ from offline.training.checkpoint import (
     restore_random,
     seed_everything,
 )
-from offline.training.events import CacheFilled, EpochDone, FoldDone, FoldStarted, StepDone, TrainingEvent
+from offline.training.events import CacheFilled, EpochDone, FoldDone, FoldError, FoldStarted, Report, StepDone
 from offline.training.loss import ccc_loss
 from offline.training.run import FoldFolder, Run, append_history
 from offline.training.schedule import ScheduleState, initial_state, learning_rate, released, step
@@ -39,8 +39,6 @@ from offline.training.validate import evaluate
 
 FORMAT_VERSION: Final = 1
 MAX_STEPS: Final = "max steps"
-
-Report = Callable[[TrainingEvent], None]
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,9 @@ def train_fold(run: Run, index: int, report: Report, *, tensorboard: bool = True
     """
     folder = run.folder.fold(index)
     with folder.lock():
-        clear_unfinished(folder.path)
-        clear_unfinished(run.folder.path)
-        clear_unfinished(run.folder.cache, deep=True)
+        remove_unfinished(folder.path)
+        remove_unfinished(run.folder.path)
+        remove_unfinished(run.folder.cache, deep=True)
         training = _Training(run, index, folder, report)
         return training.run_to_end(tensorboard)
 
@@ -122,7 +120,7 @@ class _Training:
         self.device = torch.device(run.options.device)
         self.windows = self.inputs.windows(self.fold.training, run.options)
         if not self.windows:
-            raise UserError(f"fold {index} has no labelled frame to train on: every label is missing")
+            raise FoldError(f"fold {index} has no labelled frame to train on: every label is missing")
         # Everything random from here on comes from the seed and the fold.
         self.random = seed_everything((run.options.seed, index))
         self.network = EmotionNetwork(run.options.network)
@@ -233,7 +231,7 @@ class _Training:
         loss = ccc_loss(estimates, batch.labels)
         value = loss.item()
         if not math.isfinite(value):
-            raise UserError(
+            raise FoldError(
                 f"fold {self.index}: the loss is {value} in epoch {self.progress.schedule.epoch + 1}: training has "
                 "diverged; the last checkpoint is kept, try a lower --learning-rate in another --run folder"
             )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.centering import ccc
-from models.errors import UserError
+from models.labels import read_labels
 from models.spec import TARGETS, Target
 from stream.messages import Affect, Estimate
-
-UNLABELLED = -5.0
 
 
 @dataclass(frozen=True)
@@ -23,22 +20,11 @@ class LabelledTrajectory:
 
     @classmethod
     def read(cls, path: Path) -> LabelledTrajectory:
-        """Reads Aff-Wild2's label form: a header `valence,arousal`, a row per frame, -5 for none.
-
-        Raises UserError for a file that is missing or of another form.
-        """
-        try:
-            with path.open(newline="") as lines:
-                header, *rows = list(csv.reader(lines))
-            if header != list(TARGETS):
-                raise ValueError
-            return cls(tuple(_parse_affect(float(v), float(a)) for v, a in rows))
-        except OSError as error:
-            raise UserError(f"cannot read the labels {path}: {error.strerror}") from error
-        except ValueError as error:
-            raise UserError(
-                f"{path} is not a label file: a header valence,arousal and a row per frame"
-            ) from error
+        """Reads a label file in Aff-Wild2's form. Raises UserError, as `models.labels.read_labels` does."""
+        rows = read_labels(path).tolist()
+        return cls(
+            tuple(None if math.isnan(valence) else Affect(valence, arousal) for valence, arousal in rows)
+        )
 
     def at(self, frame: int) -> Affect | None:
         """The label of a frame, None where it has none."""
@@ -69,11 +55,3 @@ class Agreement:
             )
             for t in TARGETS
         }
-
-
-def _parse_affect(valence: float, arousal: float) -> Affect | None:
-    if valence == UNLABELLED and arousal == UNLABELLED:
-        return None
-    if not (math.isfinite(valence) and math.isfinite(arousal)):
-        raise ValueError
-    return Affect(valence, arousal)

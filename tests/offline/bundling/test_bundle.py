@@ -23,7 +23,7 @@ from offline.bundling import bundle as packing
 from offline.bundling.bundle import BundlingOptions, BundlingResult, make_bundle
 from offline.commands.bundle import app
 from offline.data.store import Store
-from offline.files import load_tensors, save_tensors
+from offline.tensors import load_tensors, save_tensors
 from offline.training.options import TrainOptions
 from offline.training.results import find_runs, open_run
 from offline.training.run import RunFolder, prepare_run

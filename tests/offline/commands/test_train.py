@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from models.console import run as run_app
-from models.errors import UserError
 from offline.commands.train import app
 from offline.training import train
+from offline.training.events import FoldError
 from offline.training.run import Run
 
 Command = Callable[..., str]
@@ -62,7 +62,7 @@ def test_a_fold_that_fails_does_not_keep_the_later_ones_from_being_trained(
     def train_fold(run: Run, index: int, report: object, *, tensorboard: bool) -> None:
         tried.append(index)
         if index in (0, 2):
-            raise UserError(f"fold {index}: the loss is nan in epoch 1: training has diverged")
+            raise FoldError(f"fold {index}: the loss is nan in epoch 1: training has diverged")
 
     monkeypatch.setattr(train, "train_fold", train_fold)
     said = command("--fold", "all", "--workers", 1, "--parts", 3)

@@ -24,11 +24,12 @@ from models.visual.alignment import to_crop
 from models.visual.detectors import Box, Face, Image
 from offline.commands.preprocess import describe
 from offline.data.aff_wild2 import SourceTrial, find_trials
-from offline.data.arrays import DiskProblem
 from offline.data.extraction import OneSide, PatchRows
-from offline.data.preprocess import Extractors, is_done, prepare_store, preprocess_trial
+from offline.data.extractors import Extractors
+from offline.data.preprocess import is_done, prepare_store, preprocess_trial
 from offline.data.recipe import DISTRIBUTED, FeatureParts, PartChoices, choose_parts
 from offline.data.store import Store, TrialRecord, gather_patches
+from offline.files import DiskProblem
 from stream.build import assemble, load
 from stream.estimation.estimates import make_estimate
 from stream.estimation.frames import MergedFrame, PendingFrame
@@ -118,6 +119,17 @@ class TestParity:
                 any(w["start_s"] <= t < w["end_s"] for u in trial.words() for w in u) for t in trial.times
             ]
             assert spoken.tolist() == during
+
+
+class TestLabels:
+    def test_a_row_with_one_value_missing_is_not_annotated(
+        self, tmp_path: Path, store: Path, extractors: Extractors, trial: SourceTrial
+    ) -> None:
+        path = tmp_path / "x.txt"
+        path.write_text("valence,arousal\n-5,0.5\n0.5,-5\n" + "0.5,0.5\n" * (CLIP_FRAMES - 2))
+        facts = preprocess_trial(replace(trial, labels=path), store, extractors)
+        assert facts.annotated == CLIP_FRAMES - 2
+        assert np.isnan(made(store).labels).all(axis=1).tolist() == [True] * 2 + [False] * (CLIP_FRAMES - 2)
 
 
 class TestLengths:

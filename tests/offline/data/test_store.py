@@ -14,7 +14,7 @@ from models.bundle.load import load_bundle
 from models.bundle.manifest import FeatureRecipe, PartUse
 from models.errors import UserError
 from models.spec import LogMelSpec
-from offline.data.arrays import DiskProblem, RowWriter, map_rows, write_rows
+from offline.data.arrays import RowWriter, map_rows, write_rows
 from offline.data.store import (
     STORE,
     TRIAL,
@@ -26,6 +26,7 @@ from offline.data.store import (
     gather_patches,
     recipe_differences,
 )
+from offline.files import DiskProblem
 
 FRAMES = 5
 RECIPE = FeatureRecipe(detector=PartUse(name="haar"), text_encoder=PartUse(name="small", sha256="a" * 64))

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 
 from models.errors import UserError
-from offline.performer.corpus import CorpusPlan, label_path, perform_corpus, prepare_corpus, video_path
+from models.labels import read_labels
+from offline.performer.corpus import label_path, perform_corpus, prepare_corpus, video_path
 from offline.performer.performance import OPEN, Candour, Channel, perform
 from offline.performer.person import make_person
+from offline.performer.plan import CorpusPlan
 from offline.performer.recording import draw_performance
-from offline.performer.trajectory import composed_trajectory, random_trajectory, read_trajectory
+from offline.performer.trajectory import composed_trajectory, random_trajectory
 from offline.performer.voice import SAMPLE_RATE
 
 PLAN = CorpusPlan(people=3, minutes=0.15, seed=5, test_people=1)
@@ -67,7 +69,7 @@ def test_the_official_split_is_a_sixth() -> None:
 
 def test_there_is_a_label_for_each_frame_and_sound_beside_it(corpus: Path) -> None:
     for trial in PLAN.trials:
-        labels = read_trajectory(label_path(corpus, trial))
+        labels = read_labels(label_path(corpus, trial))
         assert len(labels) == trial.frames == 90
         with av.open(str(video_path(corpus, trial))) as container:
             video, audio = container.streams.video[0], container.streams.audio[0]
@@ -206,8 +208,7 @@ def test_silence_and_speech_alternate_and_end_in_time() -> None:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     script = (
-        "import sys; from offline.commands.perform import perform_command; "
-        "sys.argv[0] = 'offline-perform'; perform_command()"
+        "import sys; from offline.commands.perform import command; sys.argv[0] = 'offline-perform'; command()"
     )
     return subprocess.run(
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=120, check=False
@@ -232,7 +233,7 @@ def test_the_command_makes_a_corpus_and_finds_it_done(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_it_leaves_no_process_behind(tmp_path: Path) -> None:
-    line = [sys.executable, "-c", "from offline.commands.perform import perform_command; perform_command()"]
+    line = [sys.executable, "-c", "from offline.commands.perform import command; command()"]
     line += [str(tmp_path / "c"), "--people", "4", "--minutes", "4", "--workers", "2"]
     running = subprocess.Popen(line, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60

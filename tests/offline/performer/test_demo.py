@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.labels import read_labels
 from models.visual.detectors import HaarDetector, YunetDetector
 from offline.performer.demo import perform_demo
 from offline.performer.performance import script_text
 from offline.performer.recording import draw_performance
-from offline.performer.trajectory import read_trajectory, to_text
+from offline.performer.trajectory import to_text
 from offline.performer.voice import SAMPLE_RATE
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -51,11 +52,11 @@ def word_errors(said: list[str], heard: list[str]) -> int:
 
 def test_it_is_small_and_has_a_label_for_each_frame() -> None:
     assert VIDEO.stat().st_size <= 3_000_000
-    assert sum(1 for _ in frames()) == len(read_trajectory(VIDEO.with_suffix(".txt"))) == 960
+    assert sum(1 for _ in frames()) == len(read_labels(VIDEO.with_suffix(".txt"))) == 960
 
 
 def test_its_passages_differ() -> None:
-    labels = read_trajectory(VIDEO.with_suffix(".txt"))
+    labels = read_labels(VIDEO.with_suffix(".txt"))
     assert np.all(np.ptp(labels, axis=0) > 1.2)
     quadrants = {(v > 0, a > 0) for v, a in labels if min(abs(v), abs(a)) > 0.3}
     assert len(quadrants) == 4

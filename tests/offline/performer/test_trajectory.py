@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.errors import UserError
+from models.labels import read_labels
 from offline.performer.trajectory import (
     composed_trajectory,
     random_trajectory,
-    read_trajectory,
     to_text,
     wander,
 )
@@ -68,35 +67,11 @@ def test_labels_come_back_from_their_file(tmp_path: Path) -> None:
     path.write_text(to_text(trajectory))
     assert path.read_text().startswith("valence,arousal\n")
     assert path.read_bytes().endswith(b"\n")
-    assert np.allclose(read_trajectory(path), trajectory, atol=1e-6)
+    assert np.allclose(read_labels(path), trajectory, atol=1e-6)
 
 
-def test_aff_wild2_files_are_read_with_their_frames_without_annotation(fixtures: Path) -> None:
-    sample = fixtures / "affwild2" / "synthetic_sample" / "Validation_Set" / "video59_right.txt"
-    labels = read_trajectory(sample)
-    assert len(labels) == len(sample.read_text().splitlines()) - 1
-    assert np.all((np.abs(labels) <= 1) | (labels == -5))
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("0.1,0.2\n", "first line"),
-        ("", "first line"),
-        ("valence,arousal\n0.1\n", "line 2"),
-        ("valence,arousal\n0.1,0.2\n0.1,x\n", "line 3"),
-        ("valence,arousal\n0.1,1.5\n", "line 2"),
-        ("valence,arousal\n-5,0.5\n", "line 2"),
-        ("valence,arousal\nnan,0.5\n", "line 2"),
-    ],
-)
-def test_a_file_of_another_form_is_refused_by_line(tmp_path: Path, text: str, complaint: str) -> None:
+@pytest.mark.parametrize("row", ["-5,0.5", "0.5,-5"])
+def test_a_performed_corpus_is_read_by_the_rule_of_the_data_set(tmp_path: Path, row: str) -> None:
     path = tmp_path / "trial.txt"
-    path.write_text(text)
-    with pytest.raises(UserError, match=complaint):
-        read_trajectory(path)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere\.txt"):
-        read_trajectory(tmp_path / "nowhere.txt")
+    path.write_text(to_text(random_trajectory(np.random.default_rng(4), 2, 30.0)) + f"{row}\n")
+    assert np.isnan(read_labels(path)).all(axis=1).tolist() == [False, False, True]

@@ -24,8 +24,9 @@ from models.visual.alignment import network_input
 from models.visual.detectors import HaarDetector
 from offline.commands.predict import app, mismatches
 from offline.data.aff_wild2 import SourceTrial
+from offline.data.extractors import Extractors
 from offline.data.folds import FoldSplit, write_folds
-from offline.data.preprocess import Extractors, prepare_store, preprocess_trial
+from offline.data.preprocess import prepare_store, preprocess_trial
 from offline.data.recipe import DISTRIBUTED, PartChoices, choose_parts
 from offline.data.store import Store, TrialRecord, bundle_recipe
 from offline.data.windows import Window, cut

@@ -18,11 +18,11 @@ from models.spec import COMPACT, PAPER
 from models.text.embedder import TextEmbedder
 from models.visual.backbone import Backbone
 from offline.data.store import Store
-from offline.files import load_tensors
 from offline.pretraining.audio import mixed_up, shifted
 from offline.pretraining.base import ENCODERS, EncoderName
 from offline.pretraining.language import read_utterances
 from offline.pretraining.pretrain import PretrainEpoch, join_parts, pretrain_part, split_people
+from offline.tensors import load_tensors
 from offline.training.options import PretrainOptions
 from offline.training.pretrained import load_pretrained
 from tests.offline.stores import write_trial

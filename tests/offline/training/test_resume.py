@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from models.errors import UserError
 from offline import files
 from offline.data.store import Store
-from offline.files import load_tensors, save_tensors, write_json
+from offline.files import write_json
+from offline.tensors import load_tensors, save_tensors
 from offline.training.checkpoint import optimizer_tensors, random_tensors, restore_optimizer, restore_random
 from offline.training.events import StepDone, TrainingEvent
 from offline.training.options import TrainOptions

@@ -20,11 +20,12 @@ from safetensors.torch import load_file
 from models.errors import UserError
 from models.networks.fold import EmotionNetwork
 from models.spec import Modality
+from offline.commands.progress import TrainingLines
 from offline.data.folds import FoldSplit, split_folds, write_folds
 from offline.data.store import Store
 from offline.training import tensorboard, train
 from offline.training.batches import TrainingInputs
-from offline.training.events import LineDisplay, StepDone, TrainingEvent
+from offline.training.events import StepDone, TrainingEvent
 from offline.training.options import TrainOptions
 from offline.training.pretrained import load_pretrained, save_pretrained
 from offline.training.run import Run, RunFolder, prepare_run
@@ -526,7 +527,7 @@ def test_plain_lines_say_what_happens(
     tiny_store: Path, tiny_trunk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = begin(tmp_path / "run", tiny_store, tiny_trunk, options(max_steps=2))
-    train_fold(run, 0, LineDisplay(), tensorboard=False)
+    train_fold(run, 0, TrainingLines(), tensorboard=False)
     lines = capsys.readouterr().out.splitlines()
     assert "windows, at most 2 epochs" in lines[0]
     assert "fold 0: epoch 1/2, phase 0, lr 3.0e-03, loss" in lines[1]

@@ -36,6 +36,12 @@ def test_what_is_no_label_file_is_refused(tmp_path: Path, text: str) -> None:
         LabelledTrajectory.read(write(tmp_path, text))
 
 
+@pytest.mark.parametrize("row", ["-5,0.5", "0.5,-5"])
+def test_a_frame_with_one_value_missing_is_not_labelled(tmp_path: Path, row: str) -> None:
+    known = LabelledTrajectory.read(write(tmp_path, f"valence,arousal\n{row}\n0,1\n"))
+    assert known.frames == (None, Affect(0.0, 1.0))
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing here"):
         LabelledTrajectory.read(tmp_path / "nothing here")

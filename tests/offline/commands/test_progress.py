@@ -9,14 +9,13 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
+from offline.commands.progress import TrainingBars, TrainingLines
 from offline.training.events import (
     CacheFilled,
     EpochDone,
     FoldFailed,
     FoldStarted,
-    LineDisplay,
     StepDone,
-    TerminalDisplay,
 )
 
 
@@ -66,47 +65,47 @@ def epoch_done(epoch: int) -> EpochDone:
 
 
 def test_a_resumed_fold_goes_on_from_the_epoch_where_it_stands(progress: Progress, clock: Clock) -> None:
-    show = TerminalDisplay(progress)
-    show(FoldStarted(0, epochs=8, windows=20, cached=3))
+    tell = TrainingBars(progress)
+    tell(FoldStarted(0, epochs=8, windows=20, cached=3))
     for number in (1, 2, 3):
         clock.now_s += 2
-        show(step(6, number))
+        tell(step(6, number))
     (task,) = progress.tasks
     assert task.fields["detail"].startswith("epoch 6/8,")
     assert (task.completed, task.total) == (53, 80)
     assert task.time_remaining == 2 * (80 - 53), "no step of the epochs before was done just now"
-    show(epoch_done(6))
+    tell(epoch_done(6))
     clock.now_s += 2
-    show(step(7, 1))
+    tell(step(7, 1))
     assert task.fields["detail"].startswith("epoch 7/8,")
     assert task.completed == 61
 
 
 def test_a_bar_begins_anew_when_what_is_cached_is_there(progress: Progress) -> None:
     """Even where there are as many entries as steps."""
-    show = TerminalDisplay(progress)
-    show(FoldStarted(0, epochs=2, windows=20, cached=20))
+    tell = TrainingBars(progress)
+    tell(FoldStarted(0, epochs=2, windows=20, cached=20))
     for _ in range(20):
-        show(CacheFilled(0))
+        tell(CacheFilled(0))
     assert progress.finished
-    show(step(1, 1))
+    tell(step(1, 1))
     assert (progress.tasks[0].completed, progress.finished) == (1, False)
 
 
 def test_a_failure_is_one_line_and_a_fault_of_ours_is_told_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    show = LineDisplay()
-    show(FoldFailed(1, "fold 1: the store has no sound"))
-    show(FoldFailed(3, "fold 3: ValueError: no", fault=True, trace="Traceback:\n  here\nValueError: no\n"))
+    tell = TrainingLines()
+    tell(FoldFailed(1, "fold 1: the store has no sound"))
+    tell(FoldFailed(3, "fold 3: ValueError: no", fault=True, trace="Traceback:\n  here\nValueError: no\n"))
     assert capsys.readouterr().out == (
         "fold 1: the store has no sound\nfold 3: Traceback:\n  here\nValueError: no\n"
     )
 
 
 def test_a_fold_that_failed_has_no_bar_any_more(progress: Progress) -> None:
-    show = TerminalDisplay(progress)
+    tell = TrainingBars(progress)
     for fold in (0, 1):
-        show(FoldStarted(fold, epochs=4, windows=20, cached=0))
-    show(FoldFailed(0, "fold 0: the loss is nan"))
-    show(FoldFailed(5, "fold 5: it never began"))
+        tell(FoldStarted(fold, epochs=4, windows=20, cached=0))
+    tell(FoldFailed(0, "fold 0: the loss is nan"))
+    tell(FoldFailed(5, "fold 5: it never began"))
     assert [task.description for task in progress.tasks] == ["fold 1"]
     assert told(progress) == "fold 0: the loss is nan\nfold 5: it never began\n"

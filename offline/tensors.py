@@ -1,0 +1,41 @@
+"""Tensors as files: safetensors with a state as JSON in their header, so that nothing in them can execute."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from models.errors import UserError
+from offline.files import Json, replacing
+
+_STATE: Final = "state"
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write tensors, and `state` as JSON in their file's header, whole or not at all."""
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    with replacing(path) as file:
+        file.write(save(plain, {_STATE: json.dumps(state, allow_nan=False)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], Json]:
+    """Read what `save_tensors` wrote. Raises UserError where the file is absent, damaged, or holds other things."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist or is not a file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads((file.metadata() or {})[_STATE])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as e:
+        raise UserError(
+            f"{path} is damaged or is no checkpoint of ours: {' '.join(str(e).split())[:200]}"
+        ) from e
+    if not isinstance(state, dict):
+        raise UserError(f"{path} is damaged or is no checkpoint of ours")
+    return tensors, state
