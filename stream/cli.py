@@ -131,7 +131,7 @@ def stream_run(
     ] = "auto",
     recogniser: Annotated[
         str | None,
-        typer.Option(help="Speech: auto, none, an installed part's name or a Vosk model's folder."),
+        typer.Option(help="Speech: auto, none, an installed part's name or a model's folder."),
     ] = None,
     publish_transcript: Annotated[
         bool, typer.Option("--publish-transcript", help="Publish recognised words too.")

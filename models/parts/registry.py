@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 
 from models.errors import UserError
 from models.files import file_hash, file_hashes, put_in_place, tree_hash
-from models.parts.unpack import copy_files, unpack_zip, without_pickle
+from models.parts.unpack import copy_files, copy_nested, unpack_zip, without_pickle
 
 RECORD: Final = "part.json"
 SHIPPED: Final = Path(__file__).parent.parent / "assets"
@@ -59,7 +59,8 @@ class PretrainedPart:
 
     `kind`: one `file`, a `zip` that unpacks to a folder, or a `folder` of the `downloads`. `must_have` are
     relative paths without which a folder is not this part. `sha256` is None where it is recorded at the first
-    pull; `shipped` parts come with the package. `megabytes` is the rough size of the download.
+    pull; `shipped` parts come with the package. `megabytes` is the rough size of the download. `nested` parts also
+    come inside other people's packages: the one folder that has all of `must_have` is looked for in what is given.
     """
 
     name: str
@@ -71,6 +72,7 @@ class PretrainedPart:
     must_have: tuple[str, ...] = ()
     sha256: str | None = None
     shipped: bool = False
+    nested: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,22 @@ def _bert(name: str, purpose: str, megabytes: int) -> PretrainedPart:
     )
 
 
+def _whisper(name: str, purpose: str, megabytes: int) -> PretrainedPart:
+    files = ("config.json", "model.bin", "tokenizer.json", "vocabulary.txt")
+    return PretrainedPart(
+        name=name,
+        purpose=purpose,
+        licence="MIT",
+        kind="folder",
+        downloads=tuple(
+            Download(f"https://huggingface.co/Systran/faster-{name}/resolve/main/{f}", f) for f in files
+        ),
+        megabytes=megabytes,
+        must_have=files,
+        nested=True,
+    )
+
+
 _REGISTRY: Final = (
     PretrainedPart(
         name="vosk-tiny",
@@ -126,6 +144,7 @@ _REGISTRY: Final = (
     ),
     _vosk("vosk-model-small-en-us-0.15", "recogniser: English, light", 40),
     _vosk("vosk-model-en-us-0.22", "recogniser: English, the report's", 1_800),
+    _whisper("whisper-tiny.en", "recogniser: English, by sentences (needs faster-whisper)", 78),
     PretrainedPart(
         name="yunet",
         purpose="face detector: small, turned and dark faces too",
@@ -299,7 +318,15 @@ def _stage_file(part: PretrainedPart, fetched: Path, staged: Path) -> Path:
 
 
 def _stage_folder(part: PretrainedPart, fetched: Path, staged: Path) -> Path:
-    if fetched.is_dir():
+    if part.nested:
+        copy_nested(
+            fetched,
+            staged,
+            [d.name for d in part.downloads],
+            part.must_have,
+            most_bytes=(4 * part.megabytes + 100) * 10**6,
+        )
+    elif fetched.is_dir():
         copy_files(fetched, staged, [d.name for d in part.downloads] if part.kind == "folder" else None)
         (staged / RECORD).unlink(missing_ok=True)
     elif part.kind == "zip":
