@@ -97,7 +97,7 @@ def load(options: InputOptions, tell: Callable[[str], None] = lambda message: No
     recogniser = _choose_recogniser(options.recogniser, bundle)
     new_recogniser = embedder = None
     if source.info.has_audio and recogniser.folder is not None:
-        new_recogniser = open_recogniser(recogniser.folder)
+        new_recogniser = open_recogniser(recogniser.folder, live=source.live)
         language = bundle.ensemble.spec.language
         if bundle.text_encoder_folder is not None and language is not None:
             embedder = TextEmbedder(bundle.text_encoder_folder, expected_width=language.embedding)

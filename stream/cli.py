@@ -145,7 +145,7 @@ def stream_run(
     recogniser: Annotated[
         str | None,
         typer.Option(
-            help="Speech recogniser: auto, none, the name of an installed one, or a Vosk model's folder."
+            help="Speech recogniser: auto, none, the name of an installed one, or the folder of a model."
         ),
     ] = None,
     publish_transcript: Annotated[

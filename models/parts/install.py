@@ -28,7 +28,7 @@ from models.parts.registry import (
     require_part,
     write_record,
 )
-from models.parts.unpack import copy_files, unpack_zip, without_pickle
+from models.parts.unpack import copy_files, copy_nested, unpack_zip, without_pickle
 
 
 def pull(
@@ -109,7 +109,15 @@ def _stage_file(part: PretrainedPart, fetched: Path, staged: Path) -> Path:
 
 
 def _stage_folder(part: PretrainedPart, fetched: Path, staged: Path) -> Path:
-    if fetched.is_dir():
+    if part.nested:
+        copy_nested(
+            fetched,
+            staged,
+            [d.name for d in part.downloads],
+            part.must_have,
+            most_bytes=(4 * part.megabytes + 100) * 10**6,
+        )
+    elif fetched.is_dir():
         copy_files(fetched, staged, [d.name for d in part.downloads] if part.kind == "folder" else None)
         (staged / RECORD).unlink(missing_ok=True)
     elif part.kind == "zip":

@@ -39,7 +39,8 @@ class PretrainedPart:
 
     `kind`: one `file`, a `zip` that unpacks to a folder, or a `folder` of the `downloads`. `must_have` are
     relative paths without which a folder is not this part. `sha256` is None where it is recorded at the first
-    pull; `shipped` parts come with the package. `megabytes` is the rough size of the download.
+    pull; `shipped` parts come with the package. `megabytes` is the rough size of the download. `nested` parts also
+    come inside other people's packages: the one folder that has all of `must_have` is looked for in what is given.
     """
 
     name: str
@@ -51,6 +52,7 @@ class PretrainedPart:
     must_have: tuple[str, ...] = ()
     sha256: str | None = None
     shipped: bool = False
+    nested: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,22 @@ def _bert_part(name: str, purpose: str, megabytes: int) -> PretrainedPart:
     )
 
 
+def _whisper_part(name: str, purpose: str, megabytes: int) -> PretrainedPart:
+    files = ("config.json", "model.bin", "tokenizer.json", "vocabulary.txt")
+    return PretrainedPart(
+        name=name,
+        purpose=purpose,
+        licence="MIT",
+        kind="folder",
+        downloads=tuple(
+            Download(f"https://huggingface.co/Systran/faster-{name}/resolve/main/{f}", f) for f in files
+        ),
+        megabytes=megabytes,
+        must_have=files,
+        nested=True,
+    )
+
+
 _REGISTRY: Final = (
     PretrainedPart(
         name="vosk-tiny",
@@ -106,6 +124,7 @@ _REGISTRY: Final = (
     ),
     _vosk_part("vosk-model-small-en-us-0.15", "recogniser: English, light", 40),
     _vosk_part("vosk-model-en-us-0.22", "recogniser: English, the report's", 1_800),
+    _whisper_part("whisper-tiny.en", "recogniser: English, by sentences (needs faster-whisper)", 78),
     PretrainedPart(
         name="yunet",
         purpose="face detector: small, turned and dark faces too",

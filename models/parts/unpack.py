@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import shutil
 import stat
+import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from models.errors import UserError
@@ -59,6 +60,32 @@ def copy_files(source: Path, folder: Path, names: Iterable[str] | None) -> None:
     for name in names:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+
+
+def copy_nested(
+    source: Path, folder: Path, names: Iterable[str], must_have: Sequence[str], *, most_bytes: int
+) -> None:
+    """Copy the named files of the folder inside `source` (a folder, a zip or a wheel) that has all of `must_have`.
+
+    Nothing is copied where there is none. Raises UserError where there are several, or for a zip as `unpack_zip`
+    does.
+    """
+    if source.is_file():
+        with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder.parent) as unpacked:
+            unpack_zip(source, Path(unpacked), most_bytes=most_bytes)
+            copy_nested(Path(unpacked), folder, names, must_have, most_bytes=most_bytes)
+        return
+    found = [
+        path.parent
+        for path in sorted(source.rglob(must_have[0]))
+        if all((path.parent / name).is_file() for name in must_have)
+    ]
+    if source in found:
+        found = [source]
+    if len(found) > 1:
+        raise UserError(f"{source} holds several that fit ({', '.join(map(str, found))}): give one of them")
+    if found:
+        copy_files(found[0], folder, names)
 
 
 def without_pickle(path: Path) -> Path:

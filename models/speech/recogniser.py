@@ -1,4 +1,4 @@
-"""A speech recogniser as a small protocol, and its one implementation, by Vosk.
+"""A speech recogniser as a small protocol, and its implementation by Vosk; `models.speech.whisper` is another.
 
 One recogniser hears one utterance and is thrown away: a new one costs 0.1 ms, since the model is shared, and
 its times start at zero. Nothing here ever downloads a model.
@@ -25,6 +25,8 @@ from models.spec import SAMPLE_RATE
 PREFERRED: Final = ("vosk-model-en-us-0.22", "vosk-model-small-en-us-0.15")
 """Full models for real people, best first; the report uses the first."""
 WAY_OUT: Final = "models-pull vosk-model-small-en-us-0.15"
+WHISPER: Final = "whisper-tiny.en"
+WHISPER_WAY_OUT: Final = f"models-pull {WHISPER} and pip install 'affectstream[whisper]'"
 TINY: Final = "vosk-tiny"
 TINY_FOLDER: Final = Path(__file__).resolve().parent.parent / "assets" / TINY
 """The recogniser that ships in the package: 272 words, synthetic voices, for the demo and the tests."""
@@ -94,13 +96,17 @@ def check_vosk_folder(folder: Path) -> None:
             raise UserError(f"'{folder}' is not a Vosk model ({name} is missing or empty): {way_out}")
 
 
-def open_recogniser(folder: Path) -> RecogniserFactory:
-    """Loads the Vosk model in `folder`; what it returns makes a recogniser for each utterance.
+def open_recogniser(folder: Path, *, live: bool = False) -> RecogniserFactory:
+    """Loads the Vosk model or the Whisper weights in `folder`; what it returns makes a recogniser for each utterance.
 
-    Recognisers of one model may run in several threads. Raises UserError where the folder is no Vosk model or
-    Vosk refuses it.
+    Recognisers of one Vosk model may run in several threads. `live`: no recording is heard, and a slow recogniser
+    may leave out early text to keep up. Raises UserError where the folder is neither, or what loads it refuses it.
     """
     folder = Path(folder)
+    from models.speech.whisper import is_whisper_folder, open_whisper
+
+    if is_whisper_folder(folder):
+        return open_whisper(folder, live=live)
     check_vosk_folder(folder)
     import vosk
 
@@ -157,11 +163,14 @@ class RecogniserChoice:
 def find_recogniser(choice: str, find_part: Callable[[str], InstalledFolder | None]) -> RecogniserChoice:
     """Resolves a user's choice of recogniser; loads nothing.
 
-    `auto`: the best full Vosk model installed, else none with the reason; the shipped `vosk-tiny` is only for
-    synthetic voices and never chosen by itself. `none`: no words. Otherwise one of these models' names, or a
-    folder. `find_part` looks an installed part up (`models.parts.registry.find_part`); it is asked for full models
-    only. Raises UserError for a model that is not installed, and for what is neither a name nor a folder.
+    `auto`: the best full Vosk model installed, else Whisper where its weights and its package are, else none with
+    the reason; the shipped `vosk-tiny` is only for synthetic voices and never chosen by itself. `none`: no words.
+    Otherwise one of these models' names, or a folder. `find_part` looks an installed part up
+    (`models.parts.registry.find_part`); it is asked for full models only. Raises UserError for a model that is not
+    installed, and for what is neither a name nor a folder.
     """
+    from models.speech.whisper import check_whisper_folder, has_package, is_whisper_folder
+
     if choice == "none":
         return RecogniserChoice("none", None, reason="switched off")
     if choice == "auto":
@@ -169,18 +178,28 @@ def find_recogniser(choice: str, find_part: Callable[[str], InstalledFolder | No
             part = find_part(name)
             if part is not None:
                 return RecogniserChoice(name, Path(part.path))
-        return RecogniserChoice("none", None, reason="no speech recogniser is installed", way_out=WAY_OUT)
+        weights = find_part(WHISPER)
+        if weights is not None and has_package():
+            return RecogniserChoice(WHISPER, Path(weights.path))
+        return RecogniserChoice(
+            "none",
+            None,
+            reason="no speech recogniser is installed",
+            way_out=f"{WAY_OUT}, or {WHISPER_WAY_OUT}",
+        )
     if choice == TINY:
         return RecogniserChoice(TINY, TINY_FOLDER)
-    if choice in PREFERRED:
+    if choice in (*PREFERRED, WHISPER):
         part = find_part(choice)
         if part is None:
             raise UserError(f"the recogniser '{choice}' is not installed: models-pull {choice}")
         return RecogniserChoice(choice, Path(part.path))
     folder = Path(choice)
     if folder.is_dir():
-        check_vosk_folder(folder)
+        check = check_whisper_folder if is_whisper_folder(folder) else check_vosk_folder
+        check(folder)
         return RecogniserChoice(folder.resolve().name, folder)
     raise UserError(
-        f"no recogniser '{choice}': give auto, none, {TINY}, {', '.join(PREFERRED)} or a Vosk model's folder"
+        f"no recogniser '{choice}': give auto, none, {', '.join((TINY, *PREFERRED, WHISPER))} "
+        "or the folder of a Vosk model or of Whisper weights"
     )

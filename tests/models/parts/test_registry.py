@@ -22,6 +22,7 @@ class TestRegistry:
             "vosk-tiny",
             "vosk-model-small-en-us-0.15",
             "vosk-model-en-us-0.22",
+            "whisper-tiny.en",
             "yunet",
             "vggish",
             "bert-base-uncased",

@@ -62,7 +62,10 @@ def test_auto_never_takes_the_tiny_one_and_says_what_to_install() -> None:
     choice = find_recogniser("auto", nothing_installed)
     assert choice.folder is None
     assert choice.reason
-    assert choice.way_out == "models-pull vosk-model-small-en-us-0.15"
+    assert choice.way_out == (
+        "models-pull vosk-model-small-en-us-0.15, "
+        "or models-pull whisper-tiny.en and pip install 'affectstream[whisper]'"
+    )
 
 
 def test_none_switches_words_off_whatever_is_installed() -> None:
