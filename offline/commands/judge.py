@@ -178,7 +178,9 @@ def _print_judgements(path: LivePath, detector: str | None, judgements: Sequence
 
     console = Console()
     manifest = path.bundle.manifest
-    faces = "" if detector is None else f"; faces by {detector}"
+    trained_on = manifest.recipe.detector
+    other = "" if trained_on is None or trained_on.name == detector else f", trained with {trained_on.name}"
+    faces = "" if detector is None else f"; faces by {detector}{other}"
     console.print(f"bundle {manifest.name} ({manifest.content_hash[:12]}){faces}", markup=False)
     for judgement in judgements:
         console.print()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -112,13 +113,14 @@ def _read_arrays(path: Path) -> tuple[Images, Floats, Indices]:
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise UserError(f"{path} is not an .npz of FER+ pictures: it holds one array alone")
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise UserError(f"{path} is not an .npz of FER+ pictures: it holds one array alone")
+        with loaded as file:
             arrays: dict[str, NDArray[Any]] = {name: file[name] for name in _ARRAYS if name in file.files}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise UserError(f"{path} is not an .npz of FER+ pictures, or is damaged") from e
     missing = [name for name in ("images", "votes") if name not in arrays]
     if missing:

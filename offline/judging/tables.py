@@ -36,7 +36,7 @@ _MOST_CLIPS: Final = 40
 def print_judgement(judgement: Judgement, console: Console) -> None:
     """Everything about one kind: counts, scores, spread against error, means by emotion, and clips one by one."""
     for line in describe_counts(judgement):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
     if judgement.scores:
         console.print(score_table(judgement))
     if any(score.groups for score in judgement.scores):
@@ -47,7 +47,9 @@ def print_judgement(judgement: Judgement, console: Console) -> None:
         console.print(clip_table(judgement))
     if judgement.material.kind == "talking":
         name, target, value = judgement.widest_deviation
-        console.print(f"largest deviation from zero: {target} {value:+.3f} ({name})", markup=False)
+        console.print(
+            f"largest deviation from zero: {target} {value:+.3f} ({name})", markup=False, soft_wrap=True
+        )
 
 
 def describe_counts(judgement: Judgement) -> Iterator[str]:
@@ -89,13 +91,13 @@ def score_table(judgement: Judgement) -> Table:
 
 def spread_table(judgement: Judgement) -> Table:
     """Mean spread and RMSE of items in groups by spread, for the items in which something was found."""
-    table = _table("spread against error, in five equal groups by spread")
+    table = _table("spread against error: five equal groups, from narrow to wide")
     table.add_column("estimate", no_wrap=True)
     table.add_column("target")
-    table.add_column("mean of")
+    table.add_column("")
     for group in range(1, GROUPS + 1):
-        table.add_column({1: "narrow", GROUPS: "wide"}.get(group, str(group)), justify="right")
-    table.add_column("ratio", justify="right")
+        table.add_column(str(group), justify="right", no_wrap=True)
+    table.add_column(f"RMSE {GROUPS}/1", justify="right")
     for score in _fewest_items(judgement):
         groups = score.groups
         if groups is None:
