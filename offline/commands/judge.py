@@ -83,8 +83,10 @@ def judge(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes side by side; by default one for each core.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="File for all numbers.")] = None,
-    plots: Annotated[Path | None, typer.Option(help="Folder for a PNG of each kind.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="File for all numbers; one that is there is replaced.")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for a PNG of each kind; replaced too.")] = None,
     maps: Annotated[
         bool, typer.Option("--maps", help="Print where emotions lie in valence and arousal.")
     ] = False,

@@ -71,7 +71,7 @@ def read_voices(folder: Path, limit: int | None = None) -> Material:
         source=str(folder),
         names=tuple(recording.name for recording in some),
         items=tuple(recording.path for recording in some),
-        labels={"emotion": place_recordings(some)},
+        labels={"played emotion": place_recordings(some)},
         available=len(recordings),
         categories=tuple(recording.emotion for recording in some),
     )

@@ -64,12 +64,15 @@ def describe_counts(judgement: Judgement) -> Iterator[str]:
 
 def score_table(judgement: Judgement) -> Table:
     """CCC, r and errors of each reading, target and set of items."""
-    kind = judgement.material.kind
-    table = _table(f"{TITLES[kind]}: agreement with labels")
+    material = judgement.material
+    several = len(material.labels) > 1
+    by = "labels" if several else next(iter(material.labels))
+    table = _table(f"{TITLES[material.kind]}: agreement with {by}")
     table.add_column("estimate", no_wrap=True)
-    table.add_column("against", no_wrap=True)
+    if several:
+        table.add_column("against", no_wrap=True)
     table.add_column("items", no_wrap=True)
-    table.add_column("target")
+    table.add_column("target", no_wrap=True)
     for name in ("CCC", "r", "MAE", "RMSE"):
         table.add_column(name, justify="right")
     for i, score in enumerate(judgement.scores):
@@ -77,7 +80,7 @@ def score_table(judgement: Judgement) -> Table:
         first = score.target == TARGETS[0]
         table.add_row(
             score.reading if first else "",
-            score.against if first else "",
+            *([score.against if first else ""] if several else []),
             _items(score) if first else "",
             score.target,
             f"{a.ccc:.3f}",
@@ -90,14 +93,17 @@ def score_table(judgement: Judgement) -> Table:
 
 
 def spread_table(judgement: Judgement) -> Table:
-    """Mean spread and RMSE of items in groups by spread, for the items in which something was found."""
+    """Mean spread and RMSE of items in groups by spread, for the items in which something was found.
+
+    The last column is the widest group's RMSE over the narrowest's.
+    """
     table = _table("spread against error: five equal groups, from narrow to wide")
     table.add_column("estimate", no_wrap=True)
-    table.add_column("target")
+    table.add_column("target", no_wrap=True)
     table.add_column("")
     for group in range(1, GROUPS + 1):
         table.add_column(str(group), justify="right", no_wrap=True)
-    table.add_column(f"RMSE {GROUPS}/1", justify="right")
+    table.add_column(f"{GROUPS}/1", justify="right", no_wrap=True)
     for score in _fewest_items(judgement):
         groups = score.groups
         if groups is None:
@@ -174,4 +180,4 @@ def _pair(valence: float, arousal: float) -> str:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)

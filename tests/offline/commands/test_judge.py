@@ -50,6 +50,7 @@ def test_everything_at_once(console: Console, tmp_path: Path) -> None:
     assert "words said: 2 of 2 (100.0%)" in out
     assert "folds' mean" in out
     assert "happiness" in out
+    assert "…" not in out, "it fits 80 columns"
     written = json.loads((tmp_path / "all.json").read_text())
     assert written["command"].startswith("offline-judge demo --faces ")
     assert written["bundle"]["name"] == "demo"
@@ -65,7 +66,7 @@ def test_everything_at_once(console: Console, tmp_path: Path) -> None:
         assert -1 <= score["agreement"]["ccc"] <= 1
         assert np.isfinite(list(score["agreement"].values())).all()
     assert [each["name"] for each in voices["each"]] == ["03a01Fa", "08b02Ta"]
-    assert voices["each"][0]["labels"]["emotion"] == [0.8, 0.45]
+    assert voices["each"][0]["labels"]["played emotion"] == [0.8, 0.45]
     for kind in ("faces", "voices", "texts"):
         assert (tmp_path / "plots" / f"{kind}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -81,6 +82,7 @@ def test_clips_and_talkers(console: Console, tmp_path: Path, fixtures: Path, peo
     assert status == 0, err
     assert "1 clips (evenly spread over 3)" in out
     assert "largest deviation from zero" in out
+    assert "…" not in out, "it fits 80 columns"
     clips, talking = json.loads((tmp_path / "all.json").read_text())["judgements"]
     assert {score["against"] for score in clips["scores"]} == {"voice", "face", "both"}
     assert talking["scores"] == []
