@@ -15,6 +15,7 @@ from offline.judging.tables import TITLES
 
 COLOURS: Final[dict[Target, str]] = {"valence": "#1f6fb4", "arousal": "#d9661f"}
 _GREY: Final = "#999999"
+_MARKERS: Final = ("o", "s", "^")
 _DPI: Final = 100
 
 
@@ -22,34 +23,53 @@ def draw_judgement(judgement: Judgement, bundle: str) -> bytes:
     """PNG: published estimates against labels, and RMSE by spread; clips one by one where nothing is labelled."""
     if not judgement.scores:
         return _draw_clips(judgement, bundle)
-    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    grouped = any(score.groups for score in judgement.scores)
+    columns = len(TARGETS) + grouped
+    figure = Figure(figsize=(4.4 * columns, 4.6), layout="constrained")
     figure.suptitle(f"{bundle}: {TITLES[judgement.material.kind]}", fontsize="medium")
-    *agreements, spread = figure.subplots(1, len(TARGETS) + 1)
-    for k, (axes, target) in enumerate(zip(agreements, TARGETS, strict=True)):
-        _plot_agreement(axes, judgement, k, target)
-    _plot_spread(spread, judgement)
+    subplots = figure.subplots(1, columns)
+    for k, target in enumerate(TARGETS):
+        _plot_agreement(subplots[k], judgement, k, target)
+    if grouped:
+        _plot_spread(subplots[-1], judgement)
     return _png(figure)
 
 
 def _plot_agreement(axes: Axes, judgement: Judgement, k: int, target: Target) -> None:
-    """The first labels' agreement with what is published."""
-    against, labels = next(iter(judgement.material.labels.items()))
+    """What is published against each set of labels."""
+    several = len(judgement.material.labels) > 1
     values = values_of(judgement.estimates, "centered")
     present = np.array([estimate.present for estimate in judgement.estimates])
     axes.plot([-1, 1], [-1, 1], color=_GREY, linewidth=0.8)
-    size = 24 if len(labels) < 50 else 5
-    for chosen, colour in ((~present, _GREY), (present, COLOURS[target])):
-        axes.scatter(labels[chosen, k], values[chosen, k], s=size, color=colour, alpha=0.4, linewidths=0)
-    scores = [
-        s for s in judgement.scores if (s.reading, s.target, s.against) == ("centered", target, against)
-    ]
-    said = f"CCC {scores[0].agreement.ccc:.3f}, r {scores[0].agreement.pearson:.3f}" if scores else ""
-    axes.set_title(f"{target}: {said} over {scores[0].agreement.items if scores else 0}", fontsize="small")
+    size = 24 if len(values) < 50 else 5
+    said = []
+    for marker, (against, labels) in zip(_MARKERS, judgement.material.labels.items(), strict=False):
+        axes.scatter(labels[~present, k], values[~present, k], s=size, color=_GREY, alpha=0.4, linewidths=0)
+        axes.scatter(
+            labels[present, k],
+            values[present, k],
+            s=size,
+            marker=marker,
+            color=COLOURS[target],
+            alpha=0.4,
+            linewidths=0,
+            label=against,
+        )
+        key = ("centered", target, against)
+        found = next(s.agreement for s in judgement.scores if (s.reading, s.target, s.against) == key)
+        if several:
+            said.append(f"r {found.pearson:.2f} ({against})")
+        else:
+            said.append(f"CCC {found.ccc:.3f}, r {found.pearson:.3f} over {found.items}")
+    axes.set_title(f"{target}: {', '.join(said)}", fontsize="small")
     axes.set_xlim(-1.05, 1.05)
     axes.set_ylim(-1.05, 1.05)
-    axes.set_xlabel(f"{against} (grey: nothing found)" if not present.all() else against)
+    by = "votes" if several else next(iter(judgement.material.labels))
+    axes.set_xlabel(by if present.all() else f"{by} (grey: nothing found)")
     axes.set_ylabel("estimated, centered")
     axes.grid(alpha=0.25)
+    if several:
+        axes.legend(fontsize="x-small")
 
 
 def _plot_spread(axes: Axes, judgement: Judgement) -> None:
