@@ -29,6 +29,15 @@ def fixtures() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def people() -> Path:
+    """The folder of real people's faces, voices and words; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("AFFECT_PEOPLE", REPOSITORY.parent / "shared" / "people"))
+    if not folder.is_dir():
+        pytest.skip(f"no people's data at {folder}: set AFFECT_PEOPLE to its folder")
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What accelerators build goes to the run's own folder, in this process and in those it starts."""

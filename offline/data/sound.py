@@ -1,0 +1,38 @@
+"""A sound file as the samples that everything here takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import UserError
+from stream.sources.events import SAMPLE_RATE
+
+
+def read_sound(path: Path) -> NDArray[np.float32]:
+    """A file's sound, (n,) float32, mono, 16 kHz, in [-1, 1], n > 0.
+
+    Mixed down as 16-bit, as a recording's sound is (`stream.sources.resample`). Raises UserError where the file is
+    absent or holds no sound that can be decoded.
+    """
+    parts: list[NDArray[np.int16]] = []
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise UserError(f"{path} holds no sound")
+            resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+            for frame in container.decode(audio=0):
+                parts += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
+            if parts:
+                parts += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (av.FFmpegError, OSError) as e:
+        raise UserError(f"{path} cannot be read as sound: {e.strerror or e}") from e
+    if not sum(len(part) for part in parts):
+        raise UserError(f"{path} holds no sound")
+    samples: NDArray[np.float32] = np.concatenate(parts).astype(np.float32) / np.float32(32768)
+    return samples

@@ -1,0 +1,46 @@
+"""Sound alone: a voice from a file, as a microphone without a camera would hear it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from models.spec import WindowSpec
+from offline.data.sound import read_sound
+from offline.judging.live_path import ItemEstimate, LivePath, mean_estimate, settle_all
+from stream.estimation.batching import Moment
+from stream.perception.features import Availability
+from stream.perception.speech import Speech, transcriber_settings
+from stream.sources.events import SAMPLE_RATE, AudioChunk, NoPicture
+
+_SOUND_ALONE: Final = Availability(visual=False, language=False)
+
+
+def estimate_voice(path: LivePath, recording: Path) -> ItemEstimate:
+    """A recording's sound from a fresh state: the mean over the frames with an open voice gate, or over all where it
+    never opens. Raises UserError where the file cannot be read.
+    """
+    samples = read_sound(recording)
+    perception, period = path.hearing, SAMPLE_RATE / path.frame_rate
+    state = perception.initial_state()
+    speech = Speech(None, transcriber_settings(WindowSpec().length, path.frame_rate), has_sound=True)
+    moments = []
+    try:
+        heard = 0
+        for index in range(1 + int((len(samples) - 1) / period)):
+            time_s = index / path.frame_rate
+            due = int(time_s * SAMPLE_RATE)
+            if due > heard:
+                chunk = AudioChunk(heard, samples[heard:due])
+                speech.hear(chunk, wait=True)
+                state = perception.hear(state, chunk)
+                heard = due
+            state, features = perception.miss(state, NoPicture(index, time_s, 0.0), _SOUND_ALONE)
+            moments.append(Moment(features, tuple(speech.catch_up(time_s))))
+        speech.hear(AudioChunk(heard, samples[heard:]), wait=True)
+        moments.append(Moment(None, tuple(speech.finish())))
+    finally:
+        speech.close()
+    estimates = settle_all(path.wordless, moments)
+    voiced = [e for e in estimates if e.present.voice]
+    return mean_estimate(voiced or estimates, present=bool(voiced))

@@ -1,0 +1,36 @@
+"""Sight alone: faces in still pictures, each before the camera for two seconds."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from models.speech.words import Settled
+from offline.data.ferplus import Images
+from offline.judging.canvas import show_on_canvas
+from offline.judging.live_path import ItemEstimate, LivePath, mean_estimate, settle_all
+from stream.estimation.batching import Moment
+from stream.perception.features import Availability
+from stream.sources.events import VideoFrame
+
+SHOWN_S: Final = 2.0
+JUDGED_S: Final = 1.0
+"""The last second counts: before it the estimate is on its way."""
+
+_SIGHT_ALONE: Final = Availability(audio=False, language=False)
+
+
+def estimate_picture(path: LivePath, picture: Images) -> ItemEstimate:
+    """A grey picture (n, n) shown still from a fresh state, as a camera without microphone.
+
+    The camera says that it has no newer picture, so the face is sought and embedded once.
+    """
+    state = path.perception.initial_state()
+    rgb = show_on_canvas(picture)
+    moments = []
+    for index in range(round(SHOWN_S * path.frame_rate)):
+        frame = VideoFrame(index, index / path.frame_rate, 0.0, rgb, repeated=index > 0)
+        state, features = path.perception.see(state, frame, _SIGHT_ALONE)
+        # Without sound no word can come: every frame is settled.
+        moments.append(Moment(features, () if index else (Settled(float("inf")),)))
+    estimates = settle_all(path.wordless, moments)
+    return mean_estimate(estimates[-round(JUDGED_S * path.frame_rate) :], present=estimates[-1].present.face)
