@@ -93,7 +93,7 @@ def load(options: InputOptions, tell: Callable[[str], None] = lambda message: No
         raise UserError(f"a recording is never degraded: --budget {options.budget} is for live sources")
     bundle = load_bundle(options.bundle, missing_parts="tolerate")
     resident = {"resident_mib_bundle": resident_mib()}
-    detector = make_detector(_choose_detector(options.detector, bundle))
+    detector = make_detector(choose_detector(options.detector, bundle))
     recogniser = _choose_recogniser(options.recogniser, bundle)
     new_recogniser = embedder = None
     if source.info.has_audio and recogniser.folder is not None:
@@ -121,7 +121,7 @@ def load(options: InputOptions, tell: Callable[[str], None] = lambda message: No
     return LoadedParts(source, bundle, detector, recogniser, new_recogniser, embedder, runtime, resident)
 
 
-def _choose_detector(choice: DetectorChoice, bundle: Bundle) -> DetectorChoice:
+def choose_detector(choice: DetectorChoice, bundle: Bundle) -> DetectorChoice:
     """The detector asked for; `auto` is the one whose crops the bundle was trained on."""
     trained_on = bundle.manifest.recipe.detector
     if choice != "auto" or trained_on is None:

@@ -13,7 +13,7 @@ import typer
 
 from models.console import make_app, run, tell
 from models.errors import UserError
-from offline.commands.bars import frame_progress
+from offline.commands.progress import frame_bar
 
 if TYPE_CHECKING:
     from offline.judging.live_path import JudgeOptions, LivePath
@@ -158,8 +158,8 @@ def _read_materials(
 def _judge_all(
     path: LivePath, materials: Sequence[Material], options: JudgeOptions, workers: int | None
 ) -> list[Judgement]:
+    from models.machine import usable_processors
     from offline.judging.judge import check_kind, judge
-    from offline.processes import available_cores
 
     for material in materials:
         for note in check_kind(path, material.kind):
@@ -168,8 +168,8 @@ def _judge_all(
             _ = path.detector  # raises where it is not installed, before any work is done
     judgements = []
     for material in materials:
-        with frame_progress(f"judging {material.kind}", len(material.items)) as advance:
-            judgements.append(judge(material, options, workers or available_cores(), advance))
+        with frame_bar(f"judging {material.kind}", len(material.items)) as advance:
+            judgements.append(judge(material, options, workers or usable_processors(), advance))
     return judgements
 
 

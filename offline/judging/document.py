@@ -10,11 +10,11 @@ from typing import Final
 
 from models.bundle.load import Bundle
 from models.spec import TARGETS
-from offline.data.emotions import EMOTIONS
 from offline.files import Json
 from offline.judging.live_path import ItemEstimate, JudgeOptions
 from offline.judging.material import Material
 from offline.judging.scoring import Judgement
+from offline.people.emotions import EMOTIONS
 
 _PACKAGES: Final = ("affectstream", "torch", "numpy", "opencv-python-headless", "av")
 

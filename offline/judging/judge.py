@@ -63,7 +63,7 @@ def judge(
     found: list[ItemEstimate | None] = [None] * len(material.items)
     jobs: list[Job] = list(enumerate(material.items))
     work = partial(_estimate, _ESTIMATES[material.kind])
-    with closing(run_jobs(jobs, work, make_tools=make_tools, workers=workers)) as finished:
+    with closing(run_jobs(jobs, work, workers, make_tools=make_tools)) as finished:
         for done in finished:
             number = done.job[0]
             if isinstance(done.error, WorkerDied):
@@ -77,5 +77,7 @@ def judge(
     return score_material(material, [estimate for estimate in found if estimate is not None])
 
 
-def _estimate(estimate: Callable[[Any, Any], ItemEstimate], tools: Any, job: Job) -> ItemEstimate:
+def _estimate(
+    estimate: Callable[[Any, Any], ItemEstimate], tools: Any, job: Job, report: Callable[[None], None]
+) -> ItemEstimate:
     return estimate(tools, job[1])

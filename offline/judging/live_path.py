@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import get_args
 
 import cv2
 import numpy as np
@@ -16,11 +15,12 @@ import torch
 from models.bundle.load import Bundle, load_bundle
 from models.errors import UserError
 from models.spec import TARGETS, Modality, WindowSpec
-from models.speech.words import Settled
+from models.speech.words import EVERYTHING_SETTLED
 from models.text.embedder import TextEmbedder
 from models.visual.detectors import Face, FaceDetector, Image, make_detector
 from models.visual.tracker import FaceTracker
-from offline.data.emotions import Floats
+from offline.people.emotions import Floats
+from stream.build import choose_detector
 from stream.estimation.batching import MOST_AT_ONCE, Moment
 from stream.estimation.estimator import Estimator
 from stream.messages import Affect, Estimate
@@ -74,14 +74,11 @@ class LivePath:
 
     @cached_property
     def detector(self) -> FaceDetector:
-        """The detector asked for; `auto` is the one that the bundle was trained with, as it is live.
+        """The detector asked for; `auto` chooses as it does live.
 
         Raises UserError where it is not installed.
         """
-        choice, trained_on = self.options.detector, self.bundle.manifest.recipe.detector
-        if choice == "auto" and trained_on is not None and trained_on.name in get_args(DetectorChoice):
-            choice = next(name for name in get_args(DetectorChoice) if name == trained_on.name)
-        return make_detector(choice)
+        return make_detector(choose_detector(self.options.detector, self.bundle))
 
     @cached_property
     def perception(self) -> Perception:
@@ -144,7 +141,7 @@ def settle_all(estimator: Estimator, moments: Sequence[Moment]) -> list[Estimate
     """The settled estimates of all frames, from a fresh state to the end of the stream."""
     state = estimator.initial_state()
     settled: list[Estimate] = []
-    whole = [*moments, Moment(None, (Settled(float("inf")),))]
+    whole = [*moments, Moment(None, (EVERYTHING_SETTLED,))]
     for begin in range(0, len(whole), MOST_AT_ONCE):
         state, _ = estimator.answer(state, whole[begin : begin + MOST_AT_ONCE])
         state, estimates = estimator.settle(state)

@@ -10,14 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from models.errors import UserError
-from offline.data.cremad import GIVEN, read_votes
-from offline.data.emobank import read_ratings
-from offline.data.emodb import place_recordings, read_recordings
-from offline.data.emotions import Floats
-from offline.data.ferplus import EXPRESSIONS, read_pictures
-from offline.data.goemotions import read_comments
-from offline.data.wording import spoken_words
 from offline.judging.clips import find_clips
+from offline.people.cremad import GIVEN, read_votes
+from offline.people.emobank import read_ratings
+from offline.people.emodb import place_recordings, read_recordings
+from offline.people.emotions import Floats
+from offline.people.ferplus import EXPRESSIONS, read_pictures
+from offline.people.goemotions import read_comments
+from offline.people.wording import spoken_words
 
 Kind = Literal["faces", "voices", "texts", "clips", "talking"]
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from models.spec import TARGETS, Target
-from offline.data.emotions import Floats
 from offline.judging.live_path import ItemEstimate
 from offline.judging.material import Material
 from offline.metrics import score
+from offline.people.emotions import Floats
 
 Reading = Literal["centered", "folds' mean"]
 READINGS: Final[tuple[Reading, Reading]] = ("centered", "folds' mean")

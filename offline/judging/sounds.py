@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from models.spec import WindowSpec
-from offline.data.sound import read_sound
 from offline.judging.live_path import ItemEstimate, LivePath, mean_estimate, settle_all
+from offline.people.sound import read_sound
 from stream.estimation.batching import Moment
 from stream.perception.features import Availability
 from stream.perception.speech import Speech, transcriber_settings
@@ -33,9 +33,9 @@ def estimate_voice(path: LivePath, recording: Path) -> ItemEstimate:
             if due > heard:
                 chunk = AudioChunk(heard, samples[heard:due])
                 speech.hear(chunk, wait=True)
-                state = perception.hear(state, chunk)
+                state, _ = perception.step(state, chunk)
                 heard = due
-            state, features = perception.miss(state, NoPicture(index, time_s, 0.0), _SOUND_ALONE)
+            state, features = perception.step(state, NoPicture(index, time_s, 0.0), _SOUND_ALONE)
             moments.append(Moment(features, tuple(speech.catch_up(time_s))))
         speech.hear(AudioChunk(heard, samples[heard:]), wait=True)
         moments.append(Moment(None, tuple(speech.finish())))

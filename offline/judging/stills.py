@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from models.speech.words import Settled
-from offline.data.ferplus import Images
-from offline.judging.canvas import show_on_canvas
+from models.speech.words import EVERYTHING_SETTLED
 from offline.judging.live_path import ItemEstimate, LivePath, mean_estimate, settle_all
+from offline.people.canvas import show_on_canvas
+from offline.people.ferplus import Images
 from stream.estimation.batching import Moment
 from stream.perception.features import Availability
 from stream.sources.events import VideoFrame
@@ -29,8 +29,8 @@ def estimate_picture(path: LivePath, picture: Images) -> ItemEstimate:
     moments = []
     for index in range(round(SHOWN_S * path.frame_rate)):
         frame = VideoFrame(index, index / path.frame_rate, 0.0, rgb, repeated=index > 0)
-        state, features = path.perception.see(state, frame, _SIGHT_ALONE)
+        state, features = path.perception.step(state, frame, _SIGHT_ALONE)
         # Without sound no word can come: every frame is settled.
-        moments.append(Moment(features, () if index else (Settled(float("inf")),)))
+        moments.append(Moment(features, () if index else (EVERYTHING_SETTLED,)))
     estimates = settle_all(path.wordless, moments)
     return mean_estimate(estimates[-round(JUDGED_S * path.frame_rate) :], present=estimates[-1].present.face)

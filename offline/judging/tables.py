@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from models.spec import TARGETS
-from offline.data.emotions import EMOTIONS
 from offline.judging.material import Kind
 from offline.judging.scoring import GROUPS, Judgement, Score
+from offline.people.emotions import EMOTIONS
 
 TITLES: Final[dict[Kind, str]] = {
     "faces": "faces, each still for two seconds; sight alone",

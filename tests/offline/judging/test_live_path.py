@@ -14,13 +14,13 @@ from models.spec import WindowSpec
 from models.speech.words import Settled, SpeechEvent, Word, WordsRevised
 from models.visual.detectors import HaarDetector
 from models.visual.tracker import FaceTracker
-from offline.judging.canvas import HEIGHT, SHOWN_SIDE, WIDTH, show_on_canvas
 from offline.judging.clips import estimate_clip, find_clips
 from offline.judging.live_path import JudgeOptions, LivePath
 from offline.judging.material import read_faces, read_voices
 from offline.judging.sayings import WORD_S, estimate_saying, say
 from offline.judging.sounds import estimate_voice
 from offline.judging.stills import estimate_picture
+from offline.people.canvas import HEIGHT, SHOWN_SIDE, WIDTH, show_on_canvas
 from offline.prediction.replay import replay
 from stream.build import load
 from stream.estimation.estimator import Estimator

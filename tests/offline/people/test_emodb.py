@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from models.errors import UserError
-from offline.data.emodb import EMOTIONS, place_recordings, read_recordings
-from offline.data.sound import read_sound
+from offline.people.emodb import EMOTIONS, place_recordings, read_recordings
+from offline.people.sound import read_sound
 from tests.offline.judging.made import write_sound
 
 

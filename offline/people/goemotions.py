@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import UserError
-from offline.data.emotions import EMOTIONS, Floats, mean_placement
+from offline.people.emotions import EMOTIONS, Floats, mean_placement
 
 LABELS: Final = "labels.txt"
 
@@ -62,7 +62,7 @@ def read_comments(path: Path, labels: Path | None = None) -> Comments:
 
     `labels` names the emotions, one a line, by default `labels.txt` beside it. Where the data set hides a person's
     name or a religion, one is put in that depends on the line alone: nobody says a placeholder. Raises UserError
-    where a file is absent or of another form, or an emotion is not in `offline.data.emotions`.
+    where a file is absent or of another form, or an emotion is not in `offline.people.emotions`.
     """
     emotions = _read_emotions(labels or path.parent / LABELS)
     rows = [line for line in _read_lines(path) if line.strip()]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.errors import UserError
-from offline.data.ferplus import EXPRESSIONS, difference_hashes, read_pictures
+from offline.people.ferplus import EXPRESSIONS, difference_hashes, read_pictures
 
 
 def write(path: Path, votes: list[list[int]], **other: Any) -> Path:

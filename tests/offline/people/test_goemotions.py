@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from models.errors import UserError
-from offline.data.emotions import EMOTIONS
-from offline.data.goemotions import read_comments
-from offline.data.wording import spoken_words, written_tokens
+from offline.people.emotions import EMOTIONS
+from offline.people.goemotions import read_comments
+from offline.people.wording import spoken_words, written_tokens
 
 LABELS = "joy\nsadness\nneutral\n"
 

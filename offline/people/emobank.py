@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from models.errors import UserError
-from offline.data.emotions import Floats
+from offline.people.emotions import Floats
 
 _COLUMNS: Final = ("V", "A", "text")
 

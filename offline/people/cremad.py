@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from models.errors import UserError
-from offline.data.emotions import Floats, mean_placement
+from offline.people.emotions import Floats, mean_placement
 
 GIVEN: Final = {"voice": "voice", "face": "face", "audiovisual": "both"}
 """What people were given, as the file calls it and as we do."""
@@ -24,7 +24,7 @@ _EMOTIONS: Final = {
     "neutral": "neutral",
     "sad": "sadness",
 }
-"""The file's columns of votes, and what they are in `offline.data.emotions`."""
+"""The file's columns of votes, and what they are in `offline.people.emotions`."""
 
 
 @dataclass(frozen=True, eq=False)

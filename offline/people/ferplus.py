@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import UserError
-from offline.data.emotions import Floats, mean_placement
+from offline.people.emotions import Floats, mean_placement
 
 Images = NDArray[np.uint8]
 Indices = NDArray[np.int64]

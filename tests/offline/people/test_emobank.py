@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.errors import UserError
-from offline.data.emobank import read_ratings
+from offline.people.emobank import read_ratings
 
 HEADER = "id,split,V,A,D,text\n"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from models.errors import UserError
-from offline.data.emotions import Floats, place_emotions
+from offline.people.emotions import Floats, place_emotions
 
 EMOTIONS: Final = ("neutral", "happiness", "sadness", "anger", "disgust", "fear", "boredom")
 """What is played."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.errors import UserError
-from offline.data.cremad import read_votes
+from offline.people.cremad import read_votes
 
 HEADER = "modality,anger,disgust,fear,happy,neutral,sad,clip\n"
 
