@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from models.spec import SAMPLE_RATE
 from models.speech.gate import GateSettings, VoiceGate
 from models.speech.recogniser import HeardWord, Recogniser, RecogniserFactory, Samples
-from models.speech.words import Settled, SpeechEvent, VoiceDecided, Word, WordsRevised, guess_times
+from models.speech.words import (
+    EVERYTHING_SETTLED,
+    Settled,
+    SpeechEvent,
+    VoiceDecided,
+    Word,
+    WordsRevised,
+    guess_times,
+)
 
 FRAME_SAMPLES: Final = 480
 FRAME_S: Final = FRAME_SAMPLES / SAMPLE_RATE
@@ -151,7 +159,7 @@ class Transcriber:
         if self._utterance is not None:
             self._close_utterance(self._utterance, events, carry=False)
         self._finished = True
-        events.append(Settled(math.inf))
+        events.append(EVERYTHING_SETTLED)
         return events
 
     def _cut_into_frames(self, pcm: Samples, *, gap: bool, events: list[SpeechEvent]) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from models.spec import WindowSpec
-from models.speech.words import Settled, SpeechEvent, Word, WordsRevised
+from models.speech.words import EVERYTHING_SETTLED, SpeechEvent, Word, WordsRevised
 from models.visual.alignment import zero_crop
 from offline.judging.live_path import ItemEstimate, LivePath, mean_estimate, settle_all
 from stream.estimation.batching import Moment
@@ -44,7 +44,7 @@ def estimate_saying(path: LivePath, words: Sequence[str]) -> ItemEstimate:
     """
     recipe = path.bundle.manifest.recipe
     longest_s = transcriber_settings(WindowSpec().length, path.frame_rate).max_utterance_s
-    said = (*say(words, longest_s), Settled(float("inf")))
+    said = (*say(words, longest_s), EVERYTHING_SETTLED)
     crop = zero_crop(recipe.crop)
     silence = np.zeros((recipe.logmel.patch_frames, recipe.logmel.bands), np.float32)
     moments = []

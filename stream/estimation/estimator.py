@@ -150,10 +150,6 @@ class Estimator:
             estimates += found
         return state, tuple(estimates)
 
-    def finish(self, state: EstimatorState) -> tuple[EstimatorState, Answer]:
-        """The stream has ended: nothing can change any more."""
-        return self.step(state, None, (Settled(float("inf")),))
-
     def recenter(self, state: EstimatorState) -> EstimatorState:
         """Forgets the centering window: the merge begins anew with the next frame."""
 

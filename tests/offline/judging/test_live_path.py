@@ -11,7 +11,7 @@ import pytest
 
 from models.errors import UserError
 from models.spec import WindowSpec
-from models.speech.words import Settled, SpeechEvent, Word, WordsRevised
+from models.speech.words import EVERYTHING_SETTLED, Settled, SpeechEvent, Word, WordsRevised
 from models.visual.detectors import HaarDetector
 from models.visual.tracker import FaceTracker
 from offline.judging.clips import estimate_clip, find_clips
@@ -39,7 +39,7 @@ def step_all(
     for features, events in frames:
         state, answer = estimator.step(state, features, events)
         settled += answer.settled
-    return [*settled, *estimator.finish(state)[1].settled]
+    return [*settled, *estimator.step(state, None, (EVERYTHING_SETTLED,))[1].settled]
 
 
 def values(estimates: Sequence[Estimate]) -> np.ndarray:  # type: ignore[type-arg]

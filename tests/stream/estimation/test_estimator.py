@@ -16,7 +16,7 @@ from models.accelerate.select import Preference, serve
 from models.bundle.load import Bundle, load_bundle
 from models.centering import RunningCentering
 from models.spec import Modality
-from models.speech.words import Settled, SpeechEvent, VoiceDecided, Word, WordsRevised
+from models.speech.words import EVERYTHING_SETTLED, Settled, SpeechEvent, VoiceDecided, Word, WordsRevised
 from models.text.embedder import TextEmbedder
 from models.visual.alignment import network_input
 from models.visual.tracker import FaceTracker
@@ -79,7 +79,7 @@ def run(
     late = [event for i, events in sorted(said.items()) if i >= len(frames) for event in events]
     state, answer = estimator.step(state, None, late)
     keep(answer)
-    state, answer = estimator.finish(state)
+    state, answer = estimator.step(state, None, (EVERYTHING_SETTLED,))
     keep(answer)
     return provisional, settled
 
@@ -143,7 +143,7 @@ def test_a_few_frames_at_once_are_estimated_as_one_by_one(
             assert found[-1].words == alone[last.index].words
             assert found[-1].value.valence == pytest.approx(alone[last.index].value.valence, abs=1e-5)
             assert found[-1].value.arousal == pytest.approx(alone[last.index].value.arousal, abs=1e-5)
-    settled += estimator.finish(state)[1].settled
+    settled += estimator.step(state, None, (EVERYTHING_SETTLED,))[1].settled
     assert [e.frame for e in together] == list(range(FRAMES))
     for ours, theirs in zip(settled, settled_alone, strict=True):
         assert ours.words == theirs.words

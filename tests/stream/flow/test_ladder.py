@@ -22,6 +22,7 @@ from models.centering import RunningCentering, state_of_first
 from models.errors import UserError
 from models.networks.subset import first_folds, narrow, widen
 from models.spec import Modality
+from models.speech.words import EVERYTHING_SETTLED
 from models.visual.tracker import FaceTracker
 from stream.build import load
 from stream.estimation.active_folds import ActiveFolds, next_active_folds
@@ -332,7 +333,7 @@ def settled(estimator: Estimator, frames: int, rung_at: dict[int, Rung]) -> list
     for f in features(frames, rung_at):
         state, answer = estimator.step(state, f)
         found += answer.settled
-    return found + list(estimator.finish(state)[1].settled)
+    return found + list(estimator.step(state, None, (EVERYTHING_SETTLED,))[1].settled)
 
 
 @pytest.mark.parametrize("by_runners", [False, True], ids=["eager", "by-runners"])
