@@ -180,7 +180,7 @@ def _attempt(work: Callable[..., Any], tools: Any, job: Any, report: Callable[[A
     try:
         return _Ended(work(tools, job, report))
     except UserError as e:
-        return _Ended(error=e)
+        return _Ended(error=_sendable(e))
     except Exception as e:
         error = _sendable(e)
         error.add_note(traceback.format_exc())
@@ -192,6 +192,8 @@ def _sendable(error: Exception) -> Exception:
     try:
         ForkingPickler.loads(ForkingPickler.dumps(error))
     except Exception:
+        if isinstance(error, UserError):
+            return UserError(str(error))
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
 

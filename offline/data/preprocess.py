@@ -45,11 +45,14 @@ _UNSEEN_SIDE: Final = 64
 class LengthsDiffer(UserError):
     """A video and its labels differ in length by more frames than are tolerated."""
 
-    def __init__(self, trial: SourceTrial, frames: int, labels: int) -> None:
-        self.problem = (
-            f"{trial.video} has {frames} frames but {labels} labels: is it whole, and the right one?"
-        )
-        super().__init__(f"{self.problem} (--tolerance {abs(frames - labels)} takes it all the same)")
+    def __init__(self, video: Path, frames: int, labels: int) -> None:
+        problem = f"{video} has {frames} frames but {labels} labels: is it whole, and the right one?"
+        super().__init__(f"{problem} (--tolerance {abs(frames - labels)} takes it all the same)")
+        self.problem = problem
+        self.video, self.frames, self.labels = video, frames, labels
+
+    def __reduce__(self) -> tuple[type[LengthsDiffer], tuple[Path, int, int]]:
+        return type(self), (self.video, self.frames, self.labels)
 
 
 def check_store_folder(folder: Path) -> None:
@@ -177,7 +180,8 @@ def _tracker(trial: SourceTrial, extractors: Extractors, crops: DistributedCrops
 
 def _check_length(trial: SourceTrial, decoded: int, labels: Floats | None, tolerance: int) -> None:
     if labels is not None and abs(decoded - len(labels)) > tolerance:
-        raise LengthsDiffer(trial, decoded, len(labels))
+        assert trial.video is not None
+        raise LengthsDiffer(trial.video, decoded, len(labels))
 
 
 def _facts(

@@ -38,11 +38,22 @@ def work(folder: Path, ten: int, job: int, report: Callable[[int], None]) -> int
 
 def wait_long(folder: Path, _: int, job: int, report: Callable[[int], None]) -> None:
     (folder / str(job)).touch()
-    report(1)
     try:
+        report(1)
         time.sleep(60)
     finally:
         (folder / f"{job} cleaned up").touch()
+
+
+class Refused(UserError):
+    """Cannot be unpickled: its constructor takes something else than what it tells."""
+
+    def __init__(self, job: int, reason: str) -> None:
+        super().__init__(f"{job}: {reason}")
+
+
+def refuse(_: None, job: int, report: Callable[[int], None]) -> None:
+    raise Refused(job, "too long")
 
 
 def divide(_: None, job: int, report: Callable[[int], None]) -> float:
@@ -90,6 +101,12 @@ def test_a_fault_brings_its_traceback_along() -> None:
     assert found[2].result == 0.5
     assert isinstance(found[0].error, ZeroDivisionError)
     assert "in divide" in found[0].error.__notes__[0]
+
+
+def test_an_error_that_cannot_be_sent_is_told_all_the_same() -> None:
+    ended = list(run_jobs([1, 2], refuse, 1, make_tools=no_tools))
+    assert [str(end.error) for end in ended] == ["1: too long", "2: too long"]
+    assert all(isinstance(end.error, UserError) for end in ended)
 
 
 def test_leaving_early_stops_the_running_jobs(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -159,8 +160,13 @@ class TestLengths:
         self, tmp_path: Path, store: Path, extractors: Extractors, trial: SourceTrial
     ) -> None:
         long = replace(trial, labels=labels_file(tmp_path / "x.txt", 200))
-        with pytest.raises(UserError, match=r"75 frames but 200 labels: is it whole.*--tolerance 125"):
+        with pytest.raises(
+            UserError, match=r"75 frames but 200 labels: is it whole.*--tolerance 125"
+        ) as refused:
             preprocess_trial(long, store, extractors)
+        assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value), (
+            "it comes from a worker process"
+        )
         assert list(store.glob("train/*")) == list(store.glob(".*unfinished")) == []
         assert preprocess_trial(long, store, extractors, tolerance=125).padded == 125
 
