@@ -21,7 +21,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models.errors import UserError
-from models.parts.registry import find_part, pull
+from models.parts.install import pull
+from models.parts.registry import find_part
 from models.speech import whisper
 from models.speech.recogniser import (
     PREFERRED,
@@ -42,7 +43,7 @@ from models.speech.whisper import (
 )
 from models.speech.words import WordsRevised
 from stream.perception.speech import transcriber_settings
-from tests.models.speech.test_transcriber import decode, errors, final_words, texts, transcribe
+from tests.models.speech.spoken import decode, errors, final_words, texts, transcribe
 
 RATE = 16_000
 FRAME = 480

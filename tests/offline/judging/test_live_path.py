@@ -66,7 +66,7 @@ def test_a_picture_is_two_seconds_of_a_camera_without_microphone(path: LivePath)
     state, frames = perception.initial_state(), []
     for index in range(60):
         picture = VideoFrame(index, index / 30, 0.0, show_on_canvas(faces()[0]), repeated=index > 0)
-        state, features = perception.see(state, picture, Availability(audio=False, language=False))
+        state, features = perception.step(state, picture, Availability(audio=False, language=False))
         frames.append((features, () if index else (Settled(float("inf")),)))
     live = step_all(Estimator(path.bundle, None), frames)
     assert len(live) == 60
