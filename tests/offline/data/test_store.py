@@ -53,7 +53,7 @@ def write_store(folder: Path, names: dict[str, str], recipe: FeatureRecipe = REC
         )
         (trial / TRIAL).write_text(facts.model_dump_json())
         ends = np.arange(96, 96 + 4 * FRAMES, 4, dtype=np.int32)
-        arrays: dict[str, np.ndarray] = {  # type: ignore[type-arg]
+        arrays: dict[str, np.ndarray] = {
             "crops": np.full((FRAMES, 48, 48, 3), number, np.uint8),
             "faces": np.ones(FRAMES, np.bool_),
             "times": np.arange(FRAMES) / 25,

@@ -35,14 +35,15 @@ def step_all(
     estimator: Estimator, frames: Sequence[tuple[FrameFeatures, Sequence[SpeechEvent]]]
 ) -> list[Estimate]:
     """Frame by frame, as a live source settles."""
-    state, settled = estimator.initial_state(), []
+    settled: list[Estimate] = []
+    state = estimator.initial_state()
     for features, events in frames:
         state, answer = estimator.step(state, features, events)
         settled += answer.settled
     return [*settled, *estimator.step(state, None, (EVERYTHING_SETTLED,))[1].settled]
 
 
-def values(estimates: Sequence[Estimate]) -> np.ndarray:  # type: ignore[type-arg]
+def values(estimates: Sequence[Estimate]) -> np.ndarray:
     return np.array([(e.value.valence, e.value.arousal) for e in estimates])
 
 
