@@ -104,7 +104,7 @@ def _convolutions() -> dict[str, Work]:
     precisions: tuple[Precision, ...] = ("float32", "bfloat16") if has_cpu_bfloat16() else ("float32",)
     for precision in precisions:
         conv = nn.Conv2d(channels, channels, kernel, padding=1, bias=False).requires_grad_(False)
-        conv = conv.to(DTYPES[precision]).to(memory_format=torch.channels_last)
+        conv = conv.to(DTYPES[precision]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         call = partial(conv, x.to(DTYPES[precision]))
         found[f"convolution {kernel} x {kernel}, {precision}, PyTorch"] = Work(
             "cpu", precision, operations, call

@@ -56,8 +56,9 @@ def input_status(
 
 
 def is_detector(detector: FaceDetector, use: PartUse) -> bool:
-    """Whether it is the one that a recipe names, and finds faces as that one did. (A YuNet that is not the recipe's
-    is refused with the bundle.)
+    """Whether it is the one that a recipe names, and finds faces as that one did.
+
+    A YuNet that is not the recipe's is refused with the bundle.
     """
     if detector.name != use.name:
         return False

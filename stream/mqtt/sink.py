@@ -1,6 +1,6 @@
 """The MQTT sink: publishes to a broker, and keeps settled frames through an outage until they are delivered.
 
-Topics, under `affect/<id>/` (DESIGN.md, MQTT): `available`, `estimate`, `settled`, `state`, `status` and,
+Topics, under `affect/<id>/` (`docs/mqtt.md`): `available`, `estimate`, `settled`, `state`, `status` and,
 only where asked for, `transcript`; commands come in on `set/pause`, `set/resume` and `set/recenter`.
 """
 

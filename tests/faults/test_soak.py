@@ -219,9 +219,10 @@ class Script:
 
 @pytest.mark.slow
 async def test_half_an_hour_in_which_everything_goes_wrong(tmp_path: Path) -> None:
+    assert SMALL.audio is not None
     spec: NetworkSpec = SMALL.model_copy(
         update={"language": LanguageSpec(embedding=4, temporal=SMALL.audio.temporal)}
-    )  # type: ignore[union-attr]
+    )
     bundle = small_bundle(tmp_path / "small", folds=1, spec=spec)
     tally = Tally()
     script = Script(tally)

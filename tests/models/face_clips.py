@@ -30,4 +30,8 @@ def pictures(clip: Path, every: int = 1) -> tuple[NDArray[np.uint8], ...]:
     """Every n-th frame of a clip, RGB; the last clip asked for is kept."""
     with av.open(str(clip)) as container:
         frames = container.decode(video=0)
-        return tuple(f.to_ndarray(format="rgb24") for i, f in enumerate(frames) if i % every == 0)
+        return tuple(
+            f.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+            for i, f in enumerate(frames)
+            if i % every == 0
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -260,6 +262,11 @@ class TestRunning:
     def test_shapes_and_sizes_are_checked(self) -> None:
         with pytest.raises(ValueError, match=r"samples \(2, 6\)"):
             RunningCentering(6, targets=2).step(RunningCentering(6, targets=2).initial_state(), np.zeros(6))
-        for sizes in ({"folds": 0}, {"folds": 2, "window": 0}, {"folds": 2, "targets": 0}):
+        refused: tuple[dict[str, Any], ...] = (
+            {"folds": 0},
+            {"folds": 2, "window": 0},
+            {"folds": 2, "targets": 0},
+        )
+        for sizes in refused:
             with pytest.raises(ValueError, match="positive sizes"):
                 RunningCentering(**sizes)

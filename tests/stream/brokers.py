@@ -37,27 +37,25 @@ def estimate(frame: int, *, settled: bool = False, valence: float = 0.25, words:
 
 
 def status(**changed: Any) -> Status:
-    return Status(
-        **{
-            "phase": "running",
-            "source": "talk.mp4",
-            "inputs": {
-                "camera": InputStatus("ok", "640x480 at 30"),
-                "language": InputStatus("off", "no model", "models-pull vosk-model-small-en-us-0.15"),
-            },
-            "frames": 30,
-            "settled": 20,
-            "frame_rate": 29.97,
-            "latency_ms": Latency(20.0, 30.0, 40.0),
-            "drops": {},
-            "bundle": BundleStatus("demo", "compact", 6, False, "untrained"),
-            "accelerator": "eager",
-            "detector": "haar",
-            "version": "0.1.0",
-            "counters": {},
-        }
-        | changed
-    )
+    fields: dict[str, Any] = {
+        "phase": "running",
+        "source": "talk.mp4",
+        "inputs": {
+            "camera": InputStatus("ok", "640x480 at 30"),
+            "language": InputStatus("off", "no model", "models-pull vosk-model-small-en-us-0.15"),
+        },
+        "frames": 30,
+        "settled": 20,
+        "frame_rate": 29.97,
+        "latency_ms": Latency(20.0, 30.0, 40.0),
+        "drops": {},
+        "bundle": BundleStatus("demo", "compact", 6, False, "untrained"),
+        "accelerator": "eager",
+        "detector": "haar",
+        "version": "0.1.0",
+        "counters": {},
+    }
+    return Status(**(fields | changed))
 
 
 MARKER = "affect/marker"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -67,15 +68,18 @@ def write_recording(
     base = Fraction(1, MILLISECONDS)
     with av.open(str(path), "w") as container:
         video = container.add_stream(video_codec, rate=25)
+        assert isinstance(video, av.VideoStream)
         video.width, video.height = size
         video.pix_fmt = "yuv420p"
         video.codec_context.time_base = base
-        audio = None
+        audio: av.AudioStream | None = None
         if sound is not None:
             channels = 2 if any(s.ndim == 2 for _, s in sound) else 1
             layout = "stereo" if channels == 2 else "mono"
-            audio = container.add_stream(audio_codec, rate=rate, layout=layout)
-        packets = []
+            added = container.add_stream(audio_codec, rate=rate, layout=layout)
+            assert isinstance(added, av.AudioStream)
+            audio = added
+        packets: list[Any] = []
         for index, time_s in enumerate(frame_times):
             frame = av.VideoFrame.from_ndarray(picture(index, *size), format="rgb24")
             frame.pts, frame.time_base = index if stamp_packets else round(time_s * MILLISECONDS), base

@@ -153,7 +153,7 @@ async def test_a_recordings_batches_are_cut_by_number_whatever_the_pace(
     for pace in ("fast", "live"):
         estimator = Watching(bundle)
         seen = Collected()
-        settings = EngineSettings(pace=pace, latency_target_ms=target_ms)  # type: ignore[arg-type]
+        settings = EngineSettings(pace=pace, latency_target_ms=target_ms)
         await make_engine(
             bundle, ScriptedSource(clip(40)), [seen], estimator=estimator, settings=settings
         ).run()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -25,7 +26,7 @@ from stream.sinks.record import RecordSink
 from tests.stream.brokers import Mosquitto, Subscriber, free_port, until
 from tests.stream.recordings import CLIPS
 
-Record = list[dict[str, object]]
+Record = list[dict[str, Any]]
 
 needs_openvino = pytest.mark.skipif(not has_package("openvino"), reason="openvino is not installed")
 
@@ -69,7 +70,7 @@ async def test_every_decodable_frame_is_recorded_once(fixtures: Path, tmp_path: 
 
 async def test_no_face_gives_estimates_that_say_so(fixtures: Path, tmp_path: Path) -> None:
     lines = await replay(fixtures / "clips" / "no_face.mp4", tmp_path / "out.jsonl")
-    assert not any(line["present"]["face"] for line in lines)  # type: ignore[index]
+    assert not any(line["present"]["face"] for line in lines)
 
 
 @pytest.mark.parametrize("target_ms", [0.0, LATENCY_TARGET_MS, 500.0])
@@ -77,11 +78,11 @@ async def test_a_replay_repeats_byte_for_byte_at_either_pace(
     fixtures: Path, tmp_path: Path, target_ms: float
 ) -> None:
     clip = fixtures / "clips" / "lbax4n.mpg"
-    records = []
+    records: list[bytes] = []
     for pace in ("fast", "fast", "live"):
         record = tmp_path / f"{len(records)}.jsonl"
-        parts = load(InputOptions(str(clip), pace=pace, recogniser="vosk-tiny", latency_target_ms=target_ms))  # type: ignore[arg-type]
-        engine = assemble(parts, [RecordSink(record)], pace=pace, latency_target_ms=target_ms)  # type: ignore[arg-type]
+        parts = load(InputOptions(str(clip), pace=pace, recogniser="vosk-tiny", latency_target_ms=target_ms))
+        engine = assemble(parts, [RecordSink(record)], pace=pace, latency_target_ms=target_ms)
         await engine.run()
         records.append(record.read_bytes())
     assert records[0] == records[1] == records[2]
@@ -102,14 +103,15 @@ async def test_an_accelerated_replay_repeats_and_says_what_it_is(
     for pace in ("fast", "live"):
         parts = load(InputOptions(str(clip), recogniser="vosk-tiny", accelerator=accelerator), said.append)
         record = tmp_path / f"{pace}.jsonl"
-        summary = await assemble(parts, [RecordSink(record)], pace=pace).run()  # type: ignore[arg-type]
+        summary = await assemble(parts, [RecordSink(record)], pace=pace).run()
         records.append(record.read_bytes())
         status = summary.status
         route = accelerator.replace(":", " ")
         assert status.counters["resident_mib"] > status.counters["resident_mib_bundle"] > 50
         if status.accelerator == route:
             assert status.notes == ()
-            assert parts.bundle.ensemble.trunks[0].first.weight.is_meta, "weights are stored once"
+            first: Any = parts.bundle.ensemble.trunks[0].first
+            assert first.weight.is_meta, "weights are stored once"
         else:
             assert accelerator == "openvino:int8"
             assert any("int8" in note and "allowed" in note for note in status.notes)
@@ -118,8 +120,8 @@ async def test_an_accelerated_replay_repeats_and_says_what_it_is(
     eager = await replay(clip, tmp_path / "eager.jsonl")
     for line, expected in zip(records[0].splitlines(), eager, strict=True):
         ours = json.loads(line)
-        assert abs(ours["valence"] - expected["valence"]) < error  # type: ignore[operator]
-        assert abs(ours["arousal"] - expected["arousal"]) < error  # type: ignore[operator]
+        assert abs(ours["valence"] - expected["valence"]) < error
+        assert abs(ours["arousal"] - expected["arousal"]) < error
         assert ours["present"] == expected["present"]
 
 
@@ -142,8 +144,8 @@ async def test_the_demo_sees_a_face_and_hears_words(tmp_path: Path) -> None:
     lines = await replay(DEMO_RECORDING, tmp_path / "out.jsonl")
     seen = [line["present"] for line in lines]
     assert len(lines) == decodable_frames(DEMO_RECORDING)
-    assert sum(p["face"] for p in seen) >= 0.95 * len(seen)  # type: ignore[index]
-    assert sum(p["words"] for p in seen) >= 0.3 * len(seen)  # type: ignore[index]
+    assert sum(p["face"] for p in seen) >= 0.95 * len(seen)
+    assert sum(p["words"] for p in seen) >= 0.3 * len(seen)
 
 
 async def test_without_a_recogniser_status_names_the_command_that_installs_one(

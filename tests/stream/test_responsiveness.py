@@ -42,7 +42,7 @@ def watched_loop() -> Iterator[list[tuple[float, str]]]:
         run(handle)
         held.append(((time.thread_time() - began_s) * 1e3, name_of(handle)))
 
-    asyncio.Handle._run = timed  # type: ignore[method-assign]
+    asyncio.Handle._run = timed  # type: ignore[method-assign, assignment]
     try:
         yield held
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from tests.models.accelerate.small_module import Small
 
 class TestAbsentPackages:
     @pytest.fixture(autouse=True)
-    def _bare_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _bare_machine(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         openvino_module._engine.cache_clear()
         for room in (openvino_module, "models.accelerate.backends.tensorrt"):
             target = room if isinstance(room, str) else room.__name__

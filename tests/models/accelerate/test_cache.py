@@ -16,6 +16,10 @@ from models.accelerate.cache import ABANDONED_S, ENTRY, ArtifactCache, module_ha
 from tests.models.accelerate.small_module import Small
 
 
+def write_blob(folder: Path, content: bytes) -> None:
+    (folder / "blob").write_bytes(content)
+
+
 class TestCache:
     @pytest.fixture
     def cache(self, tmp_path: Path) -> ArtifactCache:
@@ -49,7 +53,7 @@ class TestCache:
     def test_it_does_not_grow_beyond_its_bound(self, tmp_path: Path) -> None:
         cache = ArtifactCache(tmp_path, most_bytes=3000)
         for i in range(9):
-            cache.keep({"i": i}, lambda folder: (folder / "blob").write_bytes(bytes(800)) and None)
+            cache.keep({"i": i}, lambda folder: write_blob(folder, bytes(800)))
         sizes = [f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()]
         assert sum(sizes) <= 3000
         assert cache.find({"i": 8}) is not None
@@ -81,7 +85,7 @@ class TestCache:
             return look(path, **options)
 
         monkeypatch.setattr(Path, "stat", look_late)
-        folder = cache.keep({"a": 2}, lambda folder: (folder / "blob").write_bytes(b"x") and None)
+        folder = cache.keep({"a": 2}, lambda folder: write_blob(folder, b"x"))
         assert folder is not None
         assert (folder / "blob").read_bytes() == b"x"
 

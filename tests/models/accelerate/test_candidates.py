@@ -25,7 +25,8 @@ class TestMeasure:
         sight = parts_of(bundle, batches, None)[0]
         sizes: list[int] = []
 
-        def runner(frames: Tensor) -> tuple[Tensor, ...]:
+        def runner(*inputs: Tensor) -> tuple[Tensor, ...]:
+            (frames,) = inputs
             sizes.append(len(frames))
             time.sleep(0.004)
             return (frames,)
@@ -67,7 +68,9 @@ class TestTextParity:
         self, precision: Precision, words: ModelPart, bundle: Bundle
     ) -> None:
         eager = eager_runner(words)
-        assert not self.agrees(words, bundle, lambda ids, mask: eager(ids, torch.ones_like(mask)), precision)
+        assert not self.agrees(
+            words, bundle, lambda *given: eager(given[0], torch.ones_like(given[1])), precision
+        )
 
     @pytest.mark.parametrize("precision", LIMITS)
     def test_one_that_spoils_everything_where_something_is_masked_does_not(
@@ -75,7 +78,8 @@ class TestTextParity:
     ) -> None:
         eager = eager_runner(words)
 
-        def spoilt(ids: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        def spoilt(*inputs: Tensor) -> tuple[Tensor, ...]:
+            ids, mask = inputs
             return (eager(ids, mask)[0] + (float("nan") if not mask.all() else 0.0),)
 
         assert not self.agrees(words, bundle, spoilt, precision)

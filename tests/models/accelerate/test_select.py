@@ -159,7 +159,7 @@ class TestSteps:
     def test_where_they_fail_eager_serves_and_the_line_says_so(
         self, error: Exception, says: str, bundle: Bundle, fake: FakeBackends, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fails(*given: object) -> Runner:
+        def fails(*inputs: Tensor) -> tuple[Tensor, ...]:
             raise error
 
         def builds(*given: object) -> Runner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,13 +35,15 @@ def golden(fixtures: Path) -> dict[str, NDArray[np.floating]]:
 
 
 class TestPublishedFrontEnd:
-    def test_a_sine_gives_the_published_examples(self, log_mel: LogMel, golden: dict) -> None:
+    def test_a_sine_gives_the_published_examples(self, log_mel: LogMel, golden: dict[str, Any]) -> None:
         sine = np.sin(2 * np.pi * 1000 * np.arange(0, 3, 1 / 16_000))
         examples = golden["sine1k_16k_arange_examples"]
         frames = log_mel.forward(sine)[: examples.shape[0] * PATCH]
         assert np.abs(frames.reshape(examples.shape) - examples).max() < 1e-4
 
-    def test_speech_gives_the_published_frames(self, log_mel: LogMel, golden: dict, fixtures: Path) -> None:
+    def test_speech_gives_the_published_frames(
+        self, log_mel: LogMel, golden: dict[str, Any], fixtures: Path
+    ) -> None:
         with wave.open(str(fixtures / "speech" / "vosk_test_digits.wav")) as speech:
             pcm = np.frombuffer(speech.readframes(speech.getnframes()), np.int16)
         expected = golden["vosk_test_digits_logmel"]

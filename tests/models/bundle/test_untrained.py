@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,10 +76,10 @@ def test_its_text_encoder_can_spell_any_word(made: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"), [((0,), "at least one fold"), ((2, "huge"), "unknown preset")]
 )
-def test_what_cannot_be_made_is_refused(tmp_path: Path, arguments: tuple[int, str], expected: str) -> None:
+def test_what_cannot_be_made_is_refused(tmp_path: Path, arguments: tuple[Any, ...], expected: str) -> None:
     folds, *preset_name = arguments
     with pytest.raises(UserError, match=expected):
-        make_untrained_bundle(tmp_path / "b", *preset_name, folds=folds)
+        make_untrained_bundle(tmp_path / "b", *preset_name, folds=folds)  # type: ignore[misc]
 
 
 def test_the_shipped_demo_is_what_its_own_record_makes(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
@@ -78,7 +80,7 @@ def embedded(ensemble: Ensemble, given: dict[str, Tensor]) -> dict[Modality, Ten
     if "crops" in given:
         batch, frames = given["crops"].shape[:2]
         visual = ensemble.embed_visual(given["crops"].flatten(0, 1))
-        found[Modality.VISUAL] = visual.unflatten(1, (batch, frames))
+        found[Modality.VISUAL] = visual.unflatten(1, (batch, frames))  # type: ignore[no-untyped-call]
     return found
 
 
@@ -123,6 +125,8 @@ def mixed_fold_sets(draw: st.DrawFn) -> list[Fold]:
 
     folds = Folds()
     for f in range(draw(st.integers(2, 4))):
-        parts = draw(st.sampled_from([[TARGETS], [("arousal", "valence")], [("valence",), ("arousal",)]]))
+        parts: list[tuple[Any, ...]] = draw(
+            st.sampled_from([[TARGETS], [("arousal", "valence")], [("valence",), ("arousal",)]])
+        )
         folds.append([make_network(spec(p), seed + 10 * f + i) for i, p in enumerate(parts)])
     return folds

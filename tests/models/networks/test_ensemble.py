@@ -157,7 +157,7 @@ class TestOneComputation:
     def test_many_crops_are_embedded_as_few(self) -> None:
         ensemble = Ensemble.from_folds([make_network(COMPACT, f) for f in range(2)])
         crops = torch.randn(70, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-        few = torch.cat([ensemble.embed_visual(c) for c in crops.split(1)], dim=1)
+        few = torch.cat([ensemble.embed_visual(c) for c in crops.split(1)], dim=1)  # type: ignore[no-untyped-call]
         torch.testing.assert_close(ensemble.embed_visual(crops), few, atol=1e-5, rtol=0)
 
     def test_repeating_repeats_to_the_bit(self) -> None:

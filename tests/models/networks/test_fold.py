@@ -183,7 +183,7 @@ class TestWhole:
         network, embeddings = make_network(COMPACT, 0), random_embeddings(COMPACT, 2, 4, 0)
         crops = torch.randn(2, 4, 3, 40, 40, generator=torch.Generator().manual_seed(0))
         estimates = network.forward_crops(crops, embeddings[Modality.AUDIO], embeddings[Modality.LANGUAGE])
-        estimates.square().sum().backward()
+        estimates.square().sum().backward()  # type: ignore[no-untyped-call]
         still = [name for name, p in network.named_parameters() if p.grad is None]
         assert still == []
 

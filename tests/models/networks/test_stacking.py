@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -50,7 +51,8 @@ class TestTrunks:
         networks = self.make()
         for n in networks[1:]:
             assert n.backbone is not None
-            n.backbone.groups()["output"][0][3].weight.data += 1.0
+            output: Any = n.backbone.groups()["output"][0]
+            output[3].weight.data += 1.0
         assert len(Ensemble.from_folds(networks).trunks) == 1
 
     def test_counters_of_seen_batches_make_none(self) -> None:

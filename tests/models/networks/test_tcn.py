@@ -36,7 +36,7 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
 def run_in_chunks(branch: TemporalBranch, x: Tensor, lengths: list[int]) -> Tensor:
     state: TemporalState | None = None
     parts = []
-    for chunk in x.split(lengths, dim=1):
+    for chunk in x.split(lengths, dim=1):  # type: ignore[no-untyped-call]
         state, y = branch.run(chunk, state)
         parts.append(y)
     return torch.cat(parts, dim=1)
@@ -78,7 +78,7 @@ class TestOneComputation:
         stack, x = StackedTemporal.from_branches(branches), noise(networks, 2, frames, 3, seed=seed)
         state, parts = stack.initial_state(2), []
         with torch.no_grad():
-            for chunk in x.split(data.draw(cuts(frames)), dim=2):
+            for chunk in x.split(data.draw(cuts(frames)), dim=2):  # type: ignore[no-untyped-call]
                 state, y = stack.run(chunk, state)
                 parts.append(y)
             window = torch.stack([b(x[i]) for i, b in enumerate(branches)])

@@ -207,7 +207,7 @@ class TestFromElsewhere:
 def test_two_pulls_of_one_part_do_not_meet(detector: PretrainedPart, folder: Path) -> None:
     (folder / ".downloads" / "detector").mkdir(parents=True)
     with (
-        install_module.FileLock(folder / ".downloads" / "detector.lock"),
+        install_module.FileLock(folder / ".downloads" / "detector.lock"),  # type: ignore[attr-defined]
         pytest.raises(UserError, match="another models-pull"),
     ):
         pull(detector)

@@ -46,7 +46,7 @@ SENTENCES = [
 def decode(source: Path | io.BytesIO) -> Samples:
     resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
     parts = []
-    with av.open(source if isinstance(source, io.BytesIO) else str(source)) as container:
+    with av.open(source if isinstance(source, io.BytesIO) else str(source), "r") as container:
         for frame in container.decode(audio=0):
             parts += resampler.resample(frame)
     parts += resampler.resample(None)

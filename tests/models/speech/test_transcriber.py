@@ -24,6 +24,7 @@ from models.speech.transcriber import (
 from models.speech.words import (
     Settled,
     VoiceDecided,
+    Word,
     WordsRevised,
 )
 from tests.models.speech.spoken import (
@@ -176,7 +177,9 @@ def test_a_pause_settles_what_was_said_within_half_a_second(tiny: RecogniserFact
 
 def test_early_words_come_soon_after_they_were_said_and_roughly_in_place(tiny: RecogniserFactory) -> None:
     samples = np.concatenate([silence(0.5), speak(SENTENCES[1]), silence(1)])
-    transcriber, first_seen, provisional = Transcriber(tiny), {}, ()
+    transcriber = Transcriber(tiny)
+    first_seen: dict[tuple[int, str], float] = {}
+    provisional: tuple[Word, ...] = ()
     for at in range(0, len(samples), 160):
         for event in transcriber.feed(at, samples[at : at + 160]):
             if isinstance(event, WordsRevised) and not event.closed:

@@ -21,7 +21,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models.errors import UserError
-from models.parts.registry import find_part, pull
+from models.parts.install import pull
+from models.parts.registry import find_part
 from models.speech import whisper
 from models.speech.recogniser import (
     PREFERRED,
@@ -42,7 +43,7 @@ from models.speech.whisper import (
 )
 from models.speech.words import WordsRevised
 from stream.perception.speech import transcriber_settings
-from tests.models.speech.test_transcriber import decode, errors, final_words, texts, transcribe
+from tests.models.speech.spoken import decode, errors, final_words, texts, transcribe
 
 RATE = 16_000
 FRAME = 480
@@ -117,10 +118,15 @@ def test_words_have_the_form_that_vosk_gives(written: str, words: list[str]) -> 
     assert normal_words(written) == words
 
 
+def about(time_s: float) -> Any:
+    """What equals this time, nearly."""
+    return pytest.approx(time_s)
+
+
 def test_a_word_of_two_shares_its_time() -> None:
     assert split_word(Said(" Well-being,", 1.0, 1.9, 0.5)) == [
-        HeardWord("well", 1.0, pytest.approx(1.4), 0.5),
-        HeardWord("being", pytest.approx(1.4), pytest.approx(1.9), 0.5),
+        HeardWord("well", 1.0, about(1.4), 0.5),
+        HeardWord("being", about(1.4), about(1.9), 0.5),
     ]
     assert split_word(Said(" -", 1.0, 1.1)) == []
 
@@ -235,11 +241,15 @@ def test_auto_takes_vosk_first_then_whisper_where_its_package_is(
     assert WHISPER in choice.way_out
 
 
+def nothing_installed(_name: str) -> None:
+    """What `find_recogniser` hears where nothing is installed."""
+
+
 def test_it_is_taken_by_name_or_folder(folder: Path) -> None:
     assert find_recogniser(WHISPER, {WHISPER: Installed(folder)}.get).folder == folder
-    assert find_recogniser(str(folder), {}.get).name == "weights"
+    assert find_recogniser(str(folder), nothing_installed).name == "weights"
     with pytest.raises(UserError, match=r"models-pull whisper-tiny\.en"):
-        find_recogniser(WHISPER, {}.get)
+        find_recogniser(WHISPER, nothing_installed)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -66,7 +66,8 @@ def by_hand(folder: Path, pieces: list[str]) -> torch.Tensor:
     ids = torch.tensor([[VOCABULARY.index(p) for p in ["[CLS]", *pieces, "[SEP]"]]])
     with torch.no_grad():
         states = model(input_ids=ids, output_hidden_states=True).hidden_states
-    return (states[-1] + states[-2] + states[-3] + states[-4])[0, 1:-1]
+    total: torch.Tensor = (states[-1] + states[-2] + states[-3] + states[-4])[0, 1:-1]
+    return total
 
 
 def test_a_word_is_the_sum_of_the_last_four_layers_over_its_pieces(

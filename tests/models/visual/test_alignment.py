@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -19,14 +21,16 @@ places = arrays(np.float64, (5, 2), elements=st.floats(-100, 100, width=32))
 def smooth_picture(height: int = 112, width: int = 112) -> NDArray[np.uint8]:
     y, x = np.mgrid[:height, :width] / max(height, width)
     waves = [np.sin(9 * x + 4 * y), np.cos(7 * y), np.sin(5 * x * y + 1)]
-    return np.stack([127 + 120 * wave for wave in waves], axis=-1).astype(np.uint8)
+    picture: NDArray[np.uint8] = np.stack([127 + 120 * wave for wave in waves], axis=-1).astype(np.uint8)
+    return picture
 
 
 def scaled(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    larger: NDArray[np.uint8] = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    return larger
 
 
-def aligned_from_the_whole(picture: NDArray[np.uint8], landmarks: NDArray) -> NDArray[np.uint8]:
+def aligned_from_the_whole(picture: NDArray[np.uint8], landmarks: NDArray[Any]) -> NDArray[np.uint8]:
     """`align`, by shrinking all of the picture."""
     matrix = similarity(landmarks, TEMPLATE)
     factor = 2 ** max(0, int(np.floor(-np.log2(np.hypot(matrix[0, 0], matrix[1, 0])))))
@@ -36,7 +40,8 @@ def aligned_from_the_whole(picture: NDArray[np.uint8], landmarks: NDArray) -> ND
         to_full = np.concatenate([np.diag(zoom), (zoom[:, None] - 1) / 2], axis=1)
         matrix = matrix @ np.concatenate([to_full, [[0, 0, 1]]])
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    return cv2.warpAffine(picture, matrix, (112, 112), flags=cv2.INTER_LINEAR)
+    aligned: NDArray[np.uint8] = cv2.warpAffine(picture, matrix, (112, 112), flags=cv2.INTER_LINEAR)
+    return aligned
 
 
 class TestSimilarity:
@@ -48,7 +53,7 @@ class TestSimilarity:
         shift=st.tuples(st.floats(-500, 500), st.floats(-500, 500)),
     )
     def test_a_similarity_is_found_again(
-        self, points: NDArray, angle: float, scale: float, shift: tuple[float, float]
+        self, points: NDArray[Any], angle: float, scale: float, shift: tuple[float, float]
     ) -> None:
         turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         found = similarity(points, points @ turn.T + shift)
@@ -59,8 +64,8 @@ class TestSimilarity:
         points=places.filter(lambda p: np.var(p, axis=0).sum() > 1),
         step=arrays(np.float64, 4, elements=st.floats(-0.1, 0.1)),
     )
-    def test_no_other_similarity_comes_nearer(self, points: NDArray, step: NDArray) -> None:
-        def misses(matrix: NDArray) -> float:
+    def test_no_other_similarity_comes_nearer(self, points: NDArray[Any], step: NDArray[Any]) -> None:
+        def misses(matrix: NDArray[Any]) -> float:
             return float(np.sum((points @ matrix[:, :2].T + matrix[:, 2] - TEMPLATE) ** 2))
 
         best = similarity(points, TEMPLATE)
@@ -185,6 +190,6 @@ class TestNetworkInput:
             np.zeros((1, 48, 48, 3), np.float32),
         ],
     )
-    def test_what_is_no_crop_is_refused(self, crops: NDArray) -> None:
+    def test_what_is_no_crop_is_refused(self, crops: NDArray[Any]) -> None:
         with pytest.raises(ValueError, match="crops must be"):
             network_input(crops)

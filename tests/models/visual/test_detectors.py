@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import cv2.data
@@ -61,7 +62,9 @@ def same_faces(some: list[Face], others: list[Face]) -> bool:
 class TestOverlap:
     @settings(deadline=None)
     @given(a=boxes, b=boxes)
-    def test_it_is_symmetric_and_a_fraction(self, a: tuple, b: tuple) -> None:
+    def test_it_is_symmetric_and_a_fraction(
+        self, a: tuple[float, float, float, float], b: tuple[float, float, float, float]
+    ) -> None:
         assert 0 <= overlap(a, b) <= 1 + 1e-9
         assert overlap(a, b) == pytest.approx(overlap(b, a))
         assert overlap(a, a) == pytest.approx(1)
@@ -87,7 +90,7 @@ class TestPictures:
             np.zeros((4, 4, 3), np.float32),
         ],
     )
-    def test_what_is_no_picture_is_refused(self, detector: FaceDetector, picture: NDArray) -> None:
+    def test_what_is_no_picture_is_refused(self, detector: FaceDetector, picture: NDArray[Any]) -> None:
         with pytest.raises(ValueError, match="a picture must be"):
             detector.detect(picture)
 
@@ -194,7 +197,9 @@ class TestHaar:
     @pytest.mark.parametrize(
         "box", [(-500, -500, 100, 100), (5_000, 10, 50, 50), (0, 0, 1, 1), (-20, -20, 9_000, 9_000)]
     )
-    def test_near_nowhere_there_is_nothing(self, haar: HaarDetector, speaker: Picture, box: tuple) -> None:
+    def test_near_nowhere_there_is_nothing(
+        self, haar: HaarDetector, speaker: Picture, box: tuple[float, float, float, float]
+    ) -> None:
         assert haar.detect_near(speaker, box) == []
 
     def test_following_a_face_gives_the_landmarks_that_searching_gives(

@@ -165,7 +165,7 @@ class TestCrop:
 
     def test_what_is_no_picture_is_refused(self) -> None:
         with pytest.raises(ValueError, match="a picture must be"):
-            follow(FaceTracker(ScriptedDetector([[]])), [np.zeros((4, 4, 3), np.float32)])  # type: ignore[list-item]
+            follow(FaceTracker(ScriptedDetector([[]])), [np.zeros((4, 4, 3), np.float32)])
 
 
 @pytest.fixture(params=["haar", "yunet"])

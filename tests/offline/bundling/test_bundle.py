@@ -269,7 +269,7 @@ def test_another_trunk_is_refused(run_folder: Path, made: Path, tmp_path: Path) 
 def test_a_bundle_that_computes_something_else_is_not_put_in_place(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = packing.save_bundle
+    right = packing.save_bundle  # type: ignore[attr-defined]
 
     def wrong(folder: Path, **given: Any) -> Any:
         given["folds"] = [[n.to(torch.float32) for n in fold] for fold in given["folds"][::-1]]

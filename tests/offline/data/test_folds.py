@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -56,7 +57,7 @@ def test_parts_keep_the_order_and_differ_by_less_than_their_largest_people(count
 @given(people)
 def test_each_fold_trains_on_all_that_it_does_not_validate_on(counts: list[int]) -> None:
     split = split_folds(trials_of(counts))
-    validated = []
+    validated: list[Any] = []
     for k in range(split.folds):
         fold = split.fold(k)
         assert sorted((*fold.training, *fold.validation)) == sorted(split.trials)

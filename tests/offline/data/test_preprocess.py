@@ -195,7 +195,8 @@ class TestDistributedCrops:
         absent = sorted(missing | {10})
         assert np.flatnonzero(~record.faces).tolist() == absent
         assert not record.crops[absent].any()
-        stored = cv2.imread(str(folder / f"{CLIP_FRAMES + 1:05d}.jpg"))[:, :, ::-1]
+        stored: Any = cv2.imread(str(folder / f"{CLIP_FRAMES + 1:05d}.jpg"))
+        stored = stored[:, :, ::-1]
         assert np.array_equal(record.crops[CLIP_FRAMES], to_crop(np.ascontiguousarray(stored)))
         assert facts.crop_source == "distributed"
         line = describe(facts)
@@ -396,8 +397,12 @@ class TestResuming:
         self, store: Path, extractors: Extractors, trial: SourceTrial
     ) -> None:
         frames = iter(range(10))
+
+        def count_down() -> None:
+            next(frames)
+
         with pytest.raises(StopIteration):
-            preprocess_trial(trial, store, extractors, on_frame=lambda: next(frames) and None)
+            preprocess_trial(trial, store, extractors, on_frame=count_down)
         assert sorted(p.name for p in store.iterdir()) == ["store.json"]
 
     def test_a_disk_that_takes_no_trial_is_a_problem_of_its_own(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,8 @@ def test_averaging_windows_of_a_series_gives_the_series_back(
 ) -> None:
     series = np.random.default_rng(seed).normal(size=(frames, 2)).astype(np.float32)
     windows = cut_windows(frames, spec)
-    merged = average_windows(windows, [cut(series, w) for w in windows], frames)
+    pieces: list[Any] = [cut(series, w) for w in windows]
+    merged = average_windows(windows, pieces, frames)
     np.testing.assert_allclose(merged, series, atol=1e-6)
 
 

@@ -29,7 +29,7 @@ def faces(count: int = 2) -> NDArray[np.uint8]:
     detector, pictures = HaarDetector(), []
     with av.open(str(DEMO_RECORDING)) as container:
         for frame in islice(container.decode(video=0), 30, None, 30):
-            rgb = frame.to_ndarray(format="rgb24")
+            rgb = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
             found = detector.detect(rgb)
             if not found:
                 continue

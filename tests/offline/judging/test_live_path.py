@@ -35,14 +35,15 @@ def step_all(
     estimator: Estimator, frames: Sequence[tuple[FrameFeatures, Sequence[SpeechEvent]]]
 ) -> list[Estimate]:
     """Frame by frame, as a live source settles."""
-    state, settled = estimator.initial_state(), []
+    settled: list[Estimate] = []
+    state = estimator.initial_state()
     for features, events in frames:
         state, answer = estimator.step(state, features, events)
         settled += answer.settled
     return [*settled, *estimator.step(state, None, (EVERYTHING_SETTLED,))[1].settled]
 
 
-def values(estimates: Sequence[Estimate]) -> np.ndarray:  # type: ignore[type-arg]
+def values(estimates: Sequence[Estimate]) -> np.ndarray:
     return np.array([(e.value.valence, e.value.arousal) for e in estimates])
 
 
@@ -66,7 +67,7 @@ def test_a_picture_is_two_seconds_of_a_camera_without_microphone(path: LivePath)
     state, frames = perception.initial_state(), []
     for index in range(60):
         picture = VideoFrame(index, index / 30, 0.0, show_on_canvas(faces()[0]), repeated=index > 0)
-        state, features = perception.see(state, picture, Availability(audio=False, language=False))
+        state, features = perception.step(state, picture, Availability(audio=False, language=False))
         frames.append((features, () if index else (Settled(float("inf")),)))
     live = step_all(Estimator(path.bundle, None), frames)
     assert len(live) == 60

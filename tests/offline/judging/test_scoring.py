@@ -58,7 +58,7 @@ def estimate(valence: float, arousal: float, *, present: bool = True) -> ItemEst
     return ItemEstimate(30, present, value, np.abs(value), value / 2, np.abs(value) / 4)
 
 
-def material(labels: np.ndarray, categories: tuple[str, ...] = ()) -> Material:  # type: ignore[type-arg]
+def material(labels: np.ndarray, categories: tuple[str, ...] = ()) -> Material:
     names = tuple(f"n{i}" for i in range(len(labels)))
     return Material("faces", "made", names, names, {"votes": labels}, len(labels), categories)
 

@@ -18,7 +18,7 @@ def test_ratings_come_on_our_scale(tmp_path: Path) -> None:
     ratings = read_ratings(tmp_path / "a.csv")
     assert ratings.texts == ("One, two", "Three")
     assert ratings.ratings.tolist() == [[1, 5], [3.5, 3]]
-    assert np.allclose(ratings.valence_arousal, [[-1, 1], [0.25, 0]])
+    assert np.allclose(ratings.valence_arousal, [[-1.0, 1.0], [0.25, 0.0]])
 
 
 @pytest.mark.parametrize(

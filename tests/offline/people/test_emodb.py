@@ -25,7 +25,7 @@ def test_names_say_everything(tmp_path: Path) -> None:
         "a",
     )
     assert (neutral.emotion, angry.emotion, angry.speaker) == ("neutral", "anger", "16")
-    assert np.allclose(place_recordings((happy, neutral, angry)), [[0.8, 0.45], [0, 0], [-0.55, 0.65]])
+    assert np.allclose(place_recordings((happy, neutral, angry)), [[0.8, 0.45], [0.0, 0.0], [-0.55, 0.65]])
 
 
 @pytest.mark.parametrize("name", ["03a01Xa.wav", "3a01Fa.wav", "03a01F.flac", "03a01Fa-copy.wav"])

@@ -31,7 +31,7 @@ def test_votes_become_shares_of_expressions(tmp_path: Path) -> None:
     assert np.allclose(pictures.shares.sum(axis=1), 1)
     assert np.allclose(pictures.shares[1, :2], [0.25, 0.75])
     assert [EXPRESSIONS[i] for i in pictures.majority] == ["neutral", "happiness"]
-    assert np.allclose(pictures.valence_arousal, [[0, 0], [0.6, 0.3375]])
+    assert np.allclose(pictures.valence_arousal, [[0.0, 0.0], [0.6, 0.3375]])
     assert len(pictures.take(np.array([True, False]))) == 1
 
 

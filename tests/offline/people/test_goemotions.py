@@ -27,7 +27,7 @@ def test_comments_and_their_emotions(tmp_path: Path) -> None:
     assert comments.emotions == ("joy", "sadness", "neutral")
     assert comments.labelled.tolist() == [[True, False, False], [False, True, True], [False, False, True]]
     assert comments.first_emotions == ("joy", "sadness", "neutral")
-    assert np.allclose(comments.valence_arousal, [[0.8, 0.45], [-0.325, -0.15], [0, 0]])
+    assert np.allclose(comments.valence_arousal, [[0.8, 0.45], [-0.325, -0.15], [0.0, 0.0]])
 
 
 def test_labels_may_lie_elsewhere(tmp_path: Path) -> None:

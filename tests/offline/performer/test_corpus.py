@@ -97,7 +97,8 @@ def test_the_same_seed_gives_the_same_labels_and_pictures_in_any_number_of_proce
     for trial in PLAN.trials:
         here, there = (label_path(f, trial).read_bytes() for f in (corpus, tmp_path / "again"))
         assert here == there
-        assert np.array_equal(*(decoded(video_path(f, trial)) for f in (corpus, tmp_path / "again")))
+        ours, again = (decoded(video_path(f, trial)) for f in (corpus, tmp_path / "again"))
+        assert np.array_equal(ours, again)
 
 
 def test_another_seed_gives_other_labels(corpus: Path) -> None:

@@ -28,7 +28,8 @@ def crop(person: Person, pose: Pose) -> NDArray[np.uint8]:
     rgb = picture(person, pose)
     face = HaarDetector().detect(rgb)[0]
     seen = network_input(to_crop(align(rgb, face.landmarks))[None])
-    return np.round((seen[0].transpose(1, 2, 0) * 0.5 + 0.5) * 255).astype(np.uint8)
+    shown: NDArray[np.uint8] = np.round((seen[0].transpose(1, 2, 0) * 0.5 + 0.5) * 255).astype(np.uint8)
+    return shown
 
 
 def test_pictures_have_the_size_asked_for() -> None:

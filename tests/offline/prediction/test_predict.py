@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,9 +96,9 @@ def folds_over(bundle: Bundle, trial: TrialRecord, part: Window) -> np.ndarray:
     with torch.inference_mode():
         audio = bundle.audio_encoder(torch.from_numpy(np.array(patches)))
         language = torch.from_numpy(np.array(cut(trial.language, part)))
-        return (
-            bundle.ensemble(torch.from_numpy(crops)[None], audio[None], language[None])[:, 0].double().numpy()
-        )
+        values = bundle.ensemble(torch.from_numpy(crops)[None], audio[None], language[None])[:, 0]
+        outputs: np.ndarray = values.double().numpy()
+        return outputs
 
 
 class TestStreamContext:
@@ -163,7 +164,7 @@ class TestWindowsContext:
 def test_values_are_clipped_last() -> None:
     folds = np.stack([np.linspace(-3, 3, 12)[:, None] + shift for shift in (-0.2, 0.1, 0.4)])
     for context in ("stream", "windows"):
-        value, _ = merge_folds(folds, context, WindowSpec())  # type: ignore[arg-type]
+        value, _ = merge_folds(folds, context, WindowSpec())
         assert np.abs(value).max() == 1
     inside = np.abs(center(folds[:, :, 0]).merged) < 1
     assert np.allclose(value[inside, 0], center(folds[:, :, 0]).merged[inside]), (
@@ -467,7 +468,7 @@ class TestRecording:
     @staticmethod
     def recorded(
         fixtures: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
-    ) -> list[dict[str, object]]:
+    ) -> list[dict[str, Any]]:
         """What `stream-run --record` writes."""
         record = tmp_path_factory.mktemp("record") / "out.jsonl"
         choices = InputOptions(
@@ -484,7 +485,7 @@ class TestRecording:
         assert sum(line["present"]["face"] for line in lines) > 60, "a face was seen"
         return lines
 
-    def assert_same(self, rows: list[dict[str, str]], recorded: list[dict[str, object]]) -> None:
+    def assert_same(self, rows: list[dict[str, str]], recorded: list[dict[str, Any]]) -> None:
         assert len(rows) == len(recorded) == 75
 
         def column(name: str) -> np.ndarray:
@@ -492,9 +493,9 @@ class TestRecording:
 
         for k, target in enumerate(TARGETS):
             assert np.allclose(column(target), [r[target] for r in recorded], atol=1e-4)
-            assert np.allclose(column(f"spread_{target}"), [r["spread"][target] for r in recorded], atol=1e-4)  # type: ignore[index]
+            assert np.allclose(column(f"spread_{target}"), [r["spread"][target] for r in recorded], atol=1e-4)
             for f in range(3):
-                own = np.clip([r["folds"][f][k] for r in recorded], -1, 1)  # type: ignore[index]
+                own = np.clip([r["folds"][f][k] for r in recorded], -1, 1)
                 assert np.allclose(column(f"fold_{f}_{target}"), own, atol=1e-4)
         assert np.allclose(column("time_s"), [r["time_s"] for r in recorded], atol=1e-6)
 
@@ -502,7 +503,7 @@ class TestRecording:
         self,
         fixtures: Path,
         bundle: Bundle,
-        recorded: list[dict[str, object]],
+        recorded: list[dict[str, Any]],
         command: Command,
         tmp_path: Path,
     ) -> None:
@@ -539,7 +540,7 @@ class TestRecording:
         self,
         fixtures: Path,
         bundle: Bundle,
-        recorded: list[dict[str, object]],
+        recorded: list[dict[str, Any]],
         command: Command,
         tmp_path: Path,
     ) -> None:

@@ -124,7 +124,7 @@ def test_killed_around_any_write_it_resumes_to_the_same_weights(
         if count >= budget:
             raise Killed
 
-    monkeypatch.setattr(files.os, "replace", replace)
+    monkeypatch.setattr(files.os, "replace", replace)  # type: ignore[attr-defined]
     kills = 0
     while True:
         try:
@@ -307,7 +307,7 @@ def test_random_states_go_on_where_they_were() -> None:
 def test_an_optimiser_goes_on_where_it_was() -> None:
     def step(weight: torch.nn.Parameter, optimizer: torch.optim.Adam) -> None:
         optimizer.zero_grad()
-        (weight**3).sum().backward()
+        (weight**3).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     weight = torch.nn.Parameter(torch.randn(4))
@@ -327,7 +327,9 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "result.json"
     write_json(path, {"epoch": 1})
     monkeypatch.setattr(
-        files.os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left"))
+        files.os,  # type: ignore[attr-defined]
+        "fsync",
+        lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left")),
     )
     with pytest.raises(UserError, match="No space left"):
         write_json(path, {"epoch": 2})

@@ -230,7 +230,7 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_checkpoint_kept(
     tmp_path: Path, tiny_store: Path, tiny_trunk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begin(tmp_path / "run", tiny_store, tiny_trunk)
-    real, calls = train.ccc_loss, iter(range(1000))
+    real, calls = train.ccc_loss, iter(range(1000))  # type: ignore[attr-defined]
     batches = math.ceil(len(train._Training(run, 0, run.folder.fold(0), nothing).windows) / 2)
     monkeypatch.setattr(
         train, "ccc_loss", lambda y, g: real(y, g) * (float("nan") if next(calls) == batches + 2 else 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,8 @@ def run(
 ) -> tuple[list[Estimate], list[Estimate]]:
     """Provisional and settled estimates; `said[i]` are the events that come with frame i."""
     state = estimator.initial_state()
-    provisional, settled = [], []
+    provisional: list[Any] = []
+    settled: list[Any] = []
 
     def keep(answer: Answer) -> None:
         if answer.provisional is not None:
@@ -108,7 +110,9 @@ def test_settled_does_not_depend_on_when_words_came(
     assert bundle.text_encoder_folder is not None
     embedder = TextEmbedder(bundle.text_encoder_folder)
     estimator = Estimator(bundle, embedder, settle_at_once=settle_at_once, clock=lambda: 0.0)
-    at_once = {0: [VoiceDecided(0.0, 0.6, True, True), WordsRevised(0, FINAL, closed=True), Settled(0.6)]}
+    at_once: dict[int, Sequence[SpeechEvent]] = {
+        0: [VoiceDecided(0.0, 0.6, True, True), WordsRevised(0, FINAL, closed=True), Settled(0.6)]
+    }
     _, expected = run(estimator, frames, at_once)
     _, settled = run(estimator, frames, spoken(guessed_at, guessed_at + late))
     assert [e.to_record() for e in settled] == [e.to_record() for e in expected]

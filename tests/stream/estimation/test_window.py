@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,9 @@ def test_every_frame_settles_once_in_order_within_the_capacity(
     steps: list[tuple[float, float]], capacity: int
 ) -> None:
     window: RevisableWindow[Frame] = RevisableWindow(capacity)
-    pushed, settled, early = [], [], 0
+    pushed: list[Any] = []
+    settled: list[Any] = []
+    early = 0
     now_s = 0.0
     for step_s, lead_s in steps:
         now_s += step_s
@@ -85,7 +88,9 @@ def test_slices_give_the_same_frames_and_what_must_leave_for_want_of_room_is_sai
 ) -> None:
     whole: RevisableWindow[Frame] = RevisableWindow(capacity)
     sliced: RevisableWindow[Frame] = RevisableWindow(capacity)
-    ours, theirs, early, pressed = [], [], 0, 0
+    ours: list[Any] = []
+    theirs: list[Any] = []
+    early, pressed = 0, 0
     now_s = 0.0
     for step_s, lead_s in steps:
         now_s += step_s

@@ -329,7 +329,8 @@ def features(frames: int, rung_at: dict[int, Rung]) -> Iterator[FrameFeatures]:
 
 
 def settled(estimator: Estimator, frames: int, rung_at: dict[int, Rung]) -> list[Estimate]:
-    state, found = estimator.initial_state(), []
+    found: list[Any] = []
+    state = estimator.initial_state()
     for f in features(frames, rung_at):
         state, answer = estimator.step(state, f)
         found += answer.settled
@@ -379,7 +380,8 @@ def test_a_batch_in_which_folds_rest_and_return_is_cut_there(bundle: Bundle, eag
     estimator = Estimator(bundle, None, window=30, clock=lambda: 0.0, runtime=runtime)
     alone = settled(estimator, 100, {13: FEW, 29: FULL})
     moments = [Moment(f, ()) for f in features(100, {13: FEW, 29: FULL})]
-    state, together = estimator.initial_state(), []
+    together: list[Any] = []
+    state = estimator.initial_state()
     for at in range(0, 100, 7):
         state, found = estimator.answer(state, moments[at : at + 7])
         together += found

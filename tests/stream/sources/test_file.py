@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -55,7 +56,7 @@ def test_every_frame_and_all_sound_of_a_real_recording(fixtures: Path, clip: str
     with av.open(str(path)) as container:
         stamps = [float(frame.time) for frame in container.decode(video=0)]
     with av.open(str(path)) as container:
-        sound = [(float(f.time), f.samples / f.sample_rate) for f in container.decode(audio=0)]
+        sound = [(float(f.time or 0.0), f.samples / f.sample_rate) for f in container.decode(audio=0)]
 
     file = MediaFile(path)
     frames, chunks = read(file)
@@ -280,7 +281,7 @@ def test_a_recording_that_jumps_back_goes_on(tmp_path: Path) -> None:
 
 def test_leaving_early_closes_the_file(tmp_path: Path) -> None:
     path = write_recording(tmp_path / "a.mkv", steady(25), [(0.0, tone(1.0))])
-    events = MediaFile(path).events()
+    events: Any = MediaFile(path).events()
     next(events)
     events.close()
     with pytest.raises(StopIteration):

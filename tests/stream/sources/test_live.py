@@ -110,7 +110,7 @@ def jumped(at: int, seconds: float) -> Callable[[int, Any], None]:
 def watch(source: LiveSource, ticks: int) -> list[SourceEvent]:
     """That many ticks and what came between them, checked against what every live source promises."""
     events: list[SourceEvent] = []
-    running = source.events()
+    running: Any = source.events()
     index, end = 0, 0
     last_s = -1.0
     for event in running:
@@ -246,7 +246,7 @@ def test_timestamps_that_jump_do_not_move_the_axis(jump_s: float) -> None:
 
 def test_a_late_consumer_loses_ticks_not_freshness() -> None:
     source = LiveSource(picture())
-    running = source.events()
+    running: Any = source.events()
     taken = []
     for event in running:
         if isinstance(event, VideoFrame):
@@ -278,7 +278,7 @@ def test_a_picture_that_never_comes_is_one_clear_line() -> None:
 def test_close_from_another_thread_ends_at_once_and_closes_the_devices() -> None:
     devices = Devices()
     source = LiveSource(picture(), microphone(), opener=devices)
-    running = source.events()
+    running: Any = source.events()
     next(running)
     threading.Timer(0.3, source.close).start()
     began = time.monotonic()
@@ -372,7 +372,7 @@ def test_a_network_stream_from_another_process_that_dies_and_comes_back() -> Non
     try:
         source = open_live(url)
         events: list[SourceEvent] = []
-        running = source.events()
+        running: Any = source.events()
         for event in running:
             events.append(event)
             if isinstance(event, VideoFrame | NoPicture):

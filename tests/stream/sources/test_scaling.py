@@ -35,6 +35,7 @@ def test_a_decoder_never_gives_less_than_is_taken(width: int, height: int, most:
 def write(path: Path, codec: str, pixel_format: str) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=30)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = 1920, 1080, pixel_format
         across = np.broadcast_to(np.linspace(0, 255, 1920)[None, :, None], (1080, 1920, 3))
         for _ in range(3):
