@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
 from dataclasses import replace
 from fractions import Fraction
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,7 @@ class TestLengths:
             UserError, match=r"75 frames but 200 labels: is it whole.*--tolerance 125"
         ) as refused:
             preprocess_trial(long, store, extractors)
-        assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value), (
+        assert str(ForkingPickler.loads(ForkingPickler.dumps(refused.value))) == str(refused.value), (
             "it comes from a worker process"
         )
         assert list(store.glob("train/*")) == list(store.glob(".*unfinished")) == []

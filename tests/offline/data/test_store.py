@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
@@ -200,13 +201,11 @@ def test_words_come_back(tmp_path: Path) -> None:
 
 
 def test_a_record_travels_to_other_processes(tmp_path: Path) -> None:
-    import pickle
-
     trial = Store.open(write_store(tmp_path / "store", {"a": "train"})).trial("a")
     _ = trial.crops
-    content = pickle.dumps(trial)
+    content = ForkingPickler.dumps(trial)
     assert len(content) < 10_000
-    again: TrialRecord = pickle.loads(content)  # noqa: S301 - made two lines above
+    again: TrialRecord = ForkingPickler.loads(content)
     assert again == trial
 
 
