@@ -9,9 +9,16 @@ unknown fields refused, JSON in and out.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Positive = Annotated[int, Field(gt=0)]
 Target = Literal["valence", "arousal"]
@@ -39,14 +46,39 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class CropSpec(Spec):
-    """The face crop (report section 3.2): aligned at 112, kept at 48, shown to the network at 40."""
+class ExtendedSpec(Spec):
+    """A specification that has grown: fields of `_added` are written only where they differ from their default.
+
+    What was written before they existed keeps its form, and so its content hash.
+    """
+
+    _added: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        fields = type(self).model_fields
+        same = {name for name in self._added if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in content.items() if name not in same}
+
+
+class CropSpec(ExtendedSpec):
+    """The face crop. As published (report section 3.2): aligned by landmarks at 112, kept at 48, shown to the
+    network at 40, in colours.
+
+    `framing` `box` takes an upright square about the face's box instead (`models.visual.framing`), so that detectors
+    with and without landmarks give the same crop. `grey` has the three channels repeat the luma.
+    """
+
+    _added = ("framing", "grey")
 
     aligned_size: Positive = 112
     stored_size: Positive = 48
     input_size: Positive = 40
     pixel_mean: float = 0.5
     pixel_std: Annotated[float, Field(gt=0)] = 0.5
+    framing: Literal["landmarks", "box"] = "landmarks"
+    grey: bool = False
 
 
 class LogMelSpec(Spec):
@@ -90,12 +122,15 @@ class TemporalSpec(Spec):
         return 1 + 2 * (self.kernel - 1) * ((1 << len(self.widths)) - 1)
 
 
-class BackboneSpec(Spec):
+class BackboneSpec(ExtendedSpec):
     """IR-50 (or a slim sibling) on a face crop: an input layer, four stages of units, an output layer.
 
     `released_units` is how many last units of stage 3 training may release (report section 3.4); everything
-    before them is the trunk, which no fold fine-tunes.
+    before them is the trunk, which no fold fine-tunes. `frozen` says that no fold fine-tunes anything: the trunk is
+    the whole backbone, stored and computed once for all folds.
     """
+
+    _added = ("frozen",)
 
     input_size: Positive = 40
     widths: tuple[Positive, Positive, Positive, Positive] = (64, 128, 256, 512)
@@ -103,6 +138,7 @@ class BackboneSpec(Spec):
     embedding: Positive = 512
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.4
     released_units: Annotated[int, Field(ge=0)] = 3
+    frozen: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -110,6 +146,8 @@ class BackboneSpec(Spec):
             raise ValueError(f"input_size {self.input_size} must be a multiple of 8: three stages halve it")
         if self.released_units > self.units[2]:
             raise ValueError(f"released_units {self.released_units} exceeds stage 3's {self.units[2]} units")
+        if self.frozen and self.released_units:
+            raise ValueError("a frozen backbone has no units to release: released_units must be 0")
         return self
 
     @property
@@ -215,7 +253,34 @@ COMPACT: Final = NetworkSpec(
     d_k=16,
 )
 
-PRESETS: Final[dict[str, NetworkSpec]] = {"paper": PAPER, "compact": COMPACT}
+PRACTICAL: Final = NetworkSpec(
+    visual=VisualSpec(
+        backbone=BackboneSpec(
+            widths=(16, 32, 96, 64),
+            units=(1, 2, 2, 1),
+            embedding=128,
+            dropout=0.2,
+            released_units=0,
+            frozen=True,
+        ),
+        temporal=TemporalSpec(widths=(48, 48, 32, 32)),
+    ),
+    audio=AudioSpec(
+        encoder=VggishSpec(widths=(12, 24, 32, 48, 64, 64), hidden=(96, 96), embedding=64),
+        temporal=TemporalSpec(widths=(32, 32, 16, 16)),
+    ),
+    language=LanguageSpec(embedding=64, temporal=TemporalSpec(widths=(32, 32, 16, 16))),
+    d_k=16,
+)
+
+PRESETS: Final[dict[str, NetworkSpec]] = {"paper": PAPER, "compact": COMPACT, "practical": PRACTICAL}
+
+CROP_SPECS: Final[dict[str, CropSpec]] = {
+    "paper": CropSpec(),
+    "compact": CropSpec(),
+    "practical": CropSpec(framing="box", grey=True),
+}
+"""How each preset's face crop is made."""
 
 
 def preset(name: str) -> NetworkSpec:

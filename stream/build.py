@@ -122,9 +122,12 @@ def load(options: InputOptions, tell: Callable[[str], None] = lambda message: No
 
 
 def choose_detector(choice: DetectorChoice, bundle: Bundle) -> DetectorChoice:
-    """The detector asked for; `auto` is the one whose crops the bundle was trained on."""
-    trained_on = bundle.manifest.recipe.detector
-    if choice != "auto" or trained_on is None:
+    """The detector asked for; `auto` is the one whose crops the bundle was trained on, or the best one installed for
+    a bundle that takes the same crop from any.
+    """
+    recipe = bundle.manifest.recipe
+    trained_on = recipe.detector
+    if choice != "auto" or trained_on is None or recipe.crop.framing == "box":
         return choice
     return next((name for name in get_args(DetectorChoice) if name == trained_on.name), choice)
 
@@ -183,7 +186,7 @@ def assemble(
     frame_rate, has_sound = source.info.frame_rate, source.info.has_audio
     return Engine(
         source,
-        Perception(FaceTracker(parts.detector)),
+        Perception(FaceTracker(parts.detector, parts.bundle.manifest.recipe.crop)),
         Speech(parts.new_recogniser, transcriber_settings(window_frames, frame_rate), has_sound=has_sound),
         Estimator(
             parts.bundle,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from models.bundle.load import Bundle, PartUse
+from models.bundle.manifest import GIVEN_WORDS
 from models.speech.recogniser import RecogniserChoice
 from models.visual.detectors import FaceDetector, HaarDetector
 from stream.messages import BundleStatus, InputStatus
@@ -34,13 +35,14 @@ def input_status(
     recipe = bundle.manifest.recipe
     inputs: dict[str, InputStatus] = dict(source.inputs)
     if recognises:
-        same = recipe.recogniser is None or recipe.recogniser.name == recogniser.name
+        same = recipe.recogniser is None or recipe.recogniser.name in (recogniser.name, GIVEN_WORDS)
         inputs["recogniser"] = InputStatus("ok", _name_part(recogniser.name, recipe.recogniser, same=same))
     else:
         reason = recogniser.reason or "there is no sound to recognise"
         inputs["recogniser"] = InputStatus("off", reason, recogniser.way_out)
     deviations = []
-    if recipe.detector is not None and not is_detector(detector, recipe.detector):
+    any_detector = recipe.crop.framing == "box"
+    if recipe.detector is not None and not any_detector and not is_detector(detector, recipe.detector):
         deviations.append(f"faces by {_name_part(detector.name, recipe.detector, same=False)}")
     frame_rate = source.info.frame_rate
     if not source.live and not same_rate(frame_rate, recipe.frame_rate):

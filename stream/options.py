@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, cast, get_args
 
+from models.errors import UserError
 from stream.flow.ladder import AUTO
 
 LATENCY_TARGET_MS: Final = 70.0
@@ -70,3 +71,11 @@ class OutputOptions:
     publish_transcript: bool = False
     labels: Path | None = None
     view: ViewChoice = "auto"
+
+
+def parse_detector(name: str) -> DetectorChoice:
+    """The face detector of a name. Raises UserError for another."""
+    for choice in get_args(DetectorChoice):
+        if name == choice:
+            return cast(DetectorChoice, choice)
+    raise UserError(f"unknown face detector '{name}': choose auto, haar or yunet")

@@ -68,7 +68,7 @@ def default_threads(bundle: str) -> int:
     A compact network's layers are too small to share: a second thread costs more than it brings, and far more
     where the machine has other work.
     """
-    if read_manifest(resolve_bundle(bundle)).preset == "compact":
+    if read_manifest(resolve_bundle(bundle)).preset in ("compact", "practical"):
         return 1
     return _usable_cores()
 

@@ -46,34 +46,44 @@ class UnitGraph(nn.Module):
 class TrunkGraph(nn.Module):
     """A shared trunk: crops (N, 3, S, S) to its feature map (N, C, H, W)."""
 
+    weight: Tensor | None
+    bias: Tensor | None
+
     def __init__(self, trunk: ServedTrunk) -> None:
         super().__init__()
         self.first = _one_convolution(trunk.first, 0)
         self.slope = nn.Buffer(trunk.slope.flatten().clone())
         self.units = nn.Sequential(*(UnitGraph(u, 0) for u in _as_units(trunk.units)))
+        weight = None if trunk.weight is None else _channels_first(trunk.weight, _map_channels(trunk))
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", None if trunk.bias is None else trunk.bias.clone())
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Crops (N, 3, S, S) to (N, C, H, W)."""
+        """Crops (N, 3, S, S) to (N, C, H, W), of one pixel where the trunk is a whole backbone."""
         y: Tensor = self.units(functional.prelu(self.first(crops), self.slope))
-        return y
+        if self.weight is None:
+            return y
+        return functional.linear(y.flatten(1), self.weight, self.bias)[:, :, None, None]
 
 
 class TailGraph(nn.Module):
     """One network's own layers: a trunk's feature map (N, C, H, W) to embeddings (N, E) of unit length."""
 
+    weight: Tensor | None
+    bias: Tensor | None
+
     def __init__(self, tail: StackedTail, index: int) -> None:
         super().__init__()
         self.units = nn.Sequential(*(UnitGraph(u, index) for u in _as_units(tail.units)))
-        # Pixels are in (H, W, C) order in the stack's weight, in (C, H, W) order here.
-        stacked = tail.weight[index]
-        pixels = stacked.shape[0] // _map_channels(tail)
-        weight = stacked.view(pixels, -1, stacked.shape[1]).permute(2, 1, 0).flatten(1)
-        self.weight = nn.Buffer(weight.contiguous())
-        self.bias = nn.Buffer(tail.bias[index, 0].clone())
+        weight = None if tail.weight is None else _channels_first(tail.weight[index], _map_channels(tail))
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", None if tail.bias is None else tail.bias[index, 0].clone())
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, C, H, W) to (N, E)."""
-        x = functional.linear(self.units(maps).flatten(1), self.weight, self.bias)
+        x = self.units(maps).flatten(1)
+        if self.weight is not None:
+            x = functional.linear(x, self.weight, self.bias)
         return functional.normalize(x, dim=1)
 
 
@@ -218,7 +228,13 @@ def _as_units(units: nn.Sequential) -> list[StackedUnit]:
     return [u for u in units if isinstance(u, StackedUnit)]
 
 
-def _map_channels(tail: StackedTail) -> int:
-    """Channels of the last map; the trunk's own where a tail has no units."""
-    last = _as_units(tail.units)[-1]
+def _channels_first(stacked: Tensor, channels: int) -> Tensor:
+    """A linear layer's weight (H * W * C, E) over pixels as (E, C * H * W)."""
+    pixels = stacked.shape[0] // channels
+    return stacked.view(pixels, channels, stacked.shape[1]).permute(2, 1, 0).flatten(1).contiguous()
+
+
+def _map_channels(stacked: ServedTrunk | StackedTail) -> int:
+    """Channels of the last map."""
+    last = _as_units(stacked.units)[-1]
     return last.second.weight.shape[1]

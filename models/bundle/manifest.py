@@ -8,16 +8,28 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from models.errors import UserError
 from models.spec import PRESETS, CropSpec, LogMelSpec, Modality, NetworkSpec, Target, WindowSpec
+from models.spread import SpreadCalibration
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "bundle.json"
 TEXT: Final = "text"
+GIVEN_WORDS: Final = "given-words"
+"""In a recipe, in the recogniser's place: the words were known, so that any recogniser will do."""
 
 PlainName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=100)]
 """A file's name without any path: nothing in a bundle lies outside its folder."""
@@ -97,7 +109,10 @@ class FoldEntry(Entry):
 
 
 class Manifest(Entry):
-    """The content of `bundle.json`. `spec.targets` are those of a whole fold; a fold's networks share them out."""
+    """The content of `bundle.json`. `spec.targets` are those of a whole fold; a fold's networks share them out.
+
+    `spread` makes the error to expect of the spread between folds; None, and not written, where it was not fitted.
+    """
 
     format_version: Literal[1] = FORMAT_VERSION
     name: PlainName
@@ -110,6 +125,7 @@ class Manifest(Entry):
     text: tuple[BundleFile, ...] = ()
     probe: BundleFile
     provenance: dict[str, str] = {}
+    spread: SpreadCalibration | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -133,6 +149,13 @@ class Manifest(Entry):
         if len({n.lower() for n in names}) != len(names) or MANIFEST in names:
             raise ValueError("every file needs a name of its own")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_spread(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        if self.spread is None:
+            del content["spread"]
+        return content
 
     @property
     def files(self) -> tuple[BundleFile, ...]:

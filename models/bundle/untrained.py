@@ -21,7 +21,7 @@ from models.console import make_app, run
 from models.errors import UserError
 from models.networks.fold import EmotionNetwork
 from models.parts.registry import require_part
-from models.spec import PRESETS, preset
+from models.spec import CROP_SPECS, PRESETS, preset
 from models.text.small_bert import RECOGNISER, SMALL, BertShape, make_text_encoder
 
 NOTE: Final = "untrained: the numbers mean nothing yet"
@@ -65,6 +65,7 @@ def make_untrained_bundle(
             name=name or folder.resolve().name,
             folds=members,
             recipe=FeatureRecipe(
+                crop=CROP_SPECS[preset_name],
                 detector=PartUse(name="haar"),
                 audio_encoder=PartUse(name="untrained-vggish"),
                 recogniser=PartUse(name=RECOGNISER, sha256=require_part(RECOGNISER).sha256),

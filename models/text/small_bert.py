@@ -62,7 +62,7 @@ def make_text_encoder(
         vocab_size=len(vocabulary),
         hidden_size=width,
         num_hidden_layers=shape.layers,
-        num_attention_heads=max(1, width // shape.head),
+        num_attention_heads=_count_heads(width, shape.head),
         intermediate_size=shape.inner * width,
         max_position_embeddings=_POSITIONS,
     )
@@ -79,6 +79,11 @@ def make_text_encoder(
     config.save_pretrained(folder)
     (folder / "model.safetensors").write_bytes(save(model.state_dict(), metadata={"format": "pt"}))
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+
+
+def _count_heads(width: int, head: int) -> int:
+    """Heads about as wide as asked for; they must share the width evenly."""
+    return max(n for n in range(1, max(1, width // head) + 1) if width % n == 0)
 
 
 def recogniser_words() -> list[str]:

@@ -75,7 +75,7 @@ class Backbone(nn.Module):
             nn.BatchNorm1d(spec.embedding),
         )
         self._stage4 = sum(spec.units[:3])
-        self._released = self._stage4 - spec.released_units
+        self._released = sum(spec.units) if spec.frozen else self._stage4 - spec.released_units
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -91,8 +91,14 @@ class Backbone(nn.Module):
         return self._units()[self._released :]
 
     def groups(self) -> dict[str, nn.ModuleList]:
-        """The parameter groups in the network's order: `trunk`, `layer3_tail`, `layer4`, `output`."""
+        """The parameter groups in the network's order: `trunk`, `layer3_tail`, `layer4`, `output`.
+
+        All but the trunk are empty where the whole backbone is frozen.
+        """
         units = self._units()
+        if self.spec.frozen:
+            trunk = nn.ModuleList([self.input_layer, *units, self.output_layer])
+            return {"trunk": trunk} | {name: nn.ModuleList() for name in ("layer3_tail", "layer4", "output")}
         return {
             "trunk": nn.ModuleList([self.input_layer, *units[: self._released]]),
             "layer3_tail": nn.ModuleList(units[self._released : self._stage4]),
@@ -103,7 +109,7 @@ class Backbone(nn.Module):
     def group_of(self, name: str) -> str:
         """The group that the parameter or buffer called `name` (as in `state_dict`) belongs to."""
         layer, _, rest = name.partition(".")
-        if layer == "input_layer":
+        if layer == "input_layer" or self.spec.frozen:
             return "trunk"
         if layer == "output_layer":
             return "output"
@@ -111,15 +117,18 @@ class Backbone(nn.Module):
         return "trunk" if unit < self._released else "layer3_tail" if unit < self._stage4 else "layer4"
 
     def trunk(self, x: Tensor) -> Tensor:
-        """Crops (N, 3, S, S) to the trunk's feature map: (N, 256, 10, 10) for IR-50 at 40 x 40."""
+        """Crops (N, 3, S, S) to the trunk's feature map: (N, 256, 10, 10) for IR-50 at 40 x 40.
+
+        Where the whole backbone is frozen, that is its output before it is brought to unit length: (N, E, 1, 1).
+        """
         x = self.input_layer(x)
         for unit in self.trunk_units():
             x = unit(x)
-        return x
+        return self.output_layer(x)[:, :, None, None] if self.spec.frozen else x
 
     def frozen_units(self, released: Collection[str]) -> int:
         """How many of the tail's units come before the first released group, and are frozen with the trunk."""
-        if "layer3_tail" in released:
+        if self.spec.frozen or "layer3_tail" in released:
             return 0
         return self._stage4 - self._released if "layer4" in released else len(self.tail_units())
 
@@ -133,6 +142,8 @@ class Backbone(nn.Module):
         """The trunk's feature map, or that which `advance` gives after so many units, to embeddings (N, E) of unit
         length.
         """
+        if self.spec.frozen:
+            return functional.normalize(x.flatten(1), dim=1)
         for unit in self.tail_units()[units:]:
             x = unit(x)
         return functional.normalize(self.output_layer(x), dim=1)

@@ -159,9 +159,14 @@ class StackedUnit(nn.Module):
 
 
 class ServedTrunk(nn.Module):
-    """The trunk of one backbone: crops (N, 3, S, S) to its feature map (N, C, H, W)."""
+    """The trunk of one backbone: crops (N, 3, S, S) to its feature map (N, C, H, W).
+
+    `weight` and `bias` are the output layer's where the whole backbone is the trunk, else None.
+    """
 
     slope: Tensor
+    weight: Tensor | None
+    bias: Tensor | None
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -171,22 +176,31 @@ class ServedTrunk(nn.Module):
         weight, bias = _fold_norm(conv, norm)
         self.first = StackedConv.from_weights([weight], [bias], stride=1)
         self.register_buffer("slope", _per_channel([prelu.weight.detach()]))
-        self.units = nn.Sequential(*(StackedUnit.from_units([unit]) for unit in backbone.trunk_units()))
+        units = [StackedUnit.from_units([unit]) for unit in backbone.trunk_units()]
+        self.units = nn.Sequential(*units)
+        output = _fold_output(backbone) if backbone.spec.frozen else None
+        self.register_buffer("weight", None if output is None else output[0])
+        self.register_buffer("bias", None if output is None else output[1])
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Crops (N, 3, S, S) to the feature map (N, C, H, W)."""
+        """Crops (N, 3, S, S) to the feature map (N, C, H, W), of one pixel for a whole backbone."""
         x = crops.permute(0, 2, 3, 1).contiguous().unsqueeze(0)
-        y: Tensor = self.units(_prelu(self.first(x), self.slope))
-        return y[0].permute(0, 3, 1, 2)
+        y: Tensor = self.units(_prelu(self.first(x), self.slope))[0]
+        if self.weight is not None and self.bias is not None:
+            return torch.addmm(self.bias, y.flatten(1), self.weight)[:, :, None, None]
+        return y.permute(0, 3, 1, 2)
 
 
 class StackedTail(nn.Module):
-    """The tails of S backbones of one specification: their trunks' maps to embeddings (S, N, E)."""
+    """The tails of S backbones of one specification: their trunks' maps to embeddings (S, N, E).
 
-    weight: Tensor
-    bias: Tensor
+    Of frozen backbones only the normalisation is left: `weight` and `bias` are None.
+    """
 
-    def __init__(self, units: Iterable[StackedUnit], weight: Tensor, bias: Tensor) -> None:
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, units: Iterable[StackedUnit], weight: Tensor | None, bias: Tensor | None) -> None:
         """The released `units`, and the output layer's `weight` (S, H * W * C, E) and `bias` (S, 1, E)."""
         super().__init__()
         self.units = nn.Sequential(*units)
@@ -197,6 +211,8 @@ class StackedTail(nn.Module):
     def from_backbones(cls, backbones: Sequence[Backbone]) -> StackedTail:
         """Of each network's backbone; all are of one specification."""
         units = zip(*(b.tail_units() for b in backbones), strict=True)
+        if backbones[0].spec.frozen:
+            return cls((), None, None)
         outputs = [_fold_output(b) for b in backbones]
         return cls(
             (StackedUnit.from_units(stack) for stack in units),
@@ -207,11 +223,15 @@ class StackedTail(nn.Module):
     def first_networks(self, count: int) -> StackedTail:
         """The first `count` networks' tails, sharing their tensors."""
         units = (unit.first_networks(count) for unit in self.units if isinstance(unit, StackedUnit))
+        if self.weight is None or self.bias is None:
+            return StackedTail(units, None, None)
         return StackedTail(units, self.weight[:count], self.bias[:count])
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Each network's feature map (N, C, H, W), a shared one once for each, to embeddings (S, N, E)."""
         x: Tensor = self.units(torch.stack([m.permute(0, 2, 3, 1) for m in maps]))
+        if self.weight is None or self.bias is None:
+            return functional.normalize(x.flatten(2), dim=2)
         return functional.normalize(torch.baddbmm(self.bias, x.flatten(2), self.weight), dim=2)
 
 

@@ -18,6 +18,7 @@ from models.visual.detectors import (
     make_detector,
     overlap,
 )
+from models.visual.framing import FRAMINGS, BoxFraming, frame_face
 
 __all__ = [
     "Face",
@@ -88,11 +89,16 @@ class FaceTracker:
         rgb = as_rgb(rgb)
         face = self._find_primary(state, rgb)
         if face is not None:
-            crop = to_crop(align(rgb, face.landmarks, self.spec), self.spec)
-            return TrackerState(face.box), FaceObservation(face, crop)
+            return TrackerState(face.box), FaceObservation(face, self._crop_face(rgb, face))
         if state.box is None or state.missed >= self.patience:
             return TrackerState(), FaceObservation(None, zero_crop(self.spec))
         return TrackerState(state.box, state.missed + 1), FaceObservation(None, zero_crop(self.spec))
+
+    def _crop_face(self, rgb: Image, face: Face) -> Image:
+        if self.spec.framing == "box":
+            framing = FRAMINGS.get(self.detector.name, BoxFraming(1.0))
+            return frame_face(rgb, framing.square(face.box), self.spec)
+        return to_crop(align(rgb, face.landmarks, self.spec), self.spec)
 
     def _find_primary(self, state: TrackerState, rgb: Image) -> Face | None:
         if state.box is None:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from models.console import USER_ERROR, make_app, run
 from models.errors import UserError
 from offline.data.aff_wild2 import TOLERANCE_FRAMES
-from stream.options import DetectorChoice
+from stream.options import parse_detector
 
 if TYPE_CHECKING:
     from offline.data.aff_wild2 import SourceTrial
@@ -121,7 +121,7 @@ def _preprocess(
     trials = find_trials(dataset, _partition_named(partition))[:limit]
     choices = PartChoices(
         preset=preset,
-        detector=_detector_named(detector),
+        detector=parse_detector(detector),
         frame_rate=_store_frame_rate(store, trials) if frame_rate is None else frame_rate,
         recogniser=recogniser,
         text_encoder=text_encoder,
@@ -286,10 +286,3 @@ def _partition_named(name: str | None) -> Partition | None:
     if name is None:
         return None
     raise UserError(f"there is no partition '{name}': choose from {', '.join(PARTITIONS)}")
-
-
-def _detector_named(name: str) -> DetectorChoice:
-    for choice in get_args(DetectorChoice):
-        if name == choice:
-            return cast(DetectorChoice, choice)
-    raise UserError(f"unknown face detector '{name}': choose auto, haar or yunet")

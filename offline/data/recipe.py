@@ -17,7 +17,7 @@ from models.bundle.save import text_encoder_files
 from models.errors import UserError
 from models.files import file_hash, file_hashes, tree_hash
 from models.parts.registry import PARTS, InstalledPart, find_part, require_part
-from models.spec import PRESETS
+from models.spec import CROP_SPECS, PRESETS
 from models.speech.recogniser import find_recogniser
 from models.visual.detectors import HaarDetector, make_detector
 from offline.data.aff_wild2 import CROPS, has_crops
@@ -30,6 +30,9 @@ PERFORMED: Final = "performance.json"
 """Marks a performed corpus: synthetic voices, which only the shipped recogniser understands."""
 
 _BUNDLE: Final = "bundle:"
+
+_TEXT_ENCODERS: Final = {"paper": "bert-base-uncased", "compact": "bundle:demo", "practical": "bundle:people"}
+"""The text encoder of each preset where none is named."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def choose_parts(choices: PartChoices, dataset: Path) -> FeatureParts:
     return FeatureParts(
         recipe=FeatureRecipe(
             frame_rate=choices.frame_rate,
+            crop=CROP_SPECS[choices.preset],
             detector=detector_use,
             recogniser=recogniser_use,
             text_encoder=text_use,
@@ -142,7 +146,7 @@ def _recogniser(choice: str, dataset: Path, notes: list[str]) -> tuple[Path | No
 
 def _text_encoder(choice: str, preset: str) -> tuple[Path | None, PartUse | None]:
     if choice == "auto":
-        choice = "bundle:demo" if preset == "compact" else "bert-base-uncased"
+        choice = _TEXT_ENCODERS[preset]
     if choice == "none":
         return None, None
     if choice.startswith(_BUNDLE):
@@ -176,7 +180,7 @@ def _text_encoder_of(name: str) -> tuple[Path, PartUse]:
 
 def _audio_encoder(choice: str, preset: str) -> tuple[Path | None, PartUse | None]:
     if choice == "auto":
-        choice = "none" if preset == "compact" else "vggish"
+        choice = "vggish" if preset == "paper" else "none"
     if choice == "none":
         return None, None
     if choice != "vggish":

@@ -35,12 +35,14 @@ def temporal_specs(draw: st.DrawFn) -> TemporalSpec:
 @st.composite
 def backbone_specs(draw: st.DrawFn) -> BackboneSpec:
     third = draw(st.integers(1, 2))
+    frozen = draw(st.booleans())
     return BackboneSpec(
         input_size=draw(st.sampled_from([8, 16])),
         widths=draw(st.tuples(WIDTHS, WIDTHS, WIDTHS, WIDTHS)),
         units=(1, draw(st.integers(1, 2)), third, 1),
         embedding=draw(NORMED),
-        released_units=draw(st.integers(0, third)),
+        released_units=0 if frozen else draw(st.integers(0, third)),
+        frozen=frozen,
     )
 
 
