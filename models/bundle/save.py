@@ -21,6 +21,7 @@ from models.bundle.manifest import (
     Manifest,
     NetworkEntry,
     PartUse,
+    read_manifest,
 )
 from models.bundle.tensors import save_tensors
 from models.errors import UserError
@@ -28,6 +29,7 @@ from models.files import file_hash, put_in_place
 from models.networks.fold import EmotionNetwork
 from models.networks.stacking import Fold, trunk_hash
 from models.spec import TARGETS, NetworkSpec, Target
+from models.spread import SpreadCalibration
 
 PROBE_FRAMES: Final = 4
 
@@ -90,6 +92,15 @@ def save_bundle(
             put_in_place(staged, folder, Path(temporary) / "before")
     except OSError as e:
         raise UserError(f"the bundle cannot be written to {folder}: {e.strerror or e}") from e
+    return manifest
+
+
+def write_spread(folder: Path, spread: SpreadCalibration) -> Manifest:
+    """Put a calibration of the spread into a finished bundle's manifest. Raises as `read_manifest`, and OSError."""
+    manifest = read_manifest(folder).model_copy(update={"spread": spread})
+    unfinished = folder / f".{MANIFEST}"
+    unfinished.write_text(manifest.to_json(), encoding="utf-8")
+    unfinished.replace(folder / MANIFEST)
     return manifest
 
 

@@ -15,11 +15,13 @@ from torch import Tensor
 from models.audio.vggish import Vggish
 from models.bundle.load import Bundle, load_bundle, save_bundle
 from models.bundle.manifest import MANIFEST, FeatureRecipe, Manifest, PartUse
+from models.bundle.save import write_spread
 from models.errors import UserError
 from models.networks.fold import EmotionNetwork
 from models.parts.registry import PARTS
 from models.spec import TARGETS, Modality, NetworkSpec, Target
 from offline.bundling.probe import store_probe
+from offline.bundling.spread import calibrate_spread
 from offline.data.store import Store, bundle_recipe, recipe_differences
 from offline.files import replacing_folder
 from offline.training.cache import weights_hash
@@ -36,7 +38,8 @@ class BundlingOptions:
     """How a bundle is made: its `name` (the folder's if empty), its `note` (500 characters at most).
 
     `trunk` stands for the run's own; `text_encoder` is the folder of the encoder that the store was made with;
-    `probe_from` is a store whose training people are the bundle's probe (else that is drawn noise).
+    `probe_from` is a store whose training people are the bundle's probe (else that is drawn noise); `calibrate_from`
+    one whose test trials, which no fold trained on, tell how wrong the estimates are.
     """
 
     name: str = ""
@@ -44,6 +47,7 @@ class BundlingOptions:
     trunk: Path | None = None
     text_encoder: Path | None = None
     probe_from: Path | None = None
+    calibrate_from: Path | None = None
     allow_missing: bool = False
     overwrite: bool = False
 
@@ -112,6 +116,10 @@ def make_bundle(runs: Sequence[TrainedRun], folder: Path, options: BundlingOptio
                 raise UserError(f"the folds do not go into one bundle: {e}") from e
             _check_text_encoder(runs[0], manifest, options)
             difference = _verify(staged, members, encoder)
+            if options.calibrate_from is not None:
+                bundle = load_bundle(str(staged), missing_parts="tolerate")
+                spread = calibrate_spread(bundle, Store.open(options.calibrate_from))
+                manifest = write_spread(staged, spread)
             size = sum(p.stat().st_size for p in staged.rglob("*") if p.is_file()) / 1e6
     except OSError as e:
         raise UserError(f"the bundle cannot be written to {folder}: {e.strerror or e}") from e

@@ -61,6 +61,14 @@ def bundle(
             "precisions to be calibrated and checked on. They leave with it: ask those people. Without it: noise.",
         ),
     ] = None,
+    calibrate_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STORE",
+            help="Fit the published spread, as the error to expect, to this store's test trials, which no fold may "
+            "have trained on. Without it: the spread between the folds.",
+        ),
+    ] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out folds that are missing or unfinished.")
     ] = False,
@@ -81,6 +89,7 @@ def bundle(
         trunk=trunk,
         text_encoder=None,
         probe_from=probe_from,
+        calibrate_from=calibrate_from,
         allow_missing=allow_missing,
         overwrite=overwrite,
     )
@@ -90,6 +99,11 @@ def bundle(
     for number, ccc in zip(packed.folds, cccs, strict=True):
         scores = ", ".join(f"{target} {value:.3f}" for target, value in ccc.items())
         typer.echo(f"fold {number}: validation CCC {scores}")
+    if packed.manifest.spread is not None:
+        from offline.bundling.spread import describe_spread
+
+        for line in describe_spread(packed.manifest.spread):
+            typer.echo(f"error to expect with {line}")
     typer.echo(
         f"{out}: bundle '{packed.manifest.name}', {len(packed.folds)} folds, {packed.megabytes:.1f} MB, content "
         f"{packed.manifest.content_hash[:12]}; agrees with its folds within {packed.difference:.1e}"

@@ -5,6 +5,7 @@
         trial.json      what it is and where it comes from
         crops.npy       uint8 (N, 48, 48, 3) RGB, zeros where no face was found
         faces.npy       bool (N,)
+        voices.npy      bool (N,) whether a voice was heard; older stores lack it
         times.npy       float64 (N,) seconds from the first frame
         logmel.npy      float32 (J, 64)
         patch_ends.npy  int32 (N,): the patch of frame k is logmel[patch_ends[k] - 96 : patch_ends[k]]
@@ -129,6 +130,11 @@ class TrialRecord:
     def faces(self) -> NDArray[np.bool_]:
         """(N,): whether there is a crop."""
         return self._map("faces", (), np.bool_)
+
+    @property
+    def voices(self) -> NDArray[np.bool_] | None:
+        """(N,): whether a voice was heard, None in a store that does not say."""
+        return self._map("voices", (), np.bool_) if (self.folder / "voices.npy").is_file() else None
 
     @property
     def times(self) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.speech.words import SpeechEvent, Word
+from models.speech.words import SpeechEvent, VoiceDecided, Word
 from models.visual.alignment import zero_crop
 from offline.data.aff_wild2 import DistributedCrops
 from offline.data.arrays import RowWriter, write_rows
@@ -48,6 +48,7 @@ class TrialWriter:
         self._zero = zero_crop(recipe.crop)
         self._times: list[float] = []
         self._ends: list[int] = []
+        self._voiced_s: list[tuple[float, float]] = []
         with ExitStack() as stack:
             self._crops = stack.enter_context(RowWriter(folder / "crops.npy", self._zero.shape, np.uint8))
             self._log_mel = stack.enter_context(
@@ -84,6 +85,10 @@ class TrialWriter:
             self.decoded += 1
             if self.decoded <= self.frames:
                 self._write_features(features)
+        events = list(events)
+        self._voiced_s += [
+            (e.start_s, e.end_s) for e in events if isinstance(e, VoiceDecided) and e.gate_open
+        ]
         for vector in self._words.step(None if features is None else features.time_s, events):
             if self._language.rows < self.frames:
                 self._language.append(vector[None])
@@ -108,10 +113,19 @@ class TrialWriter:
             labels = np.full((self.frames, 2), np.nan, np.float32)
         write_rows(self._folder / "labels.npy", labels)
         write_rows(self._folder / "faces.npy", np.array(self.faces, np.bool_))
+        write_rows(self._folder / "voices.npy", self._voices())
         write_rows(self._folder / "times.npy", np.array(self._times, np.float64))
         write_rows(self._folder / "patch_ends.npy", np.array(self._ends, np.int32))
         words = [[_word_json(word) for word in utterance] for utterance in self._words.utterances]
         (self._folder / "words.json").write_text(json.dumps(words) + "\n", encoding="utf-8")
+
+    def _voices(self) -> NDArray[np.bool_]:
+        """Whether a voice was heard at each frame, (N,)."""
+        heard = np.zeros(len(self._times), np.bool_)
+        for start_s, end_s in self._voiced_s:
+            begin, end = np.searchsorted(self._times, (start_s, end_s))
+            heard[begin:end] = True
+        return heard
 
     def _write_features(self, features: FrameFeatures) -> None:
         rows, end = self._patches.add(features.patch, features.time_s)

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from models.speech.timeline import WordTimeline
+from models.spread import SpreadCalibration, pattern_of
 from stream.estimation.frames import MergedFrame
 from stream.flow.ladder import FULL
 from stream.messages import Affect, Estimate, Present
@@ -16,25 +17,34 @@ RETURNING: Final = "folds-returning"
 
 
 def make_estimate(
-    merged: MergedFrame, timeline: WordTimeline, *, folds: int, ready_at: float | None
+    merged: MergedFrame,
+    timeline: WordTimeline,
+    *,
+    folds: int,
+    ready_at: float | None,
+    calibration: SpreadCalibration | None = None,
 ) -> Estimate:
     """The estimate of a frame, clipped to [-1, 1], with what was said and heard at its time.
 
     `folds` is how many the bundle has. `ready_at` (seconds since the epoch) is when a provisional estimate was ready,
-    None for a settled one.
+    None for a settled one. With a `calibration` the spread is the error to expect, else that between the folds.
     """
     features, centered = merged.frame.features, merged.centered
     placed = timeline.word_at(features.time_s)
     voice = timeline.voice_at(features.time_s)
     valence, arousal = np.clip(centered.value, -1.0, 1.0)
+    present = Present(features.face, voice is not None and voice.gate_open, placed is not None)
+    spread = centered.spread
+    if calibration is not None:
+        spread = calibration.expected_error(spread, pattern_of(present.face, present.voice, present.words))
     return Estimate(
         frame=features.index,
         time_s=features.time_s,
         captured_at=features.captured_at,
         value=Affect(float(valence), float(arousal)),
-        spread=Affect(*map(float, centered.spread)),
+        spread=Affect(*map(float, spread)),
         folds=tuple(Affect(float(v), float(a)) for v, a in merged.outputs),
-        present=Present(features.face, voice is not None and voice.gate_open, placed is not None),
+        present=present,
         settled=ready_at is None,
         latency_ms=None if ready_at is None or features.repeated else (ready_at - features.captured_at) * 1e3,
         words="" if placed is None else placed.word.text,

@@ -99,6 +99,7 @@ class Estimator:
         self._clock = clock
         ensemble, spec = bundle.ensemble, bundle.ensemble.spec
         self._folds = ensemble.folds
+        self._calibration = bundle.manifest.spread
         self._modalities = ensemble.modalities
         self._computed = set(ensemble.modalities)
         if bundle.audio_encoder is None:
@@ -299,4 +300,6 @@ class Estimator:
         return modality in self._computed and features.available.of(modality)
 
     def _estimate(self, merged: MergedFrame, timeline: WordTimeline, *, ready_at: float | None) -> Estimate:
-        return make_estimate(merged, timeline, folds=self._folds, ready_at=ready_at)
+        return make_estimate(
+            merged, timeline, folds=self._folds, ready_at=ready_at, calibration=self._calibration
+        )

@@ -1,0 +1,90 @@
+"""How wrong a bundle's estimates are on trials that no fold trained on, with whatever there was to go by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle.load import Bundle
+from models.errors import UserError
+from models.spec import TARGETS, Modality
+from models.spread import SpreadCalibration, fit_spread, pattern_of
+from offline.data.store import Partition, Store, TrialRecord
+from offline.prediction.predict import Prediction, check_store, embed_trial, predict_trial
+
+MASKED: Final[tuple[frozenset[Modality], ...]] = (
+    frozenset(),
+    frozenset({Modality.VISUAL}),
+    frozenset({Modality.AUDIO}),
+    frozenset({Modality.LANGUAGE}),
+    frozenset({Modality.AUDIO, Modality.LANGUAGE}),
+    frozenset({Modality.VISUAL, Modality.LANGUAGE}),
+    frozenset({Modality.VISUAL, Modality.AUDIO}),
+)
+"""Each trial is seen whole, and with one or two branches masked: what a person may be seen or heard by alone."""
+
+
+def calibrate_spread(bundle: Bundle, store: Store, partition: Partition = "test") -> SpreadCalibration:
+    """The bundle's spread fitted to a store's trials of one partition, in one causal pass each.
+
+    Raises UserError where the store has no such trial or no label in them, was made in another way, or does not say
+    when a voice was heard.
+    """
+    check_store(bundle, store)
+    if bundle.ensemble.targets != TARGETS:
+        raise UserError("a spread is calibrated for bundles that estimate valence and arousal")
+    trials = store.trials(partition)
+    if not trials:
+        raise UserError(f"{store.folder} has no {partition} trials to calibrate the spread on")
+    spreads, errors, patterns = [], [], []
+    for trial in trials:
+        embeddings = embed_trial(bundle, trial)
+        for masked in MASKED:
+            if not masked <= set(bundle.ensemble.modalities):
+                continue
+            seen = replace(embeddings, missing=embeddings.missing | masked)
+            prediction = predict_trial(bundle, trial, seen, "stream")
+            known = ~np.isnan(prediction.labels).any(axis=1)
+            spreads.append(prediction.spread[known])
+            errors.append((prediction.value - prediction.labels)[known])
+            patterns.append(_patterns(trial, prediction, seen.missing)[known])
+    if not sum(map(len, spreads)):
+        raise UserError(f"{store.folder} has no label in its {partition} trials to calibrate the spread on")
+    return fit_spread(np.concatenate(spreads), np.concatenate(errors), np.concatenate(patterns))
+
+
+def _patterns(trial: TrialRecord, prediction: Prediction, missing: frozenset[Modality]) -> NDArray[np.str_]:
+    """What was present at each frame, (N,)."""
+    voices = trial.voices
+    if voices is None:
+        raise UserError(f"{trial.folder} does not say when a voice was heard: preprocess it again")
+    frames = len(prediction.times)
+    face = trial.faces if Modality.VISUAL not in missing else np.zeros(frames, np.bool_)
+    voice = voices if Modality.AUDIO not in missing else np.zeros(frames, np.bool_)
+    words = _said(trial, prediction) if Modality.LANGUAGE not in missing else np.zeros(frames, np.bool_)
+    return np.array(
+        [pattern_of(bool(f), bool(v), bool(w)) for f, v, w in zip(face, voice, words, strict=True)]
+    )
+
+
+def _said(trial: TrialRecord, prediction: Prediction) -> NDArray[np.bool_]:
+    """Whether a word is being said at each frame, (N,)."""
+    said = np.zeros(len(prediction.times), np.bool_)
+    for utterance in trial.words():
+        for word in utterance:
+            begin, end = np.searchsorted(prediction.times, (word["start_s"], word["end_s"]))
+            said[begin:end] = True
+    return said
+
+
+def describe_spread(calibration: SpreadCalibration) -> Sequence[str]:
+    """The calibration in lines for a person: what error to expect where the folds agree, by what is present."""
+    lines = []
+    for pattern, floor in calibration.floor.items():
+        parts = ", ".join(f"{target} {np.sqrt(floor[target]):.2f}" for target in TARGETS)
+        lines.append(f"{pattern}: at least {parts}")
+    return lines
