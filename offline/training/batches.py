@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.errors import UserError
 from models.networks.fold import EmotionNetwork
-from models.spec import TARGETS, CropSpec, Modality, NetworkSpec
+from models.spec import TARGETS, Modality, NetworkSpec
 from models.visual.backbone import Backbone
 from offline.data.store import Store, TrialRecord
 from offline.data.windows import (
@@ -78,11 +78,12 @@ class TrainingInputs:
         store_hash: str,
     ) -> None:
         self.spec = options.network
-        self.crop = CropSpec()
+        self.crop = store.recipe.crop
         self.trials = tuple(trials)
         self._device = torch.device(options.device)
         self._targets = [TARGETS.index(t) for t in self.spec.targets]
         self._augment = options.augment
+        self._mask_share = options.mask_share
         self._trunk: Backbone | None = None
         self._maps: MapCache | None = None
         self._sound: EmbeddingCache | None = None
@@ -169,7 +170,12 @@ class TrainingInputs:
             audio=self._stack(windows, Modality.AUDIO),
             language=self._stack(windows, Modality.LANGUAGE),
             labels=self._to_device([cut(self.labels(w.trial), w.window, np.nan) for w in windows]),
-            available=torch.stack([self._available(w.trial, w.window.length) for w in windows]),
+            available=torch.stack(
+                [
+                    mask_branches(self._available(w.trial, w.window.length), self._mask_share, random)
+                    for w in windows
+                ]
+            ),
         )
 
     @torch.no_grad()
@@ -241,6 +247,21 @@ class TrainingInputs:
 
     def _to_device(self, arrays: Sequence[NDArray[np.generic]]) -> Tensor:
         return torch.from_numpy(np.stack([np.asarray(a, np.float32) for a in arrays])).to(self._device)
+
+
+def mask_branches(available: Tensor, share: float, random: np.random.Generator) -> Tensor:
+    """`available` (T, M) with, in `share` of all calls, some but not all branches masked for a while.
+
+    The while is the whole window in half of these, else a random part of it. Draws nothing where `share` is 0.
+    """
+    frames, branches = available.shape
+    if not share or branches < 2 or random.random() >= share:
+        return available
+    masked = random.permutation(branches)[: random.integers(1, branches)]
+    begin, end = (0, frames) if random.random() < 0.5 else sorted(random.integers(0, frames + 1, 2))
+    available = available.clone()
+    available[begin:end, torch.from_numpy(masked)] = False
+    return available
 
 
 def scalar_moments(series: Iterator[NDArray[np.float32]]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The CCC loss (report section 3.4), and a frame-wise companion for pretraining."""
+"""The CCC loss (report section 3.4), and frame-wise companions."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ def ccc_loss(estimates: Tensor, labels: Tensor) -> Tensor:
     losses = 1 - 2 * covariance / apart.clamp_min(_LEAST)
     labelled = known.any(dim=1)
     return torch.where(labelled, losses, 0.0).sum() / labelled.sum().clamp_min(1)
+
+
+def frame_loss(estimates: Tensor, labels: Tensor) -> Tensor:
+    """1 - CCC over all frames of (B, T, K) as one series, and the squared error: a scalar.
+
+    Within a window in which a feeling is held, CCC has nothing to agree with; across windows it has, and the squared
+    error holds level and scale.
+    """
+    series = estimates.flatten(0, 1)[None], labels.flatten(0, 1)[None]
+    return ccc_loss(*series) + squared_error(*series)
 
 
 def squared_error(estimates: Tensor, labels: Tensor) -> Tensor:

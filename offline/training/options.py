@@ -15,6 +15,9 @@ Context = Literal["windows", "stream"]
 RELEASABLE: Final = frozenset({"layer4", "layer3_tail"})
 """Groups of backbone layers that training may release."""
 
+LossName = Literal["windows", "frames"]
+"""The report's CCC over each window, or CCC over all frames of a batch as one series with the squared error."""
+
 
 class TrainOptions(BaseModel):
     """Options of a run; all of its folds share them, and resuming with others is refused.
@@ -24,7 +27,7 @@ class TrainOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    preset: Annotated[str, Field(description="The network's size: paper or compact.")] = "paper"
+    preset: Annotated[str, Field(description="The network's size: paper, practical or compact.")] = "paper"
     modalities: Annotated[
         tuple[Modality, ...], Field(description="Branches that the network has, separated by commas.")
     ] = tuple(Modality)
@@ -45,6 +48,22 @@ class TrainOptions(BaseModel):
     augment: Annotated[
         bool, Field(description="Crop and mirror the pictures at random, all of a window alike.")
     ] = True
+    loss: Annotated[
+        LossName,
+        Field(
+            description="What is minimised: windows (the report's CCC of each window) or frames (CCC of all frames "
+            "of a batch together and the squared error, for windows in which a feeling may be held)."
+        ),
+    ] = "windows"
+    mask_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of windows in which some branches are masked for a while, as if their input were "
+            "away.",
+        ),
+    ] = 0.0
     context: Annotated[
         Context,
         Field(
@@ -97,8 +116,9 @@ class TrainOptions(BaseModel):
 
     @property
     def effective_schedule(self) -> ScheduleOptions:
-        """The schedule; without a visual branch there is nothing to release."""
-        if Modality.VISUAL in self.modalities:
+        """The schedule; without a visual branch, or with a frozen one, there is nothing to release."""
+        visual = self.network.visual
+        if visual is not None and not visual.backbone.frozen:
             return self.schedule
         return self.schedule.model_copy(update={"release": ()})
 

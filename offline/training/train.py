@@ -31,7 +31,7 @@ from offline.training.checkpoint import (
     seed_everything,
 )
 from offline.training.events import CacheFilled, EpochDone, FoldDone, FoldError, FoldStarted, Report, StepDone
-from offline.training.loss import ccc_loss
+from offline.training.loss import ccc_loss, frame_loss
 from offline.training.run import FoldFolder, Run, append_history
 from offline.training.schedule import ScheduleState, initial_state, learning_rate, released, step
 from offline.training.tensorboard import open_log
@@ -228,7 +228,7 @@ class _Training:
         batch = self.inputs.batch(windows, self.random, groups)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.amp):
             estimates = forward_batch(self.network, batch)
-        loss = ccc_loss(estimates, batch.labels)
+        loss = (ccc_loss if self.options.loss == "windows" else frame_loss)(estimates, batch.labels)
         value = loss.item()
         if not math.isfinite(value):
             raise FoldError(
