@@ -181,7 +181,7 @@ def _audio_encoder(runs: Sequence[TrainedRun], trunk: Path | None) -> Vggish | N
     """The run's own encoder of sound, None where the folds were trained on an installed part's."""
     if runs[0].spec.audio is None:
         return None
-    encoders = [run.foundation(trunk).audio_encoder for run in runs]
+    encoders = [run.pretrained(trunk).audio_encoder for run in runs]
     if len({None if e is None else weights_hash(e) for e in encoders}) > 1:
         raise UserError(f"{runs[1].folder.path} has another audio encoder than {runs[0].folder.path}")
     if encoders[0] is None and runs[0].recipe.audio_encoder is None:

@@ -100,7 +100,7 @@ def random_augmentation(random: np.random.Generator, spec: CropSpec) -> CropAugm
 
 
 def fixed_augmentations(count: int, spec: CropSpec, seed: int = 0) -> tuple[CropAugmentation, ...]:
-    """`count` different draws that a cached trunk is computed for: the centre one first, every other one mirrored.
+    """`count` different augmentations that a cached trunk is computed for: the centre one first, every other one mirrored.
 
     Raises ValueError for more than there are, or fewer than one.
     """
@@ -109,27 +109,27 @@ def fixed_augmentations(count: int, spec: CropSpec, seed: int = 0) -> tuple[Crop
         raise ValueError(f"there are 1 to {2 * margin * margin} different crops, not {count}")
     random = np.random.default_rng(seed)
     centre = centre_crop(spec)
-    draws = [centre, CropAugmentation(centre.top, centre.left, True)][:count]
-    while len(draws) < count:
-        draw = random_augmentation(random, spec)
+    augmentations = [centre, CropAugmentation(centre.top, centre.left, True)][:count]
+    while len(augmentations) < count:
+        augmentation = random_augmentation(random, spec)
         if count <= margin * margin:
-            draw = CropAugmentation(draw.top, draw.left, bool(len(draws) % 2))
-        if draw not in draws:
-            draws.append(draw)
-    return tuple(draws)
+            augmentation = CropAugmentation(augmentation.top, augmentation.left, bool(len(augmentations) % 2))
+        if augmentation not in augmentations:
+            augmentations.append(augmentation)
+    return tuple(augmentations)
 
 
 _CHANNELS_FIRST: Final = (0, 3, 1, 2)
 
 
-def take_pixels(crops: NDArray[np.uint8], draw: CropAugmentation, spec: CropSpec) -> Floats:
-    """Crops (N, 48, 48, 3) uint8 as the network takes them, (N, 3, 40, 40), under one draw for all of them.
+def take_pixels(crops: NDArray[np.uint8], augmentation: CropAugmentation, spec: CropSpec) -> Floats:
+    """Crops (N, 48, 48, 3) uint8 as the network takes them, (N, 3, 40, 40), under one augmentation for all of them.
 
     With `centre_crop` this is `models.visual.alignment.network_input`.
     """
     size = spec.input_size
-    shown = crops[:, draw.top : draw.top + size, draw.left : draw.left + size]
-    if draw.flip:
+    shown = crops[:, augmentation.top : augmentation.top + size, augmentation.left : augmentation.left + size]
+    if augmentation.flip:
         shown = shown[:, :, ::-1]
     pixels = np.ascontiguousarray(shown.transpose(_CHANNELS_FIRST), np.float32)
     normalised: Floats = (pixels / np.float32(255) - np.float32(spec.pixel_mean)) / np.float32(spec.pixel_std)

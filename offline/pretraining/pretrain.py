@@ -3,7 +3,7 @@
 What MS-Celeb-1M and FER+ are to the report's IR-50, AudioSet to its VGGish, and a library to its BERT, a store of
 other performed people is to ours: the backbone learns to tell valence and arousal from single pictures, the audio
 encoder from single patches of sound, the text encoder from recognised words. Their heads are thrown away; backbone
-and audio encoder become the foundation on which all folds stand, the text encoder a folder for
+and audio encoder become the encoders that all folds share, the text encoder a folder for
 `offline-preprocess`.
 """
 
@@ -32,7 +32,7 @@ from offline.metrics import TargetScores
 from offline.pretraining.base import ENCODERS, EncoderName, Learner
 from offline.pretraining.learners import make_learner
 from offline.tensors import load_tensors, save_tensors
-from offline.training import validate as evaluate
+from offline.training import validate
 from offline.training.checkpoint import (
     optimizer_tensors,
     random_tensors,
@@ -152,7 +152,7 @@ def judge(learner: Learner, trials: Sequence[TrialRecord]) -> TargetScores:
     series = [learner.predict(trial) for trial in trials]
     estimates = torch.cat([a.cpu() for a, _ in series]).numpy()
     labels = torch.cat([b for _, b in series]).numpy()
-    return evaluate.judge(estimates, labels, TARGETS)
+    return validate.judge(estimates, labels, TARGETS)
 
 
 def join_parts(
@@ -162,9 +162,9 @@ def join_parts(
     out: Path,
     text_encoder: Path,
 ) -> str:
-    """Make the foundation of finished parts, and the folder `text_encoder` of a finished language part.
+    """Write the pretrained encoders of finished parts, and the folder `text_encoder` of a finished language part.
 
-    Returns the foundation's SHA-256. Raises UserError where something cannot be written.
+    Returns the file's SHA-256. Raises UserError where something cannot be written.
     """
     spec = options.network
     found: dict[EncoderName, dict[str, Tensor]] = {}

@@ -15,7 +15,7 @@ from offline.prediction.predict import Prediction
 from offline.training.batches import TrainingInputs
 from offline.training.results import TrainedFold, TrainedRun
 from offline.training.run import hash_store
-from offline.training.validate import predict_trial
+from offline.training.validate import run_network
 
 
 def find_store(run: TrainedRun, places: Sequence[Path]) -> Store | None:
@@ -54,10 +54,10 @@ def validation_predictions(
     trials = [store.trial(name) for name in run.split.fold(fold.number).validation]
     network = fold.network(run.spec)
     with tempfile.TemporaryDirectory(prefix="affectstream-") as cache:
-        inputs = TrainingInputs(store, trials, run.foundation(), options, Path(cache), "")
+        inputs = TrainingInputs(store, trials, run.pretrained(), options, Path(cache), "")
         for trial in trials:
             embeddings = inputs.embeddings(network, trial)
-            outputs = predict_trial(network, embeddings, options.window_spec, options.context).astype(
+            outputs = run_network(network, embeddings, options.window_spec, options.context).astype(
                 np.float64
             )
             yield Prediction(

@@ -58,7 +58,7 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class TrialEmbeddings:
+class NetworkInputs:
     """A whole trial as the temporal branches take it: embeddings (1, N, E_m), `available` (1, N, M)."""
 
     embeddings: dict[Modality, Tensor]
@@ -72,7 +72,7 @@ class TrainingInputs:
         self,
         store: Store,
         trials: Sequence[TrialRecord],
-        foundation: PretrainedEncoders,
+        pretrained: PretrainedEncoders,
         options: TrainOptions,
         cache: Path,
         store_hash: str,
@@ -88,19 +88,19 @@ class TrainingInputs:
         self._maps: MapCache | None = None
         self._sound: EmbeddingCache | None = None
         if self.spec.visual is not None:
-            assert foundation.backbone is not None
-            self._trunk = foundation.backbone.to(self._device)
+            assert pretrained.backbone is not None
+            self._trunk = pretrained.backbone.to(self._device)
             if options.cache_trunk:
-                draws = fixed_augmentations(options.cache_trunk if options.augment else 1, self.crop)
-                self._maps = MapCache(cache, self._trunk, draws, self.crop, store_hash)
-        if self.spec.audio is not None and foundation.audio_encoder is not None:
-            self._sound = EmbeddingCache(cache, foundation.audio_encoder.to(self._device), store_hash)
+                augmentations = fixed_augmentations(options.cache_trunk if options.augment else 1, self.crop)
+                self._maps = MapCache(cache, self._trunk, augmentations, self.crop, store_hash)
+        if self.spec.audio is not None and pretrained.audio_encoder is not None:
+            self._sound = EmbeddingCache(cache, pretrained.audio_encoder.to(self._device), store_hash)
         check_trials(store, self.trials, self.spec, own_encoder=self._sound is not None)
 
     @property
     def cache_entries(self) -> int:
         """How many entries `fill_sound` and `fill_maps` go through."""
-        variants = len(self._maps.draws) if self._maps is not None else 0
+        variants = len(self._maps.augmentations) if self._maps is not None else 0
         return len(self.trials) * (variants + (self._sound is not None))
 
     def fill_sound(self, *, backwards: bool = False) -> Iterator[None]:
@@ -148,12 +148,12 @@ class TrainingInputs:
     def batch(
         self, windows: Sequence[TrialWindow], random: np.random.Generator, released: Collection[str] = ()
     ) -> Batch:
-        """Windows as one batch for training: each under one draw of the crop, taken from `random`."""
+        """Windows as one batch for training: each under one augmentation of the crop, drawn from `random`."""
         maps: Tensor | None = None
         units = 0
         if self._maps is not None:
             units = self._frozen_units(released)
-            variants = [int(random.integers(len(self._maps.draws))) for _ in windows]
+            variants = [int(random.integers(len(self._maps.augmentations))) for _ in windows]
             cached = [
                 cut(self._maps.maps(w.trial, v, units), w.window)
                 for w, v in zip(windows, variants, strict=True)
@@ -161,8 +161,10 @@ class TrainingInputs:
             maps = torch.from_numpy(np.concatenate(cached)).to(self._device).float()
         elif self._trunk is not None:
             centre = centre_crop(self.crop)
-            draws = [random_augmentation(random, self.crop) if self._augment else centre for _ in windows]
-            pixels = [self._pixels(w, d) for w, d in zip(windows, draws, strict=True)]
+            augmentations = [
+                random_augmentation(random, self.crop) if self._augment else centre for _ in windows
+            ]
+            pixels = [self._pixels(w, d) for w, d in zip(windows, augmentations, strict=True)]
             maps = trunk_maps(self._trunk, torch.cat(pixels).to(self._device))
         return Batch(
             maps=maps,
@@ -181,7 +183,7 @@ class TrainingInputs:
     @torch.no_grad()
     def embeddings(
         self, network: EmotionNetwork, trial: TrialRecord, released: Collection[str] | None = None
-    ) -> TrialEmbeddings:
+    ) -> NetworkInputs:
         """A whole trial, seen through the centre crop by `network` in eval mode.
 
         Where it is said which groups training has `released`, by the kept maps of all before them, which come of the
@@ -204,7 +206,7 @@ class TrainingInputs:
                     maps = network.backbone.trunk(torch.from_numpy(pixels).to(self._device))
                     parts.append(network.backbone.tail(maps))
             found[Modality.VISUAL] = torch.cat(parts)[None]
-        return TrialEmbeddings(found, self._available(trial, trial.frames)[None])
+        return NetworkInputs(found, self._available(trial, trial.frames)[None])
 
     def _frozen_units(self, released: Collection[str]) -> int:
         assert self._trunk is not None
@@ -219,9 +221,9 @@ class TrainingInputs:
         }
         return torch.tensor([there[m] for m in self.spec.modalities], device=self._device).expand(frames, -1)
 
-    def _pixels(self, w: TrialWindow, draw: CropAugmentation) -> Tensor:
+    def _pixels(self, w: TrialWindow, augmentation: CropAugmentation) -> Tensor:
         crops = np.asarray(cut(w.trial.crops, w.window), np.uint8)
-        return torch.from_numpy(take_pixels(crops, draw, self.crop))
+        return torch.from_numpy(take_pixels(crops, augmentation, self.crop))
 
     def _embeddings(self, trial: TrialRecord, modality: Modality) -> NDArray[np.float32]:
         if modality is Modality.LANGUAGE:

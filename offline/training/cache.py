@@ -50,18 +50,18 @@ def trunk_maps(backbone: Backbone, pixels: Tensor) -> Tensor:
 
 
 class MapCache:
-    """A frozen backbone's maps of whole trials under fixed draws: the trunk's, or those behind units of the tail."""
+    """A frozen backbone's maps of whole trials under fixed augmentations: the trunk's, or those behind units of the tail."""
 
     def __init__(
         self,
         folder: Path,
         backbone: Backbone,
-        draws: tuple[CropAugmentation, ...],
+        augmentations: tuple[CropAugmentation, ...],
         spec: CropSpec,
         store_hash: str,
     ) -> None:
         """`backbone` is in eval mode, on the device where it is to run."""
-        self.draws = draws
+        self.augmentations = augmentations
         self._backbone = backbone
         self._spec = spec
         self._folder = folder
@@ -70,12 +70,12 @@ class MapCache:
     def fill(self, trials: Iterable[TrialRecord], units: int) -> Iterator[None]:
         """Compute what is missing; yields after every entry, there or made."""
         for trial in trials:
-            for variant in range(len(self.draws)):
+            for variant in range(len(self.augmentations)):
                 self.maps(trial, variant, units)
                 yield
 
     def maps(self, trial: TrialRecord, variant: int, units: int) -> NDArray[Any]:
-        """A trial's maps (N, C, h, w) under draw `variant`, so many of the tail's units on, memory-mapped: float16 of
+        """A trial's maps (N, C, h, w) under augmentation `variant`, so many of the tail's units on, memory-mapped: float16 of
         the trunk itself, else float32.
         """
         path = self._path(trial, variant, units)
@@ -84,9 +84,9 @@ class MapCache:
         return _mapped(path)
 
     def _path(self, trial: TrialRecord, variant: int, units: int) -> Path:
-        draw = self.draws[variant]
+        augmentation = self.augmentations[variant]
         room = f"units{units}-{self._name}" if units else f"trunk-{self._name}"
-        file = f"{draw.top}-{draw.left}{'-mirrored' if draw.flip else ''}.npy"
+        file = f"{augmentation.top}-{augmentation.left}{'-mirrored' if augmentation.flip else ''}.npy"
         return self._folder / room / trial.name / file
 
     @torch.no_grad()
@@ -97,7 +97,7 @@ class MapCache:
         for begin, end in chunks(0, trial.frames):
             if kept is None:
                 pixels = torch.from_numpy(
-                    take_pixels(trial.crops[begin:end], self.draws[variant], self._spec)
+                    take_pixels(trial.crops[begin:end], self.augmentations[variant], self._spec)
                 )
                 maps = trunk_maps(self._backbone, pixels.to(device)).half()
             else:

@@ -45,16 +45,16 @@ class PretrainedEncoders:
     provenance: Json = field(default_factory=dict)
 
 
-def save_pretrained(path: Path, foundation: PretrainedEncoders) -> str:
-    """Write a foundation, whole or not at all, and return the file's SHA-256."""
+def save_pretrained(path: Path, pretrained: PretrainedEncoders) -> str:
+    """Write pretrained encoders, whole or not at all, and return the file's SHA-256."""
     tensors: dict[str, Tensor] = {}
     state: Json = {
         "kind": _KIND,
         "format_version": FORMAT_VERSION,
-        "recipe": None if foundation.recipe is None else foundation.recipe.model_dump(mode="json"),
-        "provenance": foundation.provenance,
+        "recipe": None if pretrained.recipe is None else pretrained.recipe.model_dump(mode="json"),
+        "provenance": pretrained.provenance,
     }
-    for name, module in (("backbone", foundation.backbone), ("audio_encoder", foundation.audio_encoder)):
+    for name, module in (("backbone", pretrained.backbone), ("audio_encoder", pretrained.audio_encoder)):
         if module is not None:
             state[name] = module.spec.model_dump(mode="json")
             tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
@@ -63,7 +63,7 @@ def save_pretrained(path: Path, foundation: PretrainedEncoders) -> str:
 
 
 def load_pretrained(path: Path, spec: NetworkSpec, seed: int = 0) -> PretrainedEncoders:
-    """Read a foundation for `spec`: one of ours, or a face-recognition checkpoint, which fills the backbone alone.
+    """Read pretrained encoders for `spec`: ours, or a face-recognition checkpoint, which fills the backbone alone.
 
     What such a checkpoint lacks (an output layer of another map size) starts random under `seed`. Raises UserError
     where the file is damaged, or was made for another preset.
@@ -89,7 +89,7 @@ def load_pretrained(path: Path, spec: NetworkSpec, seed: int = 0) -> PretrainedE
         recipe = None if state["recipe"] is None else FeatureRecipe.model_validate(state["recipe"])
         return PretrainedEncoders(backbone, encoder, recipe, dict(state["provenance"]))
     except (KeyError, TypeError, ValueError) as e:
-        raise UserError(f"{path} is damaged: its header is not a foundation's") from e
+        raise UserError(f"{path} is damaged: its header is not that of pretrained encoders") from e
 
 
 def random_pretrained(spec: NetworkSpec, seed: int) -> PretrainedEncoders:
@@ -98,14 +98,14 @@ def random_pretrained(spec: NetworkSpec, seed: int) -> PretrainedEncoders:
     return PretrainedEncoders(backbone, provenance={"source": f"random weights, seed {seed}"})
 
 
-def check_recipe(foundation: PretrainedEncoders, store: FeatureRecipe, what: str) -> None:
-    """Refuse a store whose pictures or sounds were made in another way than the foundation's. Raises UserError.
+def check_recipe(pretrained: PretrainedEncoders, store: FeatureRecipe, what: str) -> None:
+    """Refuse a store whose pictures or sounds were made in another way than the encoders'. Raises UserError.
 
     Only what the backbone and the audio encoder have grown used to counts: crops, log-mel, and who found the faces.
     """
-    if foundation.recipe is None:
+    if pretrained.recipe is None:
         return
-    known = foundation.recipe
+    known = pretrained.recipe
     wanted = FeatureRecipe(
         frame_rate=store.frame_rate, crop=known.crop, logmel=known.logmel, detector=known.detector
     )

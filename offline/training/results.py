@@ -110,12 +110,12 @@ class TrainedRun:
         """The folder's name."""
         return self.folder.path.resolve().name
 
-    def foundation(self, trunk: Path | None = None) -> PretrainedEncoders:
+    def pretrained(self, trunk: Path | None = None) -> PretrainedEncoders:
         """What the folds stand on: from `trunk`, else from the run's own file.
 
         Raises UserError where there is none, or where `trunk` is not what the run was begun with.
         """
-        path = trunk or self.folder.foundation
+        path = trunk or self.folder.pretrained
         if not path.is_file():
             raise UserError(f"{path} does not exist: give --trunk, the file that the run was begun with")
         found = load_pretrained(path, self.spec, self.options.seed)

@@ -58,7 +58,7 @@ class RunFolder:
         return self.path / "folds.json"
 
     @property
-    def foundation(self) -> Path:
+    def pretrained(self) -> Path:
         """What all folds stand on."""
         return self.path / "trunk.safetensors"
 
@@ -133,7 +133,7 @@ class Run:
     store: Store
     options: TrainOptions
     split: FoldSplit
-    foundation: PretrainedEncoders
+    pretrained: PretrainedEncoders
     record: Json
 
     @property
@@ -173,23 +173,23 @@ def prepare_run(
                 "better leave it out with --modalities visual,audio"
             )
         recipe = store.recipe.model_dump(mode="json")
-        if not folder.foundation.is_file() or not begun:
-            foundation, note = _begin_foundation(options, trunk)
+        if not folder.pretrained.is_file() or not begun:
+            pretrained, note = _begin_pretrained(options, trunk)
             notes += note
-            save_pretrained(folder.foundation, foundation)
+            save_pretrained(folder.pretrained, pretrained)
         elif trunk is not None:
-            foundation, _ = _begin_foundation(options, trunk)
-            _check_same_trunk(folder.foundation, foundation, trunk)
-        foundation = load_pretrained(folder.foundation, spec, options.seed)
-        check_recipe(foundation, store.recipe, str(trunk or folder.foundation))
+            pretrained, _ = _begin_pretrained(options, trunk)
+            _check_same_trunk(folder.pretrained, pretrained, trunk)
+        pretrained = load_pretrained(folder.pretrained, spec, options.seed)
+        check_recipe(pretrained, store.recipe, str(trunk or folder.pretrained))
         record: Json = {
             "format_version": FORMAT_VERSION,
             "options": options.model_dump(mode="json"),
             "spec": spec.model_dump(mode="json"),
             "parts": parts,
             "split_sha256": file_hash(folder.split),
-            "foundation_sha256": file_hash(folder.foundation),
-            "foundation": foundation.provenance,
+            "foundation_sha256": file_hash(folder.pretrained),
+            "foundation": pretrained.provenance,
             "store": store.folder.name,
             "store_hash": hash_store(store),
             "recipe": recipe,
@@ -203,7 +203,7 @@ def prepare_run(
                 )
         else:
             write_json(folder.record, record)
-    return Run(folder, store, options, found, foundation, record), notes
+    return Run(folder, store, options, found, pretrained, record), notes
 
 
 def check_same(before: Mapping[str, Any], after: Mapping[str, Any], path: Path) -> None:
@@ -281,22 +281,22 @@ def _split(
     ]
 
 
-def _begin_foundation(options: TrainOptions, trunk: Path | None) -> tuple[PretrainedEncoders, list[str]]:
+def _begin_pretrained(options: TrainOptions, trunk: Path | None) -> tuple[PretrainedEncoders, list[str]]:
     spec = options.network
     if trunk is not None:
-        foundation = load_pretrained(trunk, spec, options.seed)
-        if spec.visual is not None and foundation.backbone is None:
+        pretrained = load_pretrained(trunk, spec, options.seed)
+        if spec.visual is not None and pretrained.backbone is None:
             raise UserError(f"{trunk} has no face backbone: make one with offline-pretrain")
-        missing = foundation.provenance.get("missing")
+        missing = pretrained.provenance.get("missing")
         note = (
             [f"{trunk} lacks {len(missing)} of the backbone's tensors, which start random"] if missing else []
         )
-        if options.preset != "paper" and spec.audio is not None and foundation.audio_encoder is None:
+        if options.preset != "paper" and spec.audio is not None and pretrained.audio_encoder is None:
             raise UserError(
                 f"{trunk} has no audio encoder, and the {options.preset} preset has no other: make it with "
                 "offline-pretrain (--parts visual,audio), or leave the branch out with --modalities visual,language"
             )
-        return foundation, note
+        return pretrained, note
     if options.preset != "paper" and (spec.visual is not None or spec.audio is not None):
         raise UserError(
             f"the {options.preset} preset stands on a pretrained trunk and audio encoder: make them with "

@@ -111,7 +111,7 @@ class _Training:
         self.inputs = TrainingInputs(
             run.store,
             [by_name[name] for name in (*self.fold.training, *self.fold.validation)],
-            run.foundation,
+            run.pretrained,
             run.options,
             run.folder.cache,
             run.store_hash,
@@ -125,8 +125,8 @@ class _Training:
         self.random = seed_everything((run.options.seed, index))
         self.network = EmotionNetwork(run.options.network)
         if self.network.backbone is not None:
-            assert run.foundation.backbone is not None
-            self.network.backbone.load_state_dict(run.foundation.backbone.state_dict())
+            assert run.pretrained.backbone is not None
+            self.network.backbone.load_state_dict(run.pretrained.backbone.state_dict())
         self.network.to(self.device)
         self.progress = Progress(initial_state(self.schedule))
         self.optimizer = self._new_optimizer()

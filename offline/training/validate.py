@@ -14,15 +14,15 @@ from models.spec import Target, WindowSpec
 from offline.data.store import TrialRecord
 from offline.data.windows import average_windows, cut_windows
 from offline.metrics import TargetScores, score_targets
-from offline.training.batches import TrainingInputs, TrialEmbeddings
+from offline.training.batches import NetworkInputs, TrainingInputs
 from offline.training.options import Context
 
 WINDOWS_AT_ONCE = 8
 
 
 @torch.no_grad()
-def predict_trial(
-    network: EmotionNetwork, trial: TrialEmbeddings, spec: WindowSpec, context: Context
+def run_network(
+    network: EmotionNetwork, trial: NetworkInputs, spec: WindowSpec, context: Context
 ) -> NDArray[np.float32]:
     """A trial's estimates (N, K) from its embeddings, not clipped; `network` is in eval mode.
 
@@ -60,7 +60,7 @@ def evaluate(
     estimates, labels = [], []
     for trial in trials:
         embeddings = inputs.embeddings(network, trial, released)
-        estimates.append(predict_trial(network, embeddings, spec, context))
+        estimates.append(run_network(network, embeddings, spec, context))
         labels.append(inputs.labels(trial))
     return judge(np.concatenate(estimates), np.concatenate(labels), network.spec.targets)
 

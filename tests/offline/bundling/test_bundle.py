@@ -130,7 +130,7 @@ def test_the_bundle_says_where_it_comes_from(made: Path, tmp_path: Path) -> None
 def test_the_audio_encoder_is_the_runs(made: Path, tmp_path: Path) -> None:
     pack_run(made / "runs" / "compact", tmp_path / "bundle")
     bundle = load_bundle(tmp_path / "bundle", missing_parts="tolerate")
-    encoder = open_run(made / "runs" / "compact").foundation().audio_encoder
+    encoder = open_run(made / "runs" / "compact").pretrained().audio_encoder
     assert bundle.audio_encoder is not None
     assert encoder is not None
     for name, value in encoder.state_dict().items():

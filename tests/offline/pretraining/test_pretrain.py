@@ -46,12 +46,12 @@ def test_all_parts_learn_and_make_one_foundation(tmp_path: Path, tiny_store: Pat
     for part in ENCODERS:
         losses = [e.loss for e in events if e.part == part]
         assert losses[-1] < losses[0], part
-    foundation = load_pretrained(tmp_path / "trunk.safetensors", COMPACT)
-    assert foundation.backbone is not None
-    assert foundation.audio_encoder is not None
-    assert foundation.recipe == store.recipe
-    assert foundation.provenance["reached"]["visual"]["validation_ccc"] == reached["visual"]
-    assert not foundation.backbone.training
+    pretrained = load_pretrained(tmp_path / "trunk.safetensors", COMPACT)
+    assert pretrained.backbone is not None
+    assert pretrained.audio_encoder is not None
+    assert pretrained.recipe == store.recipe
+    assert pretrained.provenance["reached"]["visual"]["validation_ccc"] == reached["visual"]
+    assert not pretrained.backbone.training
     assert TextEmbedder(tmp_path / "text", expected_width=48).embed(["happy", "calm"]).shape == (2, 48)
 
 
@@ -129,13 +129,13 @@ def test_a_face_checkpoint_fills_the_paper_s_backbone(tmp_path: Path) -> None:
     wild = {f"backbone.{k}": v for k, v in Backbone(PAPER.visual.backbone).state_dict().items()}
     wild["backbone.output_layer.3.weight"] = torch.zeros(512, 512 * 49)
     save_file(wild, tmp_path / "faces.safetensors")
-    foundation = load_pretrained(tmp_path / "faces.safetensors", PAPER)
-    assert foundation.backbone is not None
+    pretrained = load_pretrained(tmp_path / "faces.safetensors", PAPER)
+    assert pretrained.backbone is not None
     assert torch.equal(
-        foundation.backbone.state_dict()["body.0.res_layer.1.weight"],
+        pretrained.backbone.state_dict()["body.0.res_layer.1.weight"],
         wild["backbone.body.0.res_layer.1.weight"],
     )
-    assert "output_layer.3.weight" in foundation.provenance["missing"]
+    assert "output_layer.3.weight" in pretrained.provenance["missing"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\x08\x00\x00\x00\x00\x00\x00\x00nonsense", b"{}" * 50])

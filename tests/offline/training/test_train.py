@@ -97,14 +97,14 @@ def test_the_trunk_is_the_same_after_training_and_what_is_released_is_not(
         learning_rate=3e-3, least_learning_rate=2e-3, warm_up=0, patience=0, epochs=6, early_stopping=50
     )
     run = begin(tmp_path / "run", tiny_store, tiny_trunk, options(schedule=eager, augment=False, seed=3))
-    assert run.foundation.backbone is not None
-    before = {k: v.clone() for k, v in run.foundation.backbone.state_dict().items()}
+    assert run.pretrained.backbone is not None
+    before = {k: v.clone() for k, v in run.pretrained.backbone.state_dict().items()}
     result = train_fold(run, 0, nothing, tensorboard=False)
     history = [json.loads(line) for line in run.folder.fold(0).history.read_text().splitlines()]
     best = load_file(run.folder.fold(0).best)
     used = history[result["best_epoch"] - 1]["released"]
     changed = {
-        run.foundation.backbone.group_of(name)
+        run.pretrained.backbone.group_of(name)
         for name, value in before.items()
         if not torch.equal(value, best[f"backbone.{name}"])
     }
@@ -142,9 +142,9 @@ def test_all_folds_share_one_trunk_and_one_audio_encoder(
     for k in (0, 1):
         train_fold(run, k, nothing, tensorboard=False)
     first, second = (load_file(run.folder.fold(k).best) for k in (0, 1))
-    assert run.foundation.backbone is not None
-    for name in run.foundation.backbone.state_dict():
-        if run.foundation.backbone.group_of(name) == "trunk":
+    assert run.pretrained.backbone is not None
+    for name in run.pretrained.backbone.state_dict():
+        if run.pretrained.backbone.group_of(name) == "trunk":
             assert torch.equal(first[f"backbone.{name}"], second[f"backbone.{name}"])
     assert not torch.equal(first["head.weight"], second["head.weight"])
 
@@ -169,7 +169,7 @@ def test_normalisation_is_over_the_training_part_alone(
     run = begin(tmp_path / "run", tiny_store, tiny_trunk)
     fold = run.split.fold(2)
     inputs = TrainingInputs(
-        run.store, run.store.trials(), run.foundation, run.options, run.folder.cache, run.store_hash
+        run.store, run.store.trials(), run.pretrained, run.options, run.folder.cache, run.store_hash
     )
     found = inputs.normalisation(fold.training)
     words = np.concatenate([run.store.trial(n).language for n in fold.training])
@@ -181,11 +181,11 @@ def test_kept_maps_are_the_trunk_s(tmp_path: Path, tiny_store: Path, tiny_trunk:
     """Caching the trunk changes a trial's embeddings by float16's rounding, and nothing else."""
     run = begin(tmp_path / "run", tiny_store, tiny_trunk)
     trial = run.store.trials("validation")[0]
-    inputs = TrainingInputs(run.store, [trial], run.foundation, run.options, run.folder.cache, run.store_hash)
+    inputs = TrainingInputs(run.store, [trial], run.pretrained, run.options, run.folder.cache, run.store_hash)
     network = EmotionNetwork(run.options.network).eval()
     assert network.backbone is not None
-    assert run.foundation.backbone is not None
-    network.backbone.load_state_dict(run.foundation.backbone.state_dict())
+    assert run.pretrained.backbone is not None
+    network.backbone.load_state_dict(run.pretrained.backbone.state_dict())
     exact, *kept = (
         inputs.embeddings(network, trial, released).embeddings[Modality.VISUAL]
         for released in (None, (), ("layer4",), ("layer4", "layer3_tail"))
@@ -203,7 +203,7 @@ def test_padding_and_missing_sound_reach_the_network_as_such(
     facts.write_text(facts.read_text().replace('"has_sound":true', '"has_sound":false'))
     run = begin(tmp_path / "run", store, write_trunk(tmp_path / "t.safetensors"))
     trial = run.store.trial("p0-0")
-    inputs = TrainingInputs(run.store, [trial], run.foundation, run.options, run.folder.cache, run.store_hash)
+    inputs = TrainingInputs(run.store, [trial], run.pretrained, run.options, run.folder.cache, run.store_hash)
     (window,) = inputs.windows(["p0-0"], run.options)
     batch = inputs.batch([window], np.random.default_rng(0))
     assert batch.labels.shape == (1, 30, 2)
@@ -220,7 +220,7 @@ def test_windows_without_a_label_are_left_out(
     write_trial(store, "mute", "train", "m", labelled=False, frames=60)
     run = begin(tmp_path / "run", store, tiny_trunk)
     inputs = TrainingInputs(
-        run.store, run.store.trials(), run.foundation, run.options, run.folder.cache, run.store_hash
+        run.store, run.store.trials(), run.pretrained, run.options, run.folder.cache, run.store_hash
     )
     assert inputs.windows(["mute"], run.options) == []
     assert inputs.windows(["p0-0"], run.options)
@@ -389,7 +389,7 @@ def test_without_a_recogniser_the_language_branch_is_masked_as_in_prediction(
     assert any("no words" in note and "--modalities visual,audio" in note for note in notes)
     trial = run.store.trials("train")[0]
     inputs = TrainingInputs(
-        run.store, [trial], run.foundation, run.options, tmp_path / "cache", run.store_hash
+        run.store, [trial], run.pretrained, run.options, tmp_path / "cache", run.store_hash
     )
     given = inputs.embeddings(EmotionNetwork(run.options.network).eval(), trial).available
     masked = dict(zip(run.options.network.modalities, given[0, 0].tolist(), strict=True))
@@ -399,9 +399,9 @@ def test_without_a_recogniser_the_language_branch_is_masked_as_in_prediction(
 def test_a_trunk_without_an_audio_encoder_is_refused_by_name(
     tmp_path: Path, tiny_store: Path, tiny_trunk: Path
 ) -> None:
-    foundation = load_pretrained(tiny_trunk, options().network, 0)
+    pretrained = load_pretrained(tiny_trunk, options().network, 0)
     deaf = tmp_path / "deaf.safetensors"
-    save_pretrained(deaf, replace(foundation, audio_encoder=None))
+    save_pretrained(deaf, replace(pretrained, audio_encoder=None))
     with pytest.raises(UserError, match=r"has no audio encoder.*--parts visual,audio"):
         begin(tmp_path / "run", tiny_store, deaf)
     begin(tmp_path / "run", tiny_store, deaf, options(modalities=(Modality.VISUAL, Modality.LANGUAGE)))
