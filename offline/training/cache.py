@@ -50,7 +50,7 @@ def trunk_maps(backbone: Backbone, pixels: Tensor) -> Tensor:
 
 
 class MapCache:
-    """A frozen backbone's maps of whole trials under fixed augmentations: the trunk's, or those behind units of the tail."""
+    """A frozen backbone's maps of whole trials under fixed augmentations: the trunk's, or behind units of the tail."""
 
     def __init__(
         self,
@@ -75,8 +75,8 @@ class MapCache:
                 yield
 
     def maps(self, trial: TrialRecord, variant: int, units: int) -> NDArray[Any]:
-        """A trial's maps (N, C, h, w) under augmentation `variant`, so many of the tail's units on, memory-mapped: float16 of
-        the trunk itself, else float32.
+        """A trial's maps (N, C, h, w) under augmentation `variant` behind `units` of the tail's units, memory-mapped:
+        float16 of the trunk itself, else float32.
         """
         path = self._path(trial, variant, units)
         if not path.is_file():
