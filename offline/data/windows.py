@@ -100,7 +100,7 @@ def random_augmentation(random: np.random.Generator, spec: CropSpec) -> CropAugm
 
 
 def fixed_augmentations(count: int, spec: CropSpec, seed: int = 0) -> tuple[CropAugmentation, ...]:
-    """`count` different augmentations that a cached trunk is computed for: the centre first, every other one mirrored.
+    """`count` different augmentations of a cached trunk: the centre first, every other one mirrored.
 
     Raises ValueError for more than there are, or fewer than one.
     """

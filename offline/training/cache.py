@@ -50,7 +50,7 @@ def trunk_maps(backbone: Backbone, pixels: Tensor) -> Tensor:
 
 
 class MapCache:
-    """A frozen backbone's maps of whole trials under fixed augmentations: the trunk's, or behind units of the tail."""
+    """A frozen backbone's maps of whole trials under fixed augmentations: the trunk's, or of the tail's units."""
 
     def __init__(
         self,
