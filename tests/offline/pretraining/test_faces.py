@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
+from models.bundle.manifest import PartUse
 from models.errors import UserError
 from models.spec import CROP_SPECS, PRACTICAL
 from offline.composer.observe import Observations
@@ -145,8 +146,8 @@ def test_what_is_written_is_a_trunk_for_the_preset_and_either_detector_s_store(
     assert trunk.recipe is not None
     assert FaceScores.from_json(trunk.provenance["reached"]["visual"]) == best
     for detector in ("haar", "yunet"):
-        store = trunk.recipe.model_copy(update={"detector": {"name": detector}})
-        check_recipe(trunk, type(store).model_validate(store.model_dump()), "the trunk")
+        store = trunk.recipe.model_copy(update={"detector": PartUse(name=detector)})
+        check_recipe(trunk, store, "the trunk")
     with pytest.raises(UserError, match="crop is"):
         check_recipe(trunk, trunk.recipe.model_copy(update={"crop": CROP_SPECS["compact"]}), "the trunk")
     # The head is not in the file, but the backbone is the one that was judged.
@@ -176,8 +177,8 @@ def test_near_duplicates_of_validation_pictures_are_left_out(
 ) -> None:
     training, held = archives
     with np.load(training) as a, np.load(held) as b:
-        both = {name: np.concatenate([a[name], b[name][:5]]) for name in ("images", "votes")}
-    np.savez(tmp_path / "both.npz", **both)
+        images, votes = (np.concatenate([a[name], b[name][:5]]) for name in ("images", "votes"))
+    np.savez(tmp_path / "both.npz", images=images, votes=votes)
     plain = read_material(FaceFiles(training, held, "haar"), tmp_path / "kept")
     found = read_material(FaceFiles(tmp_path / "both.npz", held, "haar"), tmp_path / "kept")
     assert len(found.training) == len(plain.training)
@@ -307,22 +308,21 @@ def test_one_cycle_is_torch_s(total: int) -> None:
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_the_vectorised_prelu_is_prelu_and_so_are_its_gradients(kind: torch.dtype) -> None:
-    torch.manual_seed(1)
-    plain = nn.Sequential(nn.PReLU(3))
-    nn.init.uniform_(plain[0].weight, -0.5, 0.5)
-    fast = nn.Sequential(nn.PReLU(3))
-    fast.load_state_dict(plain.state_dict())
+    plain, fast = nn.PReLU(3), nn.Sequential(nn.PReLU(3))
+    nn.init.uniform_(plain.weight, -0.5, 0.5)
+    fast[0].load_state_dict(plain.state_dict())
     vectorize_prelu(fast)
     assert isinstance(fast[0], VectorizedPReLU)
     results = []
-    for module in (plain, fast):
+    for module, dtype in ((plain, torch.float32), (fast[0], kind)):
         x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(2)).requires_grad_()
-        module(x.to(kind) if module is fast else x).float().square().sum().backward()
-        results.append((x.grad, module[0].weight.grad))
-    close = {"rtol": 1e-5, "atol": 1e-5} if kind is torch.float32 else {"rtol": 5e-2, "atol": 5e-2}
-    for ours, reference in zip(results[1], results[0], strict=True):
-        assert ours is not None
-        assert torch.allclose(ours, reference, **close)
+        module(x.to(dtype)).float().square().sum().backward()
+        results.append((x.grad, module.weight.grad))
+    tolerance = 1e-5 if kind is torch.float32 else 5e-2
+    for reference, found in zip(*results, strict=True):
+        assert isinstance(reference, torch.Tensor)
+        assert isinstance(found, torch.Tensor)
+        assert torch.allclose(found, reference, rtol=tolerance, atol=tolerance)
 
 
 def test_the_network_sees_the_same_grey_three_times() -> None:
