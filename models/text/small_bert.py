@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from safetensors.torch import save
@@ -16,7 +17,9 @@ from models.parts.registry import SHIPPED
 
 RECOGNISER: Final = "vosk-tiny"
 
-_SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""Pieces that are no words, in the order of their numbers."""
+
 _POSITIONS: Final = 128
 
 
@@ -41,31 +44,20 @@ def make_text_encoder(
     weights: Mapping[str, Tensor] | None = None,
     *,
     shape: BertShape = SMALL,
+    vocabulary: Sequence[str] | None = None,
+    compact: bool = False,
 ) -> None:
     """Write a BERT, `width` wide, as a transformers folder; it can spell any word of printable ASCII.
 
-    Its vocabulary is the words that the shipped recogniser knows, single characters, and their continuations. It is
-    random unless `weights`, the state of one made here before, are given.
+    Its vocabulary is `vocabulary`, or the words that the shipped recogniser knows, single characters, and their
+    continuations. It is random unless `weights`, the state of one made here before, are given. `compact` writes
+    weights as float16, which loaders widen, and no spaces into the tokenizer's file.
     """
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertModel
 
-    characters = sorted(set(string.ascii_lowercase + string.digits + string.punctuation))
-    vocabulary = list(
-        dict.fromkeys([*_SPECIAL, *characters, *(f"##{c}" for c in characters), *recogniser_words()])
-    )
-    tokenizer = BertTokenizerFast(
-        vocab={piece: i for i, piece in enumerate(vocabulary)},
-        do_lower_case=True,
-        model_max_length=_POSITIONS,
-    )
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=width,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=_count_heads(width, shape.head),
-        intermediate_size=shape.inner * width,
-        max_position_embeddings=_POSITIONS,
-    )
+    pieces = spell_words(recogniser_words()) if vocabulary is None else tuple(vocabulary)
+    tokenizer = make_tokenizer(pieces)
+    config = make_config(len(pieces), width, shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = BertModel(config, add_pooling_layer=False)
@@ -77,8 +69,44 @@ def make_text_encoder(
     tokenizer.save_pretrained(folder)
     config.architectures = ["BertModel"]
     config.save_pretrained(folder)
-    (folder / "model.safetensors").write_bytes(save(model.state_dict(), metadata={"format": "pt"}))
-    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    state = model.state_dict()
+    if compact:
+        state = {name: value.half() for name, value in state.items()}
+        path = folder / "tokenizer.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(save(state, metadata={"format": "pt"}))
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+
+
+def spell_words(words: Sequence[str], endings: Sequence[str] = ()) -> tuple[str, ...]:
+    """The pieces of a vocabulary: special ones, single characters, what may continue a word, and whole words."""
+    characters = sorted(set(string.ascii_lowercase + string.digits + string.punctuation))
+    continued = [f"##{ending}" for ending in (*characters, *endings)]
+    return tuple(dict.fromkeys([*SPECIAL, *characters, *continued, *words]))
+
+
+def make_tokenizer(pieces: Sequence[str]) -> Any:
+    """A fast transformers tokenizer of these pieces, in lower case."""
+    from transformers import BertTokenizerFast
+
+    return BertTokenizerFast(
+        vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=True, model_max_length=_POSITIONS
+    )
+
+
+def make_config(pieces: int, width: int, shape: BertShape) -> Any:
+    """The transformers configuration of a BERT with so many pieces."""
+    from transformers import BertConfig
+
+    return BertConfig(
+        vocab_size=pieces,
+        hidden_size=width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=_count_heads(width, shape.head),
+        intermediate_size=shape.inner * width,
+        max_position_embeddings=_POSITIONS,
+    )
 
 
 def _count_heads(width: int, head: int) -> int:
