@@ -1,35 +1,72 @@
-"""Disturbed sentences: other level, colour and speed, but sound all the same; seeded."""
+"""Disturbed sentences: other microphones and rooms, at levels that stay within bounds, the same for the same seed."""
 
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offline.people.disturbance import Disturbance, background, disturbed
+from offline.people.disturbance import SAMPLE_RATE, Disturbance, Float32, background, disturbed
 
-SENTENCE = (0.4 * np.sin(np.arange(16_000) * 0.08)).astype(np.float32)
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_a_sentence_stays_a_sentence(seed: int) -> None:
-    how = Disturbance()
-    found = disturbed(SENTENCE, how, np.random.default_rng(seed))
-    assert found.dtype == np.float32
-    assert np.abs(found).max() <= 1
-    assert abs(len(found) / len(SENTENCE) - 1) <= how.speed * 1.2
-    level_db = 20 * np.log10(np.sqrt(np.mean(found**2)) / np.sqrt(np.mean(SENTENCE**2)))
-    assert how.gain_db[0] - 2 <= level_db <= how.gain_db[1] + 2
+SEEDS = st.integers(0, 2**32 - 1)
 
 
-def test_the_same_seed_disturbs_alike_and_another_does_not() -> None:
-    first, again, other = (disturbed(SENTENCE, Disturbance(), np.random.default_rng(s)) for s in (1, 1, 2))
-    assert np.array_equal(first, again)
-    assert len(first) != len(other) or not np.array_equal(first, other)
+def sentence(seconds: float = 0.5) -> Float32:
+    times = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    return (0.1 * np.sin(2 * np.pi * 300 * times)).astype(np.float32)
 
 
-@given(st.integers(0, 2**32 - 1))
-def test_a_room_in_which_nobody_speaks_is_quiet(seed: int) -> None:
-    noise = background(8000, np.random.default_rng(seed))
-    assert noise.shape == (8000,)
-    assert np.sqrt(np.mean(noise**2)) < 0.05
+def level_db(samples: Float32) -> float:
+    return float(20 * np.log10(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))))
+
+
+@given(SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_a_copy_stays_in_range_and_about_as_long(seed: int) -> None:
+    sound, how = sentence(), Disturbance()
+    copy = disturbed(sound, how, np.random.default_rng(seed))
+    assert copy.dtype == np.float32
+    assert np.isfinite(copy).all()
+    assert np.abs(copy).max() <= 1.0
+    assert len(sound) / (1 + how.speed) - 1 <= len(copy) <= len(sound) / (1 - how.speed) + 1
+
+
+@given(SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_the_level_moves_by_the_gain_and_no_more(seed: int) -> None:
+    sound, how = sentence(), Disturbance(noise_share=0.0)
+    moved = level_db(disturbed(sound, how, np.random.default_rng(seed))) - level_db(sound)
+    lowest, highest = how.gain_db
+    assert lowest - 0.1 <= moved <= highest + 0.1
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    one, same, other = (disturbed(sentence(), Disturbance(), np.random.default_rng(s)) for s in (3, 3, 4))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one[:100], other[:100])
+
+
+def test_the_recording_itself_is_left_alone() -> None:
+    sound = sentence()
+    before = sound.copy()
+    disturbed(sound, Disturbance(reverb_share=1.0, noise_share=1.0), np.random.default_rng(0))
+    assert np.array_equal(sound, before)
+
+
+def test_too_loud_a_copy_is_clipped() -> None:
+    loud = disturbed(sentence() * 9, Disturbance(gain_db=(20.0, 20.0)), np.random.default_rng(0))
+    assert np.abs(loud).max() == 1.0
+
+
+def test_nothing_asked_for_changes_hardly_anything() -> None:
+    plain = Disturbance((0.0, 0.0), 0.0, 0.0, 0.0, noise_share=0.0, reverb_share=0.0)
+    np.testing.assert_allclose(disturbed(sentence(), plain, np.random.default_rng(0)), sentence(), atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_room_without_a_voice_is_quiet(seed: int) -> None:
+    noise = background(8_000, np.random.default_rng(seed))
+    assert noise.shape == (8_000,)
+    assert -90.1 <= level_db(noise) <= -29.9
+    assert np.array_equal(noise, background(8_000, np.random.default_rng(seed)))
