@@ -93,9 +93,8 @@ class Engine:
         """
         began_s = time.monotonic()
         try:
-            await asyncio.to_thread(
-                package_version
-            )  # every status has it, and the first would read files for it
+            # Every status has it, and the first would read files for it.
+            await asyncio.to_thread(package_version)
             async with attached(self._sinks) as outlet:
                 self._outlet = outlet
                 self._board.publish_to(outlet)

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from models.console import make_app, run
 from models.errors import UserError
 from offline.commands.model_options import field_option, options_error
-from offline.pretraining.people_options import FaceOptions
+from offline.people_pretraining.options import FaceOptions
 from stream.options import DetectorChoice, parse_detector
 
 if TYPE_CHECKING:
-    from offline.pretraining.pretrain_faces import FaceEpoch
+    from offline.people_pretraining.pretrain_faces import FaceEpoch
 
 FACES: Final = FaceOptions()
 
@@ -90,7 +90,7 @@ def pretrain_faces_into(
     import torch
 
     from offline.commands.progress import frame_bar
-    from offline.pretraining.pretrain_faces import (
+    from offline.people_pretraining.pretrain_faces import (
         FaceFiles,
         crop_spec,
         pretrain_faces,

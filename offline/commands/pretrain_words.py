@@ -12,7 +12,7 @@ from models.errors import UserError
 
 if TYPE_CHECKING:
     from models.spec import NetworkSpec
-    from offline.pretraining.progress import WordsEpoch
+    from offline.people_pretraining.progress import WordsEpoch
     from offline.training.pretrained import PretrainedEncoders
 
 app = console.make_app(
@@ -104,8 +104,8 @@ def _options(kind: str, epochs: int, seed: int, threads: int) -> Any:
     from pydantic import ValidationError
 
     from offline.commands.model_options import options_error
-    from offline.pretraining.comments import TextOptions
-    from offline.pretraining.sentences import VoiceOptions
+    from offline.people_pretraining.comments import TextOptions
+    from offline.people_pretraining.sentences import VoiceOptions
 
     name = "--voice-epochs" if kind == "VoiceOptions" else "--text-epochs"
     try:
@@ -128,9 +128,9 @@ def _pretrain_voice(
     out: Path,
 ) -> None:
     from offline.people.emodb import read_recordings
-    from offline.pretraining.lessons import hash_sentences, read_sentences
-    from offline.pretraining.sentences import judge_voice, train_voice
-    from offline.pretraining.teachers import load_voice_teacher
+    from offline.people_pretraining.lessons import hash_sentences, read_sentences
+    from offline.people_pretraining.sentences import judge_voice, train_voice
+    from offline.people_pretraining.teachers import load_voice_teacher
     from offline.training.pretrained import PretrainedEncoders, save_pretrained
     from offline.training.run import provenance
 
@@ -199,9 +199,9 @@ def _pretrain_text(
     folder: Path,
 ) -> None:
     from offline.people.goemotions import read_comments
-    from offline.pretraining.comments import hash_comments, save_text_encoder, train_text
-    from offline.pretraining.teachers import load_text_teacher
-    from offline.pretraining.vocabulary import choose_vocabulary, read_word_vectors
+    from offline.people_pretraining.comments import hash_comments, save_text_encoder, train_text
+    from offline.people_pretraining.teachers import load_text_teacher
+    from offline.people_pretraining.vocabulary import choose_vocabulary, read_word_vectors
     from offline.training.run import provenance
 
     if spec.language is None:

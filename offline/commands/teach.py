@@ -23,7 +23,7 @@ def voices(
 ) -> None:
     """The speech encoder's vectors of every recording; needs the package faster-whisper."""
     from offline.people.emodb import read_recordings
-    from offline.pretraining.teachers import write_voice_teacher
+    from offline.people_pretraining.teachers import write_voice_teacher
 
     recordings = read_recordings(folder)
     write_voice_teacher(out, recordings, model)
@@ -40,8 +40,8 @@ def texts(
 ) -> None:
     """The sentence encoder's vectors of every comment and of single words."""
     from offline.people.goemotions import read_comments
-    from offline.pretraining.teachers import write_text_teacher
-    from offline.pretraining.vocabulary import read_word_vectors
+    from offline.people_pretraining.teachers import write_text_teacher
+    from offline.people_pretraining.vocabulary import read_word_vectors
 
     read = read_comments(comments)
     lone = [word for word in read_word_vectors(vectors).words if word.isalpha()][:words]

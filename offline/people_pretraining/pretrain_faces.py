@@ -23,9 +23,17 @@ from models.visual.detectors import FaceDetector, HaarDetector, make_detector
 from offline.composer.observe import observe
 from offline.files import Json
 from offline.people.ferplus import difference_hashes, read_pictures
-from offline.pretraining.faces import FaceBatches, FaceLearner, FaceScores, FaceSet, face_loss, score_faces
-from offline.pretraining.people_options import FaceOptions
-from offline.pretraining.prelu import vectorize_prelu
+from offline.people_pretraining.faces import (
+    FaceBatches,
+    FaceLearner,
+    FaceScores,
+    FaceSet,
+    face_loss,
+    score_faces,
+)
+from offline.people_pretraining.one_cycle import OneCycle
+from offline.people_pretraining.options import FaceOptions
+from offline.people_pretraining.prelu import vectorize_prelu
 from offline.tensors import load_tensors, save_tensors
 from offline.training.checkpoint import (
     optimizer_tensors,
@@ -44,10 +52,7 @@ VALENCE_WANTED: Final = 0.885
 AROUSAL_WANTED: Final = 0.865
 """Epochs that reach these CCCs on the validation pictures are told apart by their error of expressions' means."""
 
-_RISING: Final = 0.15
-_FIRST_SHARE: Final = 1 / 25
-_LAST_SHARE: Final = 1e-4 / 25
-_MOMENTUM: Final = (0.85, 0.95)
+_CYCLE: Final = OneCycle(rising=0.15)
 _AVERAGING: Final = 0.998
 _GRADIENT_NORM: Final = 5.0
 
@@ -171,20 +176,6 @@ def rank(scores: FaceScores) -> tuple[bool, float]:
     return (True, -scores.level_error) if wanted else (False, sum(scores.ccc.values()))
 
 
-def one_cycle(step: int, total: int) -> tuple[float, float]:
-    """Of step `step` of `total`: the share of the highest learning rate, and the momentum (Smith and Topin 2019).
-
-    The rate rises over the first 15 % of the steps while the momentum falls, and then falls as it rises, as cosines.
-    """
-    peak, last = _RISING * total - 1, total - 1
-    low, high = _MOMENTUM
-    if step <= peak:
-        part = step / peak if peak > 0 else 1.0
-        return _cosine(_FIRST_SHARE, 1.0, part), _cosine(high, low, part)
-    part = (step - peak) / (last - peak)
-    return _cosine(1.0, _LAST_SHARE, part), _cosine(low, high, part)
-
-
 @dataclass(eq=False)
 class _Run:
     """A run between two epochs; `material.identity` and the options say which."""
@@ -230,10 +221,7 @@ class _Run:
         self.learner.train()
         total, losses = self.options.epochs * self.batches.steps, []
         for _ in range(self.batches.steps):
-            share, momentum = one_cycle(self.steps, total)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.options.learning_rate * share
-                group["betas"] = (momentum, group["betas"][1])
+            _CYCLE.apply(self.optimizer, self.steps, total, self.options.learning_rate)
             inputs, shares = self.batches.draw()
             with torch.autocast("cpu", torch.bfloat16):
                 estimates, logits = self.learner(inputs)
@@ -314,10 +302,6 @@ def _follow(averaged: nn.Module, module: nn.Module, kept: float) -> None:
             mean.lerp_(now, 1 - kept)
         else:
             mean.copy_(now)
-
-
-def _cosine(start: float, end: float, part: float) -> float:
-    return end + (start - end) / 2 * (1 + math.cos(math.pi * part))
 
 
 def _detector_identity(detector: FaceDetector) -> Json:

@@ -13,12 +13,18 @@ from models.audio.logmel import LogMel
 from models.errors import UserError
 from models.spec import VggishSpec
 from offline.people.emodb import Recording, read_recordings
-from offline.pretraining.lessons import Sentence, make_lessons, make_patches, masked, read_sentences
-from offline.pretraining.progress import WordsEpoch, set_one_cycle
-from offline.pretraining.sentences import TeacherSpace, VoiceLearner, VoiceOptions, judge_voice, train_voice
-from offline.pretraining.teachers import VoiceTeacher, load_voice_teacher, write_voice_teacher
+from offline.people_pretraining.lessons import Sentence, make_lessons, make_patches, masked, read_sentences
+from offline.people_pretraining.progress import WordsEpoch
+from offline.people_pretraining.sentences import (
+    TeacherSpace,
+    VoiceLearner,
+    VoiceOptions,
+    judge_voice,
+    train_voice,
+)
+from offline.people_pretraining.teachers import VoiceTeacher, load_voice_teacher, write_voice_teacher
 from offline.tensors import load_tensors
-from tests.offline.pretraining.spoken import write_voices
+from tests.offline.people_pretraining.spoken import write_voices
 
 SPEC = VggishSpec(widths=(2, 4, 4, 6, 6, 6), hidden=(12, 12), embedding=8)
 OPTIONS = VoiceOptions(epochs=2, sentences=6, patches=2, versions=2, quiet=2, teacher_width=4)
@@ -153,17 +159,6 @@ def test_masking_keeps_the_original_and_is_seeded() -> None:
     assert np.array_equal(patch, before)
     assert np.array_equal(one, same)
     assert not np.array_equal(one, patch)
-
-
-def test_the_rate_follows_torch_s_one_cycle() -> None:
-    ours, theirs = (torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=0.01) for _ in range(2))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(theirs, 0.01, total_steps=30, pct_start=0.2)
-    for step in range(30):
-        set_one_cycle(ours, step, 30, 0.01, 0.2)
-        assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"])
-        assert ours.param_groups[0]["betas"] == pytest.approx(theirs.param_groups[0]["betas"])
-        theirs.step()
-        schedule.step()
 
 
 def test_bad_input_is_told_in_one_line(

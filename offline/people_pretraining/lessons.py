@@ -16,7 +16,7 @@ from offline.people.disturbance import Disturbance, disturbed
 from offline.people.emodb import Recording
 from offline.people.emotions import place_emotions
 from offline.people.sound import read_sound
-from offline.pretraining.teachers import VoiceTeacher
+from offline.people_pretraining.teachers import VoiceTeacher
 
 Float32 = NDArray[np.float32]
 

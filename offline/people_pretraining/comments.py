@@ -1,7 +1,7 @@
 """The text encoder learns from comments that people labelled with emotions, as somebody would say them.
 
 A small BERT whose word embeddings begin as a linear map of GloVe's. A sentence encoder's vectors
-(`offline.pretraining.teachers`) may be further targets.
+(`offline.people_pretraining.teachers`) may be further targets.
 """
 
 from __future__ import annotations
@@ -29,16 +29,15 @@ from offline.files import Json, write_json
 from offline.metrics import score
 from offline.people.goemotions import Comments
 from offline.people.wording import spoken_words, written_tokens
-from offline.pretraining.progress import (
+from offline.people_pretraining.one_cycle import OneCycle
+from offline.people_pretraining.progress import (
     Progress,
     Report,
     WordsEpoch,
-    batch_ccc_loss,
     check_finite,
-    set_one_cycle,
 )
-from offline.pretraining.teachers import TextTeacher, hash_texts
-from offline.pretraining.vocabulary import (
+from offline.people_pretraining.teachers import TextTeacher, hash_texts
+from offline.people_pretraining.vocabulary import (
     UNKNOWN_PIECE,
     Vocabulary,
     cut_pieces,
@@ -46,12 +45,13 @@ from offline.pretraining.vocabulary import (
     pad_pieces,
 )
 from offline.training.checkpoint import seed_everything
+from offline.training.loss import ccc_loss
 
 Float32 = NDArray[np.float32]
 
 _SHAPE: Final = BertShape(layers=4, head=16, inner=2)
 _RIDGE: Final = 5.0
-_RISING: Final = 0.15
+_CYCLE: Final = OneCycle(rising=0.15)
 _WORD_WEIGHT: Final = 0.5
 _EMOTION_WEIGHT: Final = 10.0
 _CLIP: Final = 1.0
@@ -203,7 +203,7 @@ def train_text(
             loss = _loss(learner, some, drawn, labelled, targets, options, random)
             check_finite(loss.item(), "text", epoch + 1)
             step, total = epoch * per_epoch + k, options.epochs * per_epoch
-            set_one_cycle(optimizer, step, total, options.learning_rate, _RISING)
+            _CYCLE.apply(optimizer, step, total, options.learning_rate)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(plain, _CLIP)
@@ -337,7 +337,9 @@ def _loss(
     target = torch.from_numpy(wanted)
     each = (learner.feeling(states) - target[:, None]).pow(2).mean(-1)
     estimate = learner.feeling(texts)
-    loss: Tensor = batch_ccc_loss(estimate[:count], target[:count]) + functional.mse_loss(estimate, target)
+    loss: Tensor = ccc_loss(estimate[None, :count], target[None, :count]) + functional.mse_loss(
+        estimate, target
+    )
     loss = loss + _WORD_WEIGHT * ((each * own).sum(1) / own.sum(1)).mean()
     named = functional.binary_cross_entropy_with_logits(
         learner.emotion(texts[:count]), torch.from_numpy(labelled[some])

@@ -9,8 +9,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
@@ -20,7 +18,7 @@ from models.spec import CROP_SPECS, PRACTICAL
 from offline.composer.observe import Observations
 from offline.people.emotions import EMOTIONS
 from offline.people.ferplus import EXPRESSIONS, read_pictures
-from offline.pretraining.faces import (
+from offline.people_pretraining.faces import (
     HAPPINESS,
     NEUTRAL,
     SURPRISE,
@@ -34,13 +32,12 @@ from offline.pretraining.faces import (
     score_faces,
     valence_arousal,
 )
-from offline.pretraining.people_options import FaceOptions
-from offline.pretraining.prelu import VectorizedPReLU, vectorize_prelu
-from offline.pretraining.pretrain_faces import (
+from offline.people_pretraining.options import FaceOptions
+from offline.people_pretraining.prelu import VectorizedPReLU, vectorize_prelu
+from offline.people_pretraining.pretrain_faces import (
     FaceEpoch,
     FaceFiles,
     FaceMaterial,
-    one_cycle,
     pretrain_faces,
     rank,
     read_material,
@@ -286,24 +283,6 @@ def test_an_epoch_with_the_wanted_agreement_is_best_by_its_levels() -> None:
     weak, wanted, near = scores(0.95, 0.8, 0.0), scores(0.89, 0.87, 0.2), scores(0.886, 0.866, 0.1)
     assert max([weak, wanted, near], key=rank) == near
     assert max([weak, scores(0.8, 0.8, 0.0)], key=rank) == weak
-
-
-@given(st.integers(1, 400))
-def test_one_cycle_is_torch_s(total: int) -> None:
-    if total < 10:
-        # PyTorch divides by zero where the rise has no step; ours begins at the top.
-        assert all(0 < one_cycle(step, total)[0] <= 1 for step in range(total))
-        return
-    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=total, pct_start=0.15)
-    for step in range(total):
-        rate, momentum = one_cycle(step, total)
-        group = optimizer.param_groups[0]
-        assert rate == pytest.approx(group["lr"], rel=1e-9, abs=1e-12)
-        assert momentum == pytest.approx(group["betas"][0])
-        optimizer.step()
-        if step + 1 < total:
-            schedule.step()
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])

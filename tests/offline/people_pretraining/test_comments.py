@@ -17,16 +17,16 @@ from models.text.small_bert import make_text_encoder
 from models.visual.backbone import Backbone
 from offline.commands import pretrain_words, teach
 from offline.people.goemotions import Comments, read_comments
-from offline.pretraining.comments import (
+from offline.people_pretraining.comments import (
     TextLearner,
     TextOptions,
     judge_text,
     save_text_encoder,
     train_text,
 )
-from offline.pretraining.progress import WordsEpoch
-from offline.pretraining.teachers import load_text_teacher, write_text_teacher
-from offline.pretraining.vocabulary import (
+from offline.people_pretraining.progress import WordsEpoch
+from offline.people_pretraining.teachers import load_text_teacher, write_text_teacher
+from offline.people_pretraining.vocabulary import (
     Vocabulary,
     choose_vocabulary,
     cut_pieces,
@@ -36,7 +36,7 @@ from offline.pretraining.vocabulary import (
 )
 from offline.tensors import load_tensors
 from offline.training.pretrained import PretrainedEncoders, load_pretrained, save_pretrained
-from tests.offline.pretraining.spoken import PHRASES, write_texts, write_vectors, write_voices
+from tests.offline.people_pretraining.spoken import PHRASES, write_texts, write_vectors, write_voices
 
 WIDTH = 64
 OPTIONS = TextOptions(epochs=2, batch=12, words=30, lone_words=4)

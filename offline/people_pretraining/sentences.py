@@ -1,7 +1,7 @@
 """The audio encoder learns from sentences that actors played: from patches of them and of disturbed copies.
 
 A slim VGGish with batch norms, which fold into its convolutions and linear layers when it has learned. A speech
-teacher's vectors (`offline.pretraining.teachers`) may be further targets.
+teacher's vectors (`offline.people_pretraining.teachers`) may be further targets.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from offline.files import Json
 from offline.metrics import score
 from offline.people.disturbance import background
 from offline.people.emodb import EMOTIONS
-from offline.pretraining.lessons import (
+from offline.people_pretraining.lessons import (
     Lesson,
     Sentence,
     hash_sentences,
@@ -36,16 +36,16 @@ from offline.pretraining.lessons import (
     make_patches,
     masked,
 )
-from offline.pretraining.progress import (
+from offline.people_pretraining.one_cycle import OneCycle
+from offline.people_pretraining.progress import (
     Progress,
     Report,
     WordsEpoch,
-    batch_ccc_loss,
     check_finite,
-    set_one_cycle,
 )
-from offline.pretraining.teachers import VOICE_RATE, VoiceTeacher
+from offline.people_pretraining.teachers import VOICE_RATE, VoiceTeacher
 from offline.training.checkpoint import seed_everything
+from offline.training.loss import ccc_loss
 
 Float32 = NDArray[np.float32]
 
@@ -55,7 +55,7 @@ _EARLIEST: Final = 60
 _FRAMES_PER_VECTOR: Final = 100 // VOICE_RATE
 _RIDGE: Final = 0.3
 _SILENCES: Final = 100
-_RISING: Final = 0.2
+_CYCLE: Final = OneCycle(rising=0.2)
 _QUIET_WEIGHT: Final = 0.1
 _SMOOTHING: Final = 0.1
 _JUDGED_RATE: Final = 10.0
@@ -251,7 +251,7 @@ def train_voice(
             loss = _loss(learner, batch, options)
             check_finite(loss.item(), "audio", epoch + 1)
             step, total = epoch * per_epoch + k, options.epochs * per_epoch
-            set_one_cycle(optimizer, step, total, options.learning_rate, _RISING)
+            _CYCLE.apply(optimizer, step, total, options.learning_rate)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -312,7 +312,7 @@ def _loss(learner: VoiceLearner, batch: _Batch, options: VoiceOptions) -> Tensor
     each = learner.feeling(spoken).view_as(batch.wanted)
     mean, wanted = each.mean(1), batch.wanted.mean(1)
     loss: Tensor = (
-        batch_ccc_loss(mean, wanted)
+        ccc_loss(mean[None], wanted[None])
         + functional.mse_loss(each, batch.wanted)
         + functional.mse_loss(mean, wanted)
     )

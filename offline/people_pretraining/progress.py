@@ -1,4 +1,4 @@
-"""How learning from sentences and from comments goes on after a kill, and how fast it learns at each step."""
+"""How learning from sentences and from comments goes on after a kill."""
 
 from __future__ import annotations
 
@@ -25,9 +25,6 @@ from offline.training.checkpoint import (
 FORMAT_VERSION: Final = 1
 
 _LEARNER: Final = "learner/"
-_FIRST_SHARE: Final = 1 / 25
-_LAST_SHARE: Final = 1e-4 / 25
-_BETAS: Final = (0.85, 0.95)
 
 
 @dataclass(frozen=True)
@@ -93,42 +90,9 @@ class Progress:
         return int(state["epoch"]), list(state["log"])
 
 
-def set_one_cycle(
-    optimizer: torch.optim.Optimizer, step: int, total: int, peak: float, rising: float
-) -> None:
-    """The rate and momentum of AdamW's step number `step` of `total` (Smith and Topin 2018).
-
-    The rate rises as a cosine to `peak` over the share `rising` of all steps, then falls to nearly nothing; momentum
-    goes the other way.
-    """
-    top = rising * total - 1
-    low, high = _BETAS
-    if step <= top:
-        rate, beta = (
-            _anneal(peak * _FIRST_SHARE, peak, step / max(top, 1)),
-            _anneal(high, low, step / max(top, 1)),
-        )
-    else:
-        share = min(1.0, (step - top) / max(total - 1 - top, 1))
-        rate, beta = _anneal(peak, peak * _LAST_SHARE, share), _anneal(low, high, share)
-    for group in optimizer.param_groups:
-        group["lr"], group["betas"] = rate, (beta, group["betas"][1])
-
-
-def batch_ccc_loss(estimates: Tensor, labels: Tensor) -> Tensor:
-    """1 - CCC over a batch (N, K) as one series, averaged over targets; small where both are constant."""
-    a, b = estimates - estimates.mean(0), labels - labels.mean(0)
-    apart = a.pow(2).mean(0) + b.pow(2).mean(0) + (estimates.mean(0) - labels.mean(0)).pow(2)
-    return (1 - 2 * (a * b).mean(0) / (apart + 1e-6)).mean()
-
-
 def check_finite(loss: float, part: str, epoch: int) -> None:
     """Raises UserError for a loss that is no number."""
     if not math.isfinite(loss):
         raise UserError(
             f"pretraining the {part} encoder has diverged in epoch {epoch}: lower its learning rate"
         )
-
-
-def _anneal(begin: float, end: float, share: float) -> float:
-    return end + (begin - end) / 2 * (1 + math.cos(math.pi * share))

@@ -20,7 +20,7 @@ from offline.people.emotions import place_emotions
 from offline.people.face_changes import FaceChanges, crop_centred, crop_changed
 from offline.people.ferplus import EXPRESSIONS, Pictures
 from offline.people.mouth_changes import open_mouths, swap_mouths
-from offline.pretraining.people_options import FaceOptions
+from offline.people_pretraining.options import FaceOptions
 from offline.training.loss import ccc_loss, squared_error
 
 NEUTRAL, HAPPINESS, SURPRISE = (EXPRESSIONS.index(name) for name in ("neutral", "happiness", "surprise"))

@@ -1,0 +1,1 @@
+"""Pretraining encoders on labelled pictures, sentences and comments of real people."""
