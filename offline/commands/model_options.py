@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -38,10 +38,11 @@ def split_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def options_error(error: ValidationError) -> UserError:
-    """The first thing that is wrong with options, by the option's name."""
+def options_error(error: ValidationError, names: Mapping[str, str] | None = None) -> UserError:
+    """The first thing that is wrong with options, by the option's name: the field's, or what `names` calls it."""
     first = error.errors(include_url=False, include_input=False)[0]
     name = next((str(part) for part in reversed(first["loc"]) if isinstance(part, str)), "")
+    name = (names or {}).get(name, name)
     text = first["msg"].removeprefix("Value error, ")
     return UserError(f"--{name.replace('_', '-')}: {text}" if name else text)
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from pydantic import ValidationError
 
 from models import console
 from models.errors import UserError
+from offline.commands.model_options import field_option, options_error
+from offline.people_pretraining.options import TextOptions, VoiceOptions
 
 if TYPE_CHECKING:
     from models.spec import NetworkSpec
     from offline.people_pretraining.progress import WordsEpoch
     from offline.training.pretrained import PretrainedEncoders
+
+VOICE: Final = VoiceOptions()
+TEXT: Final = TextOptions()
 
 app = console.make_app(
     "Pretrain a slim preset's audio encoder on real people's played sentences (EmoDB) and its text encoder on their "
@@ -62,10 +68,10 @@ def pretrain_words(
         ),
     ] = None,
     preset: Annotated[str, typer.Option(help="Whose encoders.")] = "practical",
-    voice_epochs: Annotated[int, typer.Option(help="Epochs of the audio encoder.")] = 25,
-    text_epochs: Annotated[int, typer.Option(help="Epochs of the text encoder.")] = 5,
-    seed: Annotated[int, typer.Option()] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    voice_epochs: Annotated[int, field_option(VoiceOptions, "epochs", "--voice-epochs")] = VOICE.epochs,
+    text_epochs: Annotated[int, field_option(TextOptions, "epochs", "--text-epochs")] = TEXT.epochs,
+    seed: Annotated[int, field_option(VoiceOptions, "seed")] = VOICE.seed,
+    threads: Annotated[int, field_option(VoiceOptions, "threads")] = VOICE.threads,
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="Leave the checkpoints, which hold the heads too.")
     ] = False,
@@ -74,6 +80,14 @@ def pretrain_words(
     from models.spec import preset as preset_spec
 
     try:
+        voice_options = VoiceOptions(epochs=voice_epochs, seed=seed, threads=threads)
+    except ValidationError as e:
+        raise options_error(e, {"epochs": "voice-epochs"}) from e
+    try:
+        text_options = TextOptions(epochs=text_epochs, seed=seed, threads=threads)
+    except ValidationError as e:
+        raise options_error(e, {"epochs": "text-epochs"}) from e
+    try:
         spec = preset_spec(preset)
     except ValueError as e:
         raise UserError(str(e)) from e
@@ -81,40 +95,25 @@ def pretrain_words(
         raise UserError("nothing to learn from: give --voices, --texts or both")
     if texts is not None and vectors is None:
         raise UserError("--texts needs --vectors: the word vectors that word embeddings begin with")
+    import torch
+
+    torch.set_num_threads(threads)
     checkpoints = []
     if voices is not None:
         # A file that cannot be joined is told of before minutes of learning, not after them.
         backbone = _backbone_of(join or out, spec, needed=join is not None)
         checkpoints.append(out.with_name(f".{out.name}.voice"))
         speakers = tuple(name.strip() for name in leave_out.split(",") if name.strip())
-        options = _options("VoiceOptions", voice_epochs, seed, threads)
-        _pretrain_voice(voices, speakers, voice_teacher, spec, options, checkpoints[-1], backbone, out)
+        _pretrain_voice(voices, speakers, voice_teacher, spec, voice_options, checkpoints[-1], backbone, out)
     if texts is not None and vectors is not None:
         folder = text_encoder or out.with_name(f"{out.stem}-text")
         checkpoints.append(folder.with_name(f".{folder.name}.text"))
-        options = _options("TextOptions", text_epochs, seed, threads)
-        _pretrain_text(texts, validation_texts, vectors, text_teacher, spec, options, checkpoints[-1], folder)
+        _pretrain_text(
+            texts, validation_texts, vectors, text_teacher, spec, text_options, checkpoints[-1], folder
+        )
     if not keep_checkpoints:
         for path in checkpoints:
             path.unlink(missing_ok=True)
-
-
-def _options(kind: str, epochs: int, seed: int, threads: int) -> Any:
-    import torch
-    from pydantic import ValidationError
-
-    from offline.commands.model_options import options_error
-    from offline.people_pretraining.comments import TextOptions
-    from offline.people_pretraining.sentences import VoiceOptions
-
-    name = "--voice-epochs" if kind == "VoiceOptions" else "--text-epochs"
-    try:
-        chosen = {"VoiceOptions": VoiceOptions, "TextOptions": TextOptions}[kind]
-        options = chosen(epochs=epochs, seed=seed, threads=threads)
-    except ValidationError as e:
-        raise UserError(str(options_error(e)).replace("--epochs", name)) from e
-    torch.set_num_threads(threads)
-    return options
 
 
 def _pretrain_voice(
@@ -122,7 +121,7 @@ def _pretrain_voice(
     left_out: tuple[str, ...],
     teacher: Path | None,
     spec: NetworkSpec,
-    options: Any,
+    options: VoiceOptions,
     checkpoint: Path,
     backbone: PretrainedEncoders | None,
     out: Path,
@@ -194,7 +193,7 @@ def _pretrain_text(
     vectors: Path,
     teacher: Path | None,
     spec: NetworkSpec,
-    options: Any,
+    options: TextOptions,
     checkpoint: Path,
     folder: Path,
 ) -> None:

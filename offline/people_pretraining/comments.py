@@ -12,12 +12,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -30,6 +29,7 @@ from offline.metrics import score
 from offline.people.goemotions import Comments
 from offline.people.wording import spoken_words, written_tokens
 from offline.people_pretraining.one_cycle import OneCycle
+from offline.people_pretraining.options import TextOptions
 from offline.people_pretraining.progress import (
     Progress,
     Report,
@@ -59,38 +59,6 @@ _SORTED_WITHIN: Final = 4.0
 _AT_ONCE: Final = 256
 _SAID: Final = 0.3
 """The probability from which an emotion counts as said, as its authors have it (Demszky et al. 2020)."""
-
-
-class TextOptions(BaseModel):
-    """How the text encoder learns from comments.
-
-    `words` whole words are in its vocabulary. `written_share` of the texts keep their punctuation, `cut_share` end
-    early, `word_dropout` of the pieces are unknown ones. `drift` is the weight that keeps word embeddings near
-    GloVe's.
-
-    With a teacher, its vectors are targets too, `lone_words` single words are in each batch of `batch` texts, so that
-    words no comment uses mean something, and `soft_share` of the valence and arousal aimed at is what a ridge on its
-    vectors says.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    epochs: Annotated[int, Field(gt=0)] = 5
-    words: Annotated[int, Field(gt=0)] = 16_000
-    batch: Annotated[int, Field(gt=1)] = 128
-    lone_words: Annotated[int, Field(ge=0)] = 48
-    learning_rate: Annotated[float, Field(gt=0)] = 1.5e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    written_share: Annotated[float, Field(ge=0, le=1)] = 0.25
-    cut_share: Annotated[float, Field(ge=0, le=1)] = 0.3
-    word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    drift: Annotated[float, Field(ge=0)] = 0.02
-    category_weight: Annotated[float, Field(ge=0)] = 1.0
-    teacher_weight: Annotated[float, Field(ge=0)] = 2.0
-    soft_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    seed: Annotated[int, Field(ge=0)] = 1
-    threads: Annotated[int, Field(gt=0)] = 1
 
 
 class TextLearner(nn.Module):

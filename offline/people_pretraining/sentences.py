@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -37,6 +36,7 @@ from offline.people_pretraining.lessons import (
     masked,
 )
 from offline.people_pretraining.one_cycle import OneCycle
+from offline.people_pretraining.options import VoiceOptions
 from offline.people_pretraining.progress import (
     Progress,
     Report,
@@ -60,33 +60,6 @@ _QUIET_WEIGHT: Final = 0.1
 _SMOOTHING: Final = 0.1
 _JUDGED_RATE: Final = 10.0
 _FIRST_JUDGED_S: Final = 0.5
-
-
-class VoiceOptions(BaseModel):
-    """How the audio encoder learns from sentences.
-
-    `patches` of each of `sentences` make a batch, and `quiet` patches in which nobody speaks, which are to say
-    neutral. `versions` copies of each sentence are made once, the first as recorded. With a teacher, its vectors in
-    their `teacher_width` main directions are targets too, and `soft_share` of the valence and arousal aimed at is
-    what a ridge on its vectors says of a speaker whom that ridge has not heard.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    epochs: Annotated[int, Field(gt=0)] = 25
-    sentences: Annotated[int, Field(gt=1)] = 32
-    patches: Annotated[int, Field(gt=0)] = 3
-    versions: Annotated[int, Field(gt=0)] = 12
-    quiet: Annotated[int, Field(gt=0)] = 6
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.02
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.15
-    category_weight: Annotated[float, Field(ge=0)] = 0.5
-    teacher_weight: Annotated[float, Field(ge=0)] = 1.0
-    teacher_width: Annotated[int, Field(gt=0)] = 64
-    soft_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    seed: Annotated[int, Field(ge=0)] = 1
-    threads: Annotated[int, Field(gt=0)] = 1
 
 
 class VoiceLearner(nn.Module):

@@ -17,13 +17,8 @@ from models.text.small_bert import make_text_encoder
 from models.visual.backbone import Backbone
 from offline.commands import pretrain_words, teach
 from offline.people.goemotions import Comments, read_comments
-from offline.people_pretraining.comments import (
-    TextLearner,
-    TextOptions,
-    judge_text,
-    save_text_encoder,
-    train_text,
-)
+from offline.people_pretraining.comments import TextLearner, judge_text, save_text_encoder, train_text
+from offline.people_pretraining.options import TextOptions
 from offline.people_pretraining.progress import WordsEpoch
 from offline.people_pretraining.teachers import load_text_teacher, write_text_teacher
 from offline.people_pretraining.vocabulary import (

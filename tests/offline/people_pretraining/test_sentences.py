@@ -14,14 +14,9 @@ from models.errors import UserError
 from models.spec import VggishSpec
 from offline.people.emodb import Recording, read_recordings
 from offline.people_pretraining.lessons import Sentence, make_lessons, make_patches, masked, read_sentences
+from offline.people_pretraining.options import VoiceOptions
 from offline.people_pretraining.progress import WordsEpoch
-from offline.people_pretraining.sentences import (
-    TeacherSpace,
-    VoiceLearner,
-    VoiceOptions,
-    judge_voice,
-    train_voice,
-)
+from offline.people_pretraining.sentences import TeacherSpace, VoiceLearner, judge_voice, train_voice
 from offline.people_pretraining.teachers import VoiceTeacher, load_voice_teacher, write_voice_teacher
 from offline.tensors import load_tensors
 from tests.offline.people_pretraining.spoken import write_voices
