@@ -15,9 +15,9 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -25,6 +25,9 @@ from benchmarks import accelerators, naive, peak, throughput
 from benchmarks.measuring import Table, describe_machine
 from models.accelerate.cache import ArtifactCache
 from models.machine import usable_processors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Benchmarks

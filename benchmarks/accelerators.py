@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.measuring import Table, Timing, in_turns, ratio, time_in_turns
 from benchmarks.naive import count_flops
 from benchmarks.peak import SIDE, Device, measure_peaks
 from models.accelerate.backend import BACKENDS, OFFERED, Backend, Precision
-from models.accelerate.cache import ArtifactCache
 from models.accelerate.hardware import has_cuda, has_package
-from models.accelerate.runtime import PartReport, Runtime
 from models.accelerate.select import Preference, serve
 from models.bundle.load import Bundle, load_bundle
 from models.bundle.untrained import make_untrained_bundle
 from models.text.tokenizer import open_text_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.accelerate.cache import ArtifactCache
+    from models.accelerate.runtime import PartReport, Runtime
 
 Peaks = Mapping[tuple[Device, Precision], float]
 """Gop/s."""

@@ -16,7 +16,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from torch.nn.utils import parametrize
 from models.networks.ensemble import Ensemble
 from models.networks.fold import EmotionNetwork
 from models.spec import Modality, preset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROMISE = 0.45
 

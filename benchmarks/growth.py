@@ -7,7 +7,7 @@ the past may be revised when words change, and how much centering remembers.
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from models.bundle.untrained import make_untrained_bundle
 from models.speech.words import Settled
 from stream.estimation.estimator import Estimator, EstimatorState
 from stream.perception.features import Availability, FrameFeatures
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FRAME_RATE = 30.0
 _SETTLING_S = 1.0

@@ -22,11 +22,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import aiomqtt
 import numpy as np
@@ -35,6 +34,9 @@ import typer
 
 from models.machine import load_average, usable_processors
 from stream.options import DEMO_RECORDING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROMISED_P99_MS = 100.0
 WARM_UP_S = 3.0

@@ -18,8 +18,8 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from models.text.small_bert import BASE
 from stream.flow.ladder import AUTO, FULL, RUNGS
 from stream.options import DEMO_RECORDING, InputOptions, OutputOptions
 from stream.session import stream, use_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 LEAST_CCC = 0.99
 MOST_P99_MS = 150.0

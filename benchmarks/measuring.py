@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
+from typing import TYPE_CHECKING
 
 import torch
 
 from models.accelerate.hardware import device_name, processor_name, versions
 from models.machine import is_calm, load_average, usable_processors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 CAMERA_RATE = 30.0
 

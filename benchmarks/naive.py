@@ -7,7 +7,7 @@ frame is embedded once, the folds share their trunk, and each TCN takes one step
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from models.audio.vggish import Vggish
 from models.networks.ensemble import Ensemble
 from models.networks.fold import EmotionNetwork
 from models.spec import WindowSpec, preset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WINDOW = WindowSpec().length
 FOLDS = 6

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,9 @@ from models.accelerate.backend import OFFERED, Backend, BuildContext, Precision,
 from models.accelerate.backends.compiled import DTYPES
 from models.accelerate.build import accelerate
 from models.accelerate.hardware import has_cpu_bfloat16, has_cuda
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 SIDE = 2048
 _CONV = (64, 128, 20, 3)  # frames, channels, map side, kernel: the middle of IR-50

@@ -6,21 +6,25 @@ The feature path from crops to folds' estimates, without decoding, face detectio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from benchmarks.measuring import CAMERA_RATE, Table, Timing, four_cameras, in_turns, time_in_turns
-from models.accelerate.cache import ArtifactCache
 from models.accelerate.hardware import has_package
-from models.accelerate.runtime import Runtime
 from models.accelerate.select import Preference, serve
 from models.accelerate.steps import SENSES
 from models.bundle.load import Bundle, load_bundle
 from models.bundle.untrained import make_untrained_bundle
-from models.networks.ensemble import BranchState
 from models.spec import Modality
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from models.accelerate.cache import ArtifactCache
+    from models.accelerate.runtime import Runtime
+    from models.networks.ensemble import BranchState
 
 
 class FramePath:

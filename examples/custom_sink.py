@@ -12,13 +12,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from models.errors import UserError
 from stream.build import assemble, load
-from stream.messages import Estimate, Status, Transcript
 from stream.mqtt.connection import run
 from stream.options import InputOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stream.messages import Estimate, Status, Transcript
 
 
 class ExcitementSink:

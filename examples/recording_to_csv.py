@@ -12,14 +12,17 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.errors import UserError
 from offline.prediction.replay import replay
 from stream.build import load
 from stream.options import InputOptions
 from stream.session import default_threads, use_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COLUMNS = ("frame", "time_s", "valence", "arousal", "valence_spread", "arousal_spread")
 

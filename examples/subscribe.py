@@ -14,9 +14,12 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import aiomqtt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 async def print_affect(host: str, port: int, publisher: str, topic: str, count: int | None) -> None:

@@ -6,14 +6,17 @@ training masks whole frames, so half a label is none.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.errors import UserError
 from models.spec import TARGETS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 HEADER: Final = ",".join(TARGETS)
 NOT_ANNOTATED: Final = -5.0

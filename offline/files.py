@@ -10,15 +10,17 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 import psutil
 
 from models.errors import UserError
 from models.files import put_in_place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 Json = dict[str, Any]
 """A JSON object: names to whatever JSON can hold."""

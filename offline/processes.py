@@ -9,14 +9,16 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from models.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from multiprocessing.context import SpawnProcess
 
 Tools = TypeVar("Tools")
 Job = TypeVar("Job")
@@ -94,7 +96,7 @@ def run_jobs(
                 busy[worker.connection] = worker
                 worker.begin(job, last_try=last_try or not retry)
             for ready in wait(list(busy)):
-                connection = cast(Connection, ready)
+                connection = cast("Connection", ready)
                 worker = busy[connection]
                 try:
                     message = connection.recv()

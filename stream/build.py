@@ -6,14 +6,12 @@ together of both. `stream.session` runs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 
 from models.accelerate.cache import ArtifactCache
-from models.accelerate.runtime import Runtime
 from models.accelerate.select import Preference, serve
 from models.bundle.load import Bundle, load_bundle, resolve_bundle
 from models.bundle.manifest import read_manifest
@@ -29,8 +27,6 @@ from stream.engine import Engine
 from stream.estimation.batching import batch_sizes, frames_at_once
 from stream.estimation.estimator import Estimator
 from stream.flow.ladder import AUTO, FULL, find_rung
-from stream.messages import EngineCommand, InputStatus
-from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.sink import MqttSink
 from stream.options import (
     LATENCY_TARGET_MS,
@@ -42,14 +38,21 @@ from stream.options import (
 )
 from stream.perception.features import Perception
 from stream.perception.speech import Speech, transcriber_settings
-from stream.sinks.base import Sink
 from stream.sinks.record import RecordSink
-from stream.sources.events import Source
 from stream.sources.open import open_source
 from stream.status import RunFacts
 from stream.telemetry import resident_mib
 from stream.view.labels import LabelledTrajectory
 from stream.view.terminal import TerminalSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from models.accelerate.runtime import Runtime
+    from stream.messages import EngineCommand, InputStatus
+    from stream.mqtt.connection import BrokerAddress
+    from stream.sinks.base import Sink
+    from stream.sources.events import Source
 
 
 @dataclass(frozen=True)

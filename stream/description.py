@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from models.bundle.load import Bundle, PartUse
 from models.bundle.manifest import GIVEN_WORDS
-from models.speech.recogniser import RecogniserChoice
 from models.visual.detectors import FaceDetector, HaarDetector
 from stream.messages import BundleStatus, InputStatus
-from stream.sources.events import Source
 from stream.sources.file_clock import same_rate
+
+if TYPE_CHECKING:
+    from models.bundle.load import Bundle, PartUse
+    from models.speech.recogniser import RecogniserChoice
+    from stream.sources.events import Source
 
 
 def bundle_status(bundle: Bundle) -> BundleStatus:

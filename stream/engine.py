@@ -14,25 +14,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from models.speech.words import EVERYTHING_SETTLED, WordsRevised
 from stream.estimation.batching import Moment, runs
-from stream.estimation.estimator import Estimator, EstimatorState
-from stream.flow.ladder import Rung
 from stream.messages import EngineCommand, Estimate, InputStatus, Status, Transcript
 from stream.options import EngineSettings
 from stream.pacing import flow_of
 from stream.perception.features import Availability, Perception, PerceptionState
-from stream.perception.speech import Speech
 from stream.sinks.base import Outlet, Sink, attached
 from stream.sources.events import AudioChunk, InputChange, NoPicture, Source, SourceEvent, VideoFrame
 from stream.sources.pump import pump
 from stream.status import RunFacts, StatusBoard, package_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stream.estimation.estimator import Estimator, EstimatorState
+    from stream.flow.ladder import Rung
+    from stream.perception.speech import Speech
 
 P = ParamSpec("P")
 T = TypeVar("T")

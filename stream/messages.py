@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from models.speech.words import WordsRevised
+if TYPE_CHECKING:
+    from models.speech.words import WordsRevised
 
 SCHEMA: Final = 1
 

@@ -77,5 +77,5 @@ def parse_detector(name: str) -> DetectorChoice:
     """The face detector of a name. Raises UserError for another."""
     for choice in get_args(DetectorChoice):
         if name == choice:
-            return cast(DetectorChoice, choice)
+            return cast("DetectorChoice", choice)
     raise UserError(f"unknown face detector '{name}': choose auto, haar or yunet")

@@ -14,20 +14,23 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from models.speech.words import SpeechEvent
 from stream.estimation.batching import Moment, ends_batch, frames_at_once, keep_words
 from stream.flow.channel import Channel, Closed
 from stream.flow.ladder import REVIEW_S
 from stream.flow.scheduler import Scheduler
-from stream.options import EngineSettings
-from stream.perception.speech import Speech
-from stream.sinks.base import Outlet
 from stream.sources.events import AudioChunk, NoPicture, Source, SourceEvent, VideoFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from models.speech.words import SpeechEvent
+    from stream.options import EngineSettings
+    from stream.perception.speech import Speech
+    from stream.sinks.base import Outlet
 
 EVENTS_AHEAD: Final = 8
 """How much of a source may be read before it is used."""

@@ -7,19 +7,21 @@ import gc
 import signal
 import sys
 from contextlib import AsyncExitStack, suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from models.bundle.load import resolve_bundle
 from models.bundle.manifest import read_manifest
 from models.console import tell
 from models.machine import usable_processors
 from stream.build import assemble, load, make_sinks
-from stream.engine import Engine, Summary
-from stream.messages import EngineCommand
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.topics import check_publisher_id
-from stream.options import InputOptions, OutputOptions
+
+if TYPE_CHECKING:
+    from stream.engine import Engine, Summary
+    from stream.messages import EngineCommand
+    from stream.options import InputOptions, OutputOptions
 
 MOST_THREADS: Final = 4
 

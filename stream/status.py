@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stream.messages import BundleStatus, Estimate, InputStatus, Phase, Status
-from stream.pacing import Flow
-from stream.perception.speech import Speech
 from stream.sinks.base import Outlet
-from stream.sources.events import InputChange, Source
 from stream.telemetry import Telemetry, resident_mib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from stream.pacing import Flow
+    from stream.perception.speech import Speech
+    from stream.sources.events import InputChange, Source
 
 SOURCE_DROPS: Final = frozenset({"ticks_dropped", "camera_surplus", "microphone_overflow_samples"})
 """The source's counters that say that something captured was not used."""

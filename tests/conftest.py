@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and every process that tests start with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

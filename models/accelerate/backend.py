@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Protocol, get_args
 
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from models.accelerate.cache import ArtifactCache
 
 BackendName = Literal["eager", "compile", "openvino", "tensorrt", "cuda"]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -16,8 +15,12 @@ from models.accelerate.parity import LIMITS, Agreement, Reference, compare, comp
 from models.accelerate.parts import ModelPart, eager_runner, frame_dim
 from models.accelerate.runtime import TEXT, VISUAL, BatchedPart, TextPart
 from models.accelerate.steps import StepOutputs, Steps, build_steps, random_states, run_sequence
-from models.bundle.load import Bundle
 from models.spec import Modality
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from models.bundle.load import Bundle
 
 _MEASURED_CALLS: Final = 5
 

@@ -7,8 +7,7 @@ eagerly hides that from them. Every graph exports at fixed shapes (`torch.export
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,9 @@ from models.networks.tcn import StackedTemporal, TemporalState
 from models.spec import Modality
 from models.text.embedder import sum_last_layers
 from models.visual.stacked import ServedTrunk, StackedConv, StackedTail, StackedUnit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class UnitGraph(nn.Module):

@@ -7,17 +7,20 @@ eager's while every other embedding stays eager's, and the folds' estimates are 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
-from models.accelerate.backend import Precision
-from models.bundle.load import Bundle
-from models.networks.ensemble import Ensemble
 from models.spec import Modality
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from models.accelerate.backend import Precision
+    from models.bundle.load import Bundle
+    from models.networks.ensemble import Ensemble
 
 
 @dataclass(frozen=True)

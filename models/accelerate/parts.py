@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +12,12 @@ from models.accelerate.backend import EAGER, Runner
 from models.accelerate.build import accelerate
 from models.accelerate.export import TextGraph, VisualGraph
 from models.accelerate.runtime import AUDIO, TEXT, VISUAL
-from models.bundle.load import Bundle
 from models.spec import Modality
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.bundle.load import Bundle
 
 TEXT_LENGTHS: Final = (16, 64)
 """Lengths in word pieces to build for: most utterances so far fit the first, nearly all fit the last."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from models.accelerate.backend import EAGER, Backend, Runner
-from models.accelerate.parity import Agreement
-from models.accelerate.steps import Steps
-from models.networks.ensemble import BranchState, Ensemble
 from models.networks.subset import can_rest, first_folds, narrow, widen
-from models.spec import Modality
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from models.accelerate.parity import Agreement
+    from models.accelerate.steps import Steps
+    from models.networks.ensemble import BranchState, Ensemble
+    from models.spec import Modality
 
 VISUAL: Final = "visual"
 AUDIO: Final = "audio"

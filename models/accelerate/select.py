@@ -9,9 +9,8 @@ Agreement with eager is checked at every start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from torch import Tensor, nn
 
@@ -28,17 +27,21 @@ from models.accelerate.backend import (
     Unavailable,
 )
 from models.accelerate.backends import openvino
-from models.accelerate.cache import ArtifactCache, Facts
 from models.accelerate.candidates import Attempt, Candidate, CandidateBuilder, eager_candidate, unmeasured
 from models.accelerate.hardware import device_name, has_cpu_bfloat16, has_cuda, has_package, versions
 from models.accelerate.parity import LIMITS, compare, make_reference
 from models.accelerate.parts import ModelPart, eager_runner, frame_dim, parts_of
 from models.accelerate.runtime import AUDIO, STEPS, TEXT, VISUAL, BatchedPart, PartReport, Runtime, TextPart
 from models.accelerate.steps import Steps
-from models.bundle.load import Bundle
 from models.errors import UserError
 from models.machine import is_calm
-from models.spec import Modality
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from models.accelerate.cache import ArtifactCache, Facts
+    from models.bundle.load import Bundle
+    from models.spec import Modality
 
 FRAME_SHARE: Final = 0.6
 """How much of a frame's time the picture and sound encoders may take together; face detection, words and sending need

@@ -8,19 +8,22 @@ of frames runs eagerly: the ensemble keeps those weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
-from models.accelerate.backend import Backend, BuildContext, Runner
 from models.accelerate.build import accelerate
 from models.accelerate.export import StepGraph
 from models.networks.ensemble import BranchState, Ensemble
 from models.networks.tcn import TemporalState
 from models.spec import Modality
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from models.accelerate.backend import Backend, BuildContext, Runner
 
 SENSES: Final = (Modality.VISUAL, Modality.AUDIO)
 """The modalities whose encodings are final as soon as the frame is there."""

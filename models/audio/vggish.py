@@ -6,13 +6,17 @@ they are. Never fine-tuned; one encoder serves all folds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from models.parts.checkpoint import CheckpointReport, load_tensors, read_checkpoint
-from models.spec import VggishSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from models.spec import VggishSpec
 
 _GROUPS = (1, 1, 2, 2)
 

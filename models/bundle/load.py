@@ -12,10 +12,9 @@ Loading executes nothing, checks every hash, and reports whatever is wrong in on
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +27,9 @@ from models.errors import UserError
 from models.networks.ensemble import Ensemble
 from models.networks.fold import EmotionNetwork
 from models.parts.registry import PARTS, InstalledPart, find_part, require_part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "Bundle",

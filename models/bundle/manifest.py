@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -24,6 +23,9 @@ from pydantic import (
 from models.errors import UserError
 from models.spec import PRESETS, CropSpec, LogMelSpec, Modality, NetworkSpec, Target, WindowSpec
 from models.spread import SpreadCalibration
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "bundle.json"

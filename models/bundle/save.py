@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
-from models.audio.vggish import Vggish
 from models.bundle.manifest import (
     MANIFEST,
     TEXT,
@@ -29,7 +27,12 @@ from models.files import file_hash, put_in_place
 from models.networks.fold import EmotionNetwork
 from models.networks.stacking import Fold, trunk_hash
 from models.spec import TARGETS, NetworkSpec, Target
-from models.spread import SpreadCalibration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from models.audio.vggish import Vggish
+    from models.spread import SpreadCalibration
 
 PROBE_FRAMES: Final = 4
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +13,10 @@ from torch import Tensor, nn
 from models.bundle.manifest import BundleFile
 from models.errors import UserError
 from models.files import file_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> BundleFile:

@@ -11,8 +11,8 @@ networks), B sequences, T frames, M modalities, K targets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,13 @@ from torch.nn import functional
 from models.networks.fold import EmotionNetwork, complete
 from models.networks.network_stack import NetworkStack
 from models.networks.stacking import Fold, Layout, common_spec, common_targets, lay_out
-from models.networks.tcn import TemporalState
 from models.spec import Modality, NetworkSpec, Target
 from models.visual.stacked import ServedTrunk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from models.networks.tcn import TemporalState
 
 _CROPS_AT_ONCE = 32
 

@@ -8,8 +8,8 @@ the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from models.networks.fusion import CoAttention
 from models.networks.tcn import TemporalBranch, TemporalState
 from models.spec import Modality, NetworkSpec
 from models.visual.backbone import Backbone
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,13 +12,16 @@ hold.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.spec import Modality
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from models.spec import Modality
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, available: Tensor | None) -> Tensor:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from models.networks.fold import EmotionNetwork
 from models.networks.fusion import StackedFusion
 from models.networks.tcn import StackedTemporal, TemporalState
 from models.spec import Modality
 from models.visual.stacked import StackedTail
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from models.networks.fold import EmotionNetwork
 
 
 class NetworkStack(nn.Module):

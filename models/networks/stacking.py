@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from models.errors import UserError
 from models.networks.fold import EmotionNetwork
 from models.spec import TARGETS, Modality, NetworkSpec, Target
-from models.visual.backbone import Backbone
+
+if TYPE_CHECKING:
+    from models.visual.backbone import Backbone
 
 Fold = EmotionNetwork | Sequence[EmotionNetwork]
 """One fold: a network that estimates every target, or several that have the targets between them."""

@@ -6,15 +6,19 @@ with all folds lets some of them rest; here is also what becomes of the states o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import torch
 
 from models.networks.ensemble import BranchState, Ensemble
 from models.networks.network_stack import NetworkStack
 from models.networks.tcn import TemporalState
-from models.spec import Modality
 from models.visual.stacked import ServedTrunk
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from models.spec import Modality
 
 
 def can_rest(ensemble: Ensemble) -> bool:

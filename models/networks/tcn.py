@@ -11,15 +11,18 @@ of length one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 
-from models.spec import TemporalSpec
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from models.spec import TemporalSpec
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,13 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from models.errors import UserError
 from models.parts.registry import Download, PretrainedPart, install_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _TIMEOUT_S: Final = 30.0
 _ATTEMPTS: Final = 3

@@ -9,10 +9,13 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from models.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 
 def unpack_zip(archive: Path, folder: Path, *, most_bytes: int) -> None:

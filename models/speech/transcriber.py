@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.spec import SAMPLE_RATE
 from models.speech.gate import GateSettings, VoiceGate
-from models.speech.recogniser import HeardWord, Recogniser, RecogniserFactory, Samples
 from models.speech.words import (
     EVERYTHING_SETTLED,
     Settled,
@@ -29,6 +26,13 @@ from models.speech.words import (
     WordsRevised,
     guess_times,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from models.speech.recogniser import HeardWord, Recogniser, RecogniserFactory, Samples
 
 FRAME_SAMPLES: Final = 480
 FRAME_S: Final = FRAME_SAMPLES / SAMPLE_RATE

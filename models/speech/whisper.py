@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.errors import UserError
 from models.spec import SAMPLE_RATE
 from models.speech.recogniser import WHISPER, HeardWord, RecogniserFactory, Samples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 INSTALL_PACKAGE: Final = "pip install 'affectstream[whisper]'"
 INSTALL_WEIGHTS: Final = f"models-pull {WHISPER}"

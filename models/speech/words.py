@@ -5,9 +5,11 @@ Times are seconds of media time: sample n of the 16 kHz sound is n / 16000 s aft
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 UNKNOWN: Final = "[unk]"
 """The text of a word that was heard but is not in the recogniser's vocabulary: its span is information."""

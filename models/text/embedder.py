@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +15,9 @@ from torch import Tensor, nn
 from models.errors import UserError
 from models.spec import SUMMED_LAYERS
 from models.text.tokenizer import open_text_model, pad, pool_words
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Vectors = NDArray[np.float32]
 Encode = Callable[[Tensor, Tensor], Tensor]

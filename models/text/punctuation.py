@@ -15,16 +15,18 @@ are taken case-blind. A prefix `B-` or `I-` is ignored.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
 from models.errors import UserError
 from models.speech.words import UNKNOWN
 from models.text.tokenizer import open_text_model, pad, pool_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 Case = Literal["", "first", "all"]
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from models.parts.registry import SHIPPED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 RECOGNISER: Final = "vosk-tiny"
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from models.errors import UserError
 from models.speech.words import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 Task = Literal["encoder", "token-classification"]
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from models.spec import CropSpec
 from models.visual.detectors import Image, as_rgb
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Where published face recognisers have the landmarks in a 112 x 112 picture (Deng et al. 2019, ArcFace).
 TEMPLATE: Final = np.array(

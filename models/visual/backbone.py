@@ -7,15 +7,19 @@ checkpoints: `input_layer.*`, `body.N.*` with N over all units of all stages, `o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.errors import UserError
 from models.parts.checkpoint import CheckpointReport, load_tensors, read_checkpoint
-from models.spec import BackboneSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from models.spec import BackboneSpec
 
 
 class Unit(nn.Module):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 
 import cv2
 import cv2.data
@@ -15,6 +14,9 @@ from numpy.typing import NDArray
 
 from models.errors import UserError
 from models.files import file_hash, tree_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]

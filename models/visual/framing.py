@@ -8,13 +8,14 @@ detector's crops serves with another's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import cv2
 import numpy as np
 
-from models.spec import CropSpec
-from models.visual.detectors import Box, Image
+if TYPE_CHECKING:
+    from models.spec import CropSpec
+    from models.visual.detectors import Box, Image
 
 
 class Square(NamedTuple):

@@ -7,14 +7,16 @@ networks in front, (S, N, H, W, C), and each layer of all networks is one call h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.visual.backbone import Backbone, Unit
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from models.visual.backbone import Backbone, Unit
 
 _ROWS_FOR_PRODUCT: Final = 32
 

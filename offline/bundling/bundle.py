@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
-from models.audio.vggish import Vggish
 from models.bundle.load import Bundle, load_bundle, save_bundle
 from models.bundle.manifest import MANIFEST, FeatureRecipe, Manifest, PartUse
 from models.bundle.save import write_spread
 from models.errors import UserError
-from models.networks.fold import EmotionNetwork
 from models.parts.registry import PARTS
 from models.spec import TARGETS, Modality, NetworkSpec, Target
 from offline.bundling.probe import store_probe
@@ -25,7 +21,14 @@ from offline.bundling.spread import calibrate_spread
 from offline.data.store import Store, bundle_recipe, recipe_differences
 from offline.files import replacing_folder
 from offline.training.cache import weights_hash
-from offline.training.results import TrainedFold, TrainedRun
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from models.audio.vggish import Vggish
+    from models.networks.fold import EmotionNetwork
+    from offline.training.results import TrainedFold, TrainedRun
 
 AGREEMENT: Final = 1e-4
 """How far a bundle's outputs may lie from its folds': batch norms round by less when they are folded in."""

@@ -6,18 +6,20 @@ faces and voices show. They leave with the bundle, so they are taken only where 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.audio.vggish import Vggish
 from models.bundle.save import draw_probe
 from models.errors import UserError
-from models.spec import NetworkSpec
-from offline.data.store import Store, TrialRecord
 from offline.data.windows import centre_crop, take_pixels
+
+if TYPE_CHECKING:
+    from models.audio.vggish import Vggish
+    from models.spec import NetworkSpec
+    from offline.data.store import Store, TrialRecord
 
 FRAMES: Final = 24
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.bundle.load import Bundle
 from models.errors import UserError
 from models.spec import TARGETS, Modality
 from models.spread import SpreadCalibration, fit_spread, pattern_of
-from offline.data.store import Partition, Store, TrialRecord
 from offline.prediction.predict import Prediction, check_store, embed_trial, predict_trial
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from models.bundle.load import Bundle
+    from offline.data.store import Partition, Store, TrialRecord
 
 MASKED: Final[tuple[frozenset[Modality], ...]] = (
     frozenset(),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -18,8 +16,6 @@ from models.parts.registry import require_part
 from models.text.embedder import TextEmbedder
 from models.visual.detectors import HaarDetector, make_detector
 from offline.composer.gather import MaterialFiles, gather
-from offline.composer.material import Material
-from offline.composer.plan import ComposedTrial, ComposePlan
 from offline.composer.trial import compose, compose_recipe, trial_fingerprint, write_composition
 from offline.data.extraction import Blindfold
 from offline.data.extractors import Extractors
@@ -27,7 +23,14 @@ from offline.data.preprocess import prepare_store
 from offline.data.recipe import FeatureParts
 from offline.data.store import read_trial
 from offline.processes import run_jobs
-from stream.options import DetectorChoice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from offline.composer.material import Material
+    from offline.composer.plan import ComposedTrial, ComposePlan
+    from stream.options import DetectorChoice
 
 KEPT: Final = ".observed"
 

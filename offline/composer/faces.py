@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from models.spec import CropSpec
 from models.visual.alignment import zero_crop
 from offline.composer.head import HeadMotion, draw_face, draw_motion, open_mouth
 from offline.composer.material import Pictures, choose_near
 from offline.composer.perceived import Channel
-from offline.composer.spells import Spell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from models.spec import CropSpec
+    from offline.composer.spells import Spell
 
 
 @dataclass(frozen=True)

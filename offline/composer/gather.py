@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from models.errors import UserError
 from models.files import file_hash, file_hashes, tree_hash
-from models.visual.detectors import FaceDetector
 from models.visual.framing import Square
 from offline.composer.material import Comment, Material, Pictures, Sentence, share_out
 from offline.composer.observe import Observations, observe
@@ -20,6 +17,12 @@ from offline.composer.plan import TRAINING_PARTS
 from offline.people import emodb, ferplus, goemotions
 from offline.people.sound import read_sound
 from offline.people.wording import spoken_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from models.visual.detectors import FaceDetector
 
 _FEWEST_WORDS: Final = 3
 _MOST_WORDS: Final = 16

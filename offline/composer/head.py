@@ -7,12 +7,14 @@ moves; the network is to see what a webcam shows, not one still picture after an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.visual.framing import Square
+if TYPE_CHECKING:
+    from models.visual.framing import Square
 
 Grey = NDArray[np.float32]
 

@@ -5,13 +5,17 @@ have one in common. Pure.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.visual.framing import Square
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from models.visual.framing import Square
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.visual.detectors import Face, FaceDetector, HaarDetector
 from models.visual.framing import FRAMINGS, BoxFraming, Square
 from offline.files import replacing
 from offline.people.canvas import HEIGHT, SHOWN_SIDE, WIDTH, show_on_canvas
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 USUAL_SQUARE: Final = Square(24.0, 25.5, 46.0)
 USUAL_LANDMARKS: Final = ((15.5, 19.5), (32.5, 19.5), (24.0, 29.0), (17.5, 37.5), (30.5, 37.5))

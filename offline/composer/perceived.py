@@ -8,10 +8,12 @@ gone quiet is remembered for a while; where nothing is there, the answer returns
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 WEIGHTS: Final[dict[str, tuple[float, float]]] = {
     "face": (0.6, 0.45),

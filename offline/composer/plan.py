@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from models.errors import UserError
-from offline.data.store import Partition
+
+if TYPE_CHECKING:
+    from offline.data.store import Partition
 
 TRAINING_PARTS: Final = 5
 """As many as there are folds but for the one that the validation partition makes."""

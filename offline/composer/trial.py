@@ -5,22 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.audio.logmel import RollingPatches
 from models.bundle.manifest import GIVEN_WORDS, FeatureRecipe, PartUse
 from models.spec import CROP_SPECS, WindowSpec
 from models.speech.words import Settled, SpeechEvent
 from offline.composer.faces import FaceTrack, draw_faces, draw_shots
-from offline.composer.material import Material
 from offline.composer.perceived import perceive
-from offline.composer.plan import ComposedTrial, ComposePlan
 from offline.composer.spells import draw_spells
 from offline.composer.voices import (
     SAMPLE_RATE,
@@ -31,11 +26,20 @@ from offline.composer.voices import (
     words_channel,
 )
 from offline.composer.words import speech_events
-from offline.data.extractors import Extractors
 from offline.data.store import TRIAL, TrialFacts
 from offline.data.trial_writer import TrialWriter
 from offline.files import replacing_folder
 from stream.perception.features import Availability, FrameFeatures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from offline.composer.material import Material
+    from offline.composer.plan import ComposedTrial, ComposePlan
+    from offline.data.extractors import Extractors
 
 REVISION: Final = 1
 """Counts up whenever the same plan and material no longer give the same trials."""

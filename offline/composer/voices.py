@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.spec import LogMelSpec
 from offline.composer.material import Comment, Sentence, choose_near
 from offline.composer.perceived import Channel
-from offline.composer.spells import Spell
 from offline.people.disturbance import Disturbance, background, disturbed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from offline.composer.spells import Spell
 
 SAMPLE_RATE = LogMelSpec().sample_rate
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from models.speech.words import SpeechEvent, VoiceDecided, Word, WordsRevised
-from offline.composer.voices import Utterance
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from offline.composer.voices import Utterance
 
 _PAUSE = 0.15
 """Of a word's time, the part in which nothing is said."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
 from models.errors import UserError
 from offline.files import DiskProblem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from numpy.typing import DTypeLike, NDArray
 
 
 class RowWriter:

@@ -7,24 +7,29 @@ from `stream.perception.speech`, and a frame's word vector is the one its settle
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.spec import LogMelSpec, WindowSpec
-from models.speech.recogniser import RecogniserFactory
 from models.speech.timeline import WordTimeline
 from models.speech.words import EVERYTHING_SETTLED, Settled, SpeechEvent, Word, WordsRevised
-from models.text.embedder import TextEmbedder
 from models.visual.detectors import Box, Face, FaceDetector, FollowingDetector, Image
-from offline.data.aff_wild2 import Side
 from stream.estimation.window import RevisableWindow
 from stream.perception.features import Availability, FrameFeatures, Perception
 from stream.perception.speech import Speech, transcriber_settings
 from stream.sources.events import AudioChunk, VideoFrame
-from stream.sources.file import MediaFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from models.speech.recogniser import RecogniserFactory
+    from models.text.embedder import TextEmbedder
+    from offline.data.aff_wild2 import Side
+    from stream.sources.file import MediaFile
 
 
 def perceive(

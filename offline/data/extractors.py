@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,7 +13,11 @@ from models.spec import PAPER
 from models.speech.recogniser import RecogniserFactory, open_recogniser
 from models.text.embedder import TextEmbedder
 from models.visual.detectors import FaceDetector, make_detector
-from offline.data.recipe import FeatureParts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from offline.data.recipe import FeatureParts
 
 
 @dataclass(frozen=True, eq=False)

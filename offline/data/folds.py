@@ -8,14 +8,16 @@ back, so that a fold stays the same whatever becomes of the code or of the store
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from models.errors import UserError
 from offline.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 PARTS: Final = 5
 FORMAT_VERSION: Final = 1

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import av
 import numpy as np
@@ -18,8 +16,6 @@ from models.labels import read_labels
 from models.visual.tracker import FaceTracker
 from offline.data.aff_wild2 import TOLERANCE_FRAMES, DistributedCrops, SourceTrial, count_images
 from offline.data.extraction import Blindfold, OneSide, perceive
-from offline.data.extractors import Extractors
-from offline.data.recipe import FeatureParts
 from offline.data.store import (
     STORE,
     TRIAL,
@@ -35,6 +31,13 @@ from stream.perception.features import Perception
 from stream.sources.file import MediaFile
 from stream.sources.file_clock import same_rate
 from stream.sources.scaling import MOST_LONG_SIDE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from offline.data.extractors import Extractors
+    from offline.data.recipe import FeatureParts
 
 Floats = NDArray[np.float32]
 

@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from models.bundle.load import load_bundle
 from models.bundle.manifest import FeatureRecipe, PartUse
@@ -21,7 +21,9 @@ from models.spec import CROP_SPECS, PRESETS
 from models.speech.recogniser import find_recogniser
 from models.visual.detectors import HaarDetector, make_detector
 from offline.data.aff_wild2 import CROPS, has_crops
-from stream.options import DetectorChoice
+
+if TYPE_CHECKING:
+    from stream.options import DetectorChoice
 
 DISTRIBUTED: Final = "distributed-crops"
 """In a recipe, in a detector's place: the crops came with the data set."""

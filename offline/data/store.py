@@ -22,19 +22,22 @@ that no recording has, and would shift every later picture against its label. Tr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.bundle.manifest import FeatureRecipe, Manifest, PartUse
 from models.errors import UserError
 from models.files import tree_hash
 from offline.data.arrays import map_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
 FORMAT_VERSION: Final = 1
 STORE: Final = "store.json"

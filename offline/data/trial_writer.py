@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -14,11 +12,16 @@ from numpy.typing import NDArray
 
 from models.speech.words import SpeechEvent, VoiceDecided, Word
 from models.visual.alignment import zero_crop
-from offline.data.aff_wild2 import DistributedCrops
 from offline.data.arrays import RowWriter, write_rows
 from offline.data.extraction import PatchRows, SettledWords
-from offline.data.extractors import Extractors
-from stream.perception.features import FrameFeatures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from offline.data.aff_wild2 import DistributedCrops
+    from offline.data.extractors import Extractors
+    from stream.perception.features import FrameFeatures
 
 Floats = NDArray[np.float32]
 

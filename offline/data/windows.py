@@ -7,14 +7,16 @@ no label.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.spec import CropSpec, WindowSpec
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.spec import CropSpec, WindowSpec
 
 Floats = NDArray[np.float32]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import torch
@@ -14,6 +13,9 @@ from offline.prediction.replay import CollectSink
 from stream.build import assemble, load
 from stream.mqtt.connection import run
 from stream.options import InputOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SUFFIXES: Final = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 """What counts as a recording in a folder."""

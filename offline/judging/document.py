@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from models.bundle.load import Bundle
 from models.spec import TARGETS
-from offline.files import Json
-from offline.judging.live_path import ItemEstimate, JudgeOptions
-from offline.judging.material import Material
-from offline.judging.scoring import Judgement
 from offline.people.emotions import EMOTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.bundle.load import Bundle
+    from offline.files import Json
+    from offline.judging.live_path import ItemEstimate, JudgeOptions
+    from offline.judging.material import Material
+    from offline.judging.scoring import Judgement
 
 _PACKAGES: Final = ("affectstream", "torch", "numpy", "opencv-python-headless", "av")
 

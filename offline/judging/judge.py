@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from models.errors import UserError
 from models.spec import Modality
 from offline.judging.clips import estimate_clip, use_one_thread
 from offline.judging.live_path import ItemEstimate, JudgeOptions, LivePath, open_live_path
-from offline.judging.material import Kind, Material
 from offline.judging.sayings import estimate_saying
 from offline.judging.scoring import Judgement, score_material
 from offline.judging.sounds import estimate_voice
 from offline.judging.stills import estimate_picture
 from offline.processes import WorkerDied, run_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from offline.judging.material import Kind, Material
 
 Job = tuple[int, Any]
 """An item and its number."""

@@ -4,9 +4,9 @@ estimates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,13 +19,17 @@ from models.speech.words import EVERYTHING_SETTLED
 from models.text.embedder import TextEmbedder
 from models.visual.detectors import Face, FaceDetector, Image, make_detector
 from models.visual.tracker import FaceTracker
-from offline.people.emotions import Floats
 from stream.build import choose_detector
 from stream.estimation.batching import MOST_AT_ONCE, Moment
 from stream.estimation.estimator import Estimator
-from stream.messages import Affect, Estimate
-from stream.options import DetectorChoice
 from stream.perception.features import Perception
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from offline.people.emotions import Floats
+    from stream.messages import Affect, Estimate
+    from stream.options import DetectorChoice
 
 
 @dataclass(frozen=True)

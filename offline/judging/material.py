@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,10 +12,15 @@ from offline.judging.clips import find_clips
 from offline.people.cremad import GIVEN, read_votes
 from offline.people.emobank import read_ratings
 from offline.people.emodb import place_recordings, read_recordings
-from offline.people.emotions import Floats
 from offline.people.ferplus import EXPRESSIONS, read_pictures
 from offline.people.goemotions import read_comments
 from offline.people.wording import spoken_words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from offline.people.emotions import Floats
 
 Kind = Literal["faces", "voices", "texts", "clips", "talking"]
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from models.spec import TARGETS, Target
 from offline.judging.scoring import Judgement, values_of
 from offline.judging.tables import TITLES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOURS: Final[dict[Target, str]] = {"valence": "#1f6fb4", "arousal": "#d9661f"}
 _GREY: Final = "#999999"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -14,6 +13,9 @@ from offline.judging.live_path import ItemEstimate, LivePath, mean_estimate, set
 from stream.estimation.batching import Moment
 from stream.perception.features import Availability, FrameFeatures
 from stream.perception.speech import transcriber_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 WORD_S: Final = 0.3
 """How long each word takes: 200 words a minute, fluent speech."""

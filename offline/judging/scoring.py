@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from models.spec import TARGETS, Target
-from offline.judging.live_path import ItemEstimate
-from offline.judging.material import Material
 from offline.metrics import score
-from offline.people.emotions import Floats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+    from offline.judging.live_path import ItemEstimate
+    from offline.judging.material import Material
+    from offline.people.emotions import Floats
 
 Reading = Literal["centered", "folds' mean"]
 READINGS: Final[tuple[Reading, Reading]] = ("centered", "folds' mean")

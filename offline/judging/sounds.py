@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from models.spec import WindowSpec
 from offline.judging.live_path import ItemEstimate, LivePath, mean_estimate, settle_all
@@ -12,6 +11,9 @@ from stream.estimation.batching import Moment
 from stream.perception.features import Availability
 from stream.perception.speech import Speech, transcriber_settings
 from stream.sources.events import SAMPLE_RATE, AudioChunk, NoPicture
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SOUND_ALONE: Final = Availability(visual=False, language=False)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from models.speech.words import EVERYTHING_SETTLED
 from offline.judging.live_path import ItemEstimate, LivePath, mean_estimate, settle_all
 from offline.people.canvas import show_on_canvas
-from offline.people.ferplus import Images
 from stream.estimation.batching import Moment
 from stream.perception.features import Availability
 from stream.sources.events import VideoFrame
+
+if TYPE_CHECKING:
+    from offline.people.ferplus import Images
 
 SHOWN_S: Final = 2.0
 JUDGED_S: Final = 1.0

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from models.spec import TARGETS
-from offline.judging.material import Kind
 from offline.judging.scoring import GROUPS, Judgement, Score
 from offline.people.emotions import EMOTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from offline.judging.material import Kind
 
 TITLES: Final[dict[Kind, str]] = {
     "faces": "faces, each still for two seconds; sight alone",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from models.visual.detectors import Image
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.visual.detectors import Image
 
 WIDTH: Final = 480
 HEIGHT: Final = 360

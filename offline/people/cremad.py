@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from models.errors import UserError
 from offline.people.emotions import Floats, mean_placement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 GIVEN: Final = {"voice": "voice", "face": "face", "audiovisual": "both"}
 """What people were given, as the file calls it and as we do."""

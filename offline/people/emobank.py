@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from models.errors import UserError
-from offline.people.emotions import Floats
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from offline.people.emotions import Floats
 
 _COLUMNS: Final = ("V", "A", "text")
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from models.errors import UserError
 from offline.people.emotions import Floats, place_emotions
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EMOTIONS: Final = ("neutral", "happiness", "sadness", "anger", "disgust", "fear", "boredom")
 """What is played."""

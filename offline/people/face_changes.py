@@ -7,12 +7,14 @@ places are in their pixels, the top left corner being (0, 0).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.spec import CropSpec
+if TYPE_CHECKING:
+    from models.spec import CropSpec
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
@@ -14,6 +13,9 @@ from numpy.typing import NDArray
 
 from models.errors import UserError
 from offline.people.emotions import Floats, mean_placement
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Images = NDArray[np.uint8]
 Indices = NDArray[np.int64]

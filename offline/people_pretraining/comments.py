@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -26,10 +25,8 @@ from models.spec import SUMMED_LAYERS, TARGETS
 from models.text.small_bert import BertShape, make_config, make_text_encoder
 from offline.files import Json, write_json
 from offline.metrics import score
-from offline.people.goemotions import Comments
 from offline.people.wording import spoken_words, written_tokens
 from offline.people_pretraining.one_cycle import OneCycle
-from offline.people_pretraining.options import TextOptions
 from offline.people_pretraining.progress import (
     Progress,
     Report,
@@ -46,6 +43,12 @@ from offline.people_pretraining.vocabulary import (
 )
 from offline.training.checkpoint import seed_everything
 from offline.training.loss import ccc_loss
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from offline.people.goemotions import Comments
+    from offline.people_pretraining.options import TextOptions
 
 Float32 = NDArray[np.float32]
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.spec import TARGETS, CropSpec, Target, VisualSpec
 from models.visual.backbone import Backbone
-from offline.composer.observe import Observations
-from offline.files import Json
 from offline.metrics import score_targets
 from offline.people.emotions import place_emotions
 from offline.people.face_changes import FaceChanges, crop_centred, crop_changed
 from offline.people.ferplus import EXPRESSIONS, Pictures
 from offline.people.mouth_changes import open_mouths, swap_mouths
-from offline.people_pretraining.options import FaceOptions
 from offline.training.loss import ccc_loss, squared_error
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from offline.composer.observe import Observations
+    from offline.files import Json
+    from offline.people_pretraining.options import FaceOptions
 
 NEUTRAL, HAPPINESS, SURPRISE = (EXPRESSIONS.index(name) for name in ("neutral", "happiness", "surprise"))
 

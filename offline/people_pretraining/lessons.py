@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,14 @@ from numpy.typing import NDArray
 from models.audio.logmel import LogMel
 from models.errors import UserError
 from offline.people.disturbance import Disturbance, disturbed
-from offline.people.emodb import Recording
 from offline.people.emotions import place_emotions
 from offline.people.sound import read_sound
-from offline.people_pretraining.teachers import VoiceTeacher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from offline.people.emodb import Recording
+    from offline.people_pretraining.teachers import VoiceTeacher
 
 Float32 = NDArray[np.float32]
 

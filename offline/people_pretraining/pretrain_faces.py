@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -21,7 +19,6 @@ from models.spec import CROP_SPECS, CropSpec, VisualSpec
 from models.visual.backbone import Backbone
 from models.visual.detectors import FaceDetector, HaarDetector, make_detector
 from offline.composer.observe import observe
-from offline.files import Json
 from offline.people.ferplus import difference_hashes, read_pictures
 from offline.people_pretraining.faces import (
     FaceBatches,
@@ -32,7 +29,6 @@ from offline.people_pretraining.faces import (
     score_faces,
 )
 from offline.people_pretraining.one_cycle import OneCycle
-from offline.people_pretraining.options import FaceOptions
 from offline.people_pretraining.prelu import vectorize_prelu
 from offline.tensors import load_tensors, save_tensors
 from offline.training.checkpoint import (
@@ -44,7 +40,14 @@ from offline.training.checkpoint import (
 )
 from offline.training.pretrained import PretrainedEncoders, save_pretrained
 from offline.training.run import provenance
-from stream.options import DetectorChoice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from offline.files import Json
+    from offline.people_pretraining.options import FaceOptions
+    from stream.options import DetectorChoice
 
 FORMAT_VERSION: Final = 1
 

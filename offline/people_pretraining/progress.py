@@ -5,15 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
-
-import numpy as np
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Final
 
 from models.errors import UserError
-from offline.files import Json
 from offline.tensors import load_tensors, save_tensors
 from offline.training.checkpoint import (
     optimizer_tensors,
@@ -21,6 +15,15 @@ from offline.training.checkpoint import (
     restore_optimizer,
     restore_random,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+    from torch import Tensor, nn
+
+    from offline.files import Json
 
 FORMAT_VERSION: Final = 1
 

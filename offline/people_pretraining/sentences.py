@@ -7,11 +7,9 @@ teacher's vectors (`offline.people_pretraining.teachers`) may be further targets
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -23,7 +21,6 @@ from models.audio.logmel import LogMel
 from models.audio.vggish import Vggish
 from models.errors import UserError
 from models.spec import SAMPLE_RATE, TARGETS, VggishSpec
-from offline.files import Json
 from offline.metrics import score
 from offline.people.disturbance import background
 from offline.people.emodb import EMOTIONS
@@ -36,7 +33,6 @@ from offline.people_pretraining.lessons import (
     masked,
 )
 from offline.people_pretraining.one_cycle import OneCycle
-from offline.people_pretraining.options import VoiceOptions
 from offline.people_pretraining.progress import (
     Progress,
     Report,
@@ -46,6 +42,13 @@ from offline.people_pretraining.progress import (
 from offline.people_pretraining.teachers import VOICE_RATE, VoiceTeacher
 from offline.training.checkpoint import seed_everything
 from offline.training.loss import ccc_loss
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from offline.files import Json
+    from offline.people_pretraining.options import VoiceOptions
 
 Float32 = NDArray[np.float32]
 

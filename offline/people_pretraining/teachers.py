@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -23,8 +21,13 @@ from models.errors import UserError
 from models.files import file_hash
 from models.spec import SAMPLE_RATE
 from offline.files import replacing
-from offline.people.emodb import Recording
 from offline.people.sound import read_sound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from offline.people.emodb import Recording
 
 Float32 = NDArray[np.float32]
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -18,6 +16,10 @@ from models.errors import UserError
 from models.files import file_hash
 from models.text.small_bert import SPECIAL, make_tokenizer, spell_words
 from offline.people.wording import spoken_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 Float32 = NDArray[np.float32]
 

@@ -12,23 +12,26 @@ Aff-Wild2 keeps its test labels to itself; a performed test set has them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from models.errors import UserError
 from offline.files import remove_unfinished, write_text
 from offline.performer.performance import Candour, perform, script_text
 from offline.performer.person import make_person
-from offline.performer.plan import CorpusPlan, Partition, PlannedTrial
 from offline.performer.recording import write_recording
 from offline.performer.trajectory import to_text
 from offline.performer.voice import espeak_version
 from offline.processes import WorkerDied, run_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from offline.performer.plan import CorpusPlan, Partition, PlannedTrial
 
 LABELS: Final = "VA_Estimation_Challenge"
 FOLDERS: Final[dict[Partition, str]] = {

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from offline.files import write_text
 from offline.performer.performance import OPEN, Performance, perform, script_text
 from offline.performer.person import DEMO_PERSON
 from offline.performer.recording import write_recording
 from offline.performer.trajectory import composed_trajectory, to_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FRAME_RATE: Final = 30.0
 DURATION_S: Final = 32.0

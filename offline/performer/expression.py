@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import NDArray
 
 from offline.performer.facial_features import Pose
-from offline.performer.person import Habits
 from offline.performer.trajectory import Series, wander
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from offline.performer.person import Habits
 
 
 def express(

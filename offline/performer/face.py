@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from offline.performer.canvas import BOTTOM, LEFT, RIGHT, TOP, Picture, lay_in
 from offline.performer.facial_features import FeaturePainter, Pose
-from offline.performer.person import Person
 from offline.performer.portrait import paint_portrait
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from offline.performer.person import Person
 
 
 class FacePainter:

@@ -6,11 +6,10 @@ that they stand for.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from offline.performer.canvas import (
     EYE_X,
@@ -27,7 +26,11 @@ from offline.performer.canvas import (
     lay_in,
     to_pixels,
 )
-from offline.performer.person import Person
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from offline.performer.person import Person
 
 
 class Pose(NamedTuple):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from offline.performer.canvas import Easel, Plane, Points, as_plane, mirrored, outline, smooth
-from offline.performer.person import HairStyle, Person
+
+if TYPE_CHECKING:
+    from offline.performer.person import HairStyle, Person
 
 # Right halves, top to bottom, of what hangs behind face and neck.
 _BEHIND: Final[dict[HairStyle, str]] = {

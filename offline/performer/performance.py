@@ -10,17 +10,20 @@ said tells anything. So none can replace another.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from offline.performer.expression import express
-from offline.performer.facial_features import Pose
-from offline.performer.person import Person
 from offline.performer.script import LINES, SMALL_TALK, Line, choose_line
 from offline.performer.trajectory import Series, wander
 from offline.performer.voice import SAMPLE_RATE, Delivery, Samples, delivery_of, inflect, speak
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from offline.performer.facial_features import Pose
+    from offline.performer.person import Person
 
 _ROOM_TONE: Final = 4e-4
 _REMEMBERED_LINES: Final = 12

@@ -6,7 +6,7 @@ Painted once for each person, in floating point with soft shading.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -27,8 +27,10 @@ from offline.performer.canvas import (
     to_picture,
 )
 from offline.performer.hair import hair_behind, hair_colour, hair_over, streaks
-from offline.performer.person import FaceShape, Person
 from offline.performer.room import light_table, paint_room, paint_torso
+
+if TYPE_CHECKING:
+    from offline.performer.person import FaceShape, Person
 
 _EAR: Final = outline("0.93,-0.22 1.05,-0.28 1.13,-0.14 1.10,0.12 1.02,0.30 0.93,0.26")
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import av
 import numpy as np
 
 from models.errors import UserError
 from offline.files import replacing_path
-from offline.performer.canvas import Picture
 from offline.performer.face import FacePainter
-from offline.performer.performance import Performance
 from offline.performer.voice import SAMPLE_RATE, Samples
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from offline.performer.canvas import Picture
+    from offline.performer.performance import Performance
 
 # x264's lookahead does not give the same answer twice (seen with its AVX-512 routines): do without all that asks it.
 _REPEATABLE: Final = "bframes=0:scenecut=0:weightp=0:mbtree=0:rc-lookahead=0:sync-lookahead=0"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 
 from offline.performer.canvas import SHIFT, Picture, as_plane, blur, mirrored, outline, smooth, to_picture
-from offline.performer.person import Person
+
+if TYPE_CHECKING:
+    from offline.performer.person import Person
 
 
 def paint_room(person: Person, size: tuple[int, int], rng: np.random.Generator) -> Picture:

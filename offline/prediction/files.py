@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -14,6 +12,10 @@ from models.errors import UserError
 from models.spec import TARGETS, Target
 from offline.files import write_text
 from offline.prediction.predict import Floats, Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 SUBMISSION_HEADER: Final = "image_location,valence,arousal"
 DIGITS: Final = 6

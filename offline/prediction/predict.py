@@ -9,24 +9,27 @@ Either way values are clipped to [-1, 1] last (report section 3.5).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.bundle.load import Bundle
 from models.centering import RunningCentering, center
 from models.errors import UserError
-from models.networks.ensemble import Ensemble, EnsembleState
 from models.spec import TARGETS, Modality, Target, WindowSpec
 from models.visual.alignment import network_input
 from offline.data.store import Store, TrialRecord, bundle_recipe
 from offline.data.windows import average_windows, cut_windows
-from offline.training.options import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from models.bundle.load import Bundle
+    from models.networks.ensemble import Ensemble, EnsembleState
+    from offline.training.options import Context
 
 Floats = NDArray[np.float64]
 

@@ -7,8 +7,8 @@ same one. Windows and masked branches need the features themselves, so for those
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,8 +21,12 @@ from offline.data.recipe import FeatureParts
 from offline.data.store import TrialRecord, bundle_recipe
 from offline.prediction.predict import Prediction
 from stream.build import LoadedParts, assemble
-from stream.messages import Affect, Estimate, Status, Transcript
 from stream.mqtt.connection import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stream.messages import Affect, Estimate, Status, Transcript
 
 
 class CollectSink:

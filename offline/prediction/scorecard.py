@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.spec import Modality, Target
-from offline.data.folds import FoldSplit
-from offline.files import Json
 from offline.metrics import TargetScores, score_targets
-from offline.prediction.predict import Prediction, TrialPredictions
 from offline.training.options import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from offline.data.folds import FoldSplit
+    from offline.files import Json
+    from offline.prediction.predict import Prediction, TrialPredictions
 
 
 @dataclass(frozen=True)

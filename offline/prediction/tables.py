@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from rich import box
 from rich.table import Table
 
-from models.spec import Target
-from offline.metrics import Scores
-from offline.prediction.predict import Prediction
-from offline.prediction.scorecard import Ablations, OwnFoldScores, Scorecard
-from offline.training.options import Context
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.spec import Target
+    from offline.metrics import Scores
+    from offline.prediction.predict import Prediction
+    from offline.prediction.scorecard import Ablations, OwnFoldScores, Scorecard
+    from offline.training.options import Context
 
 MOST_TRIALS: Final = 40
 _METRICS: Final = ("CCC", "PCC", "RMSE")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.audio.vggish import Vggish
 from models.spec import TARGETS, AudioSpec
 from offline.data.store import TrialRecord, gather_patches
 from offline.pretraining.base import Learner, batches_of, pick_batches
-from offline.training.options import PretrainOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from offline.training.options import PretrainOptions
 
 _AT_ONCE: Final = 100
 _SHIFT: Final = 3

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from torch import Tensor, nn
 
 from models.errors import UserError
-from offline.data.store import TrialRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from offline.data.store import TrialRecord
 
 EncoderName = Literal["visual", "audio", "language"]
 ENCODERS: Final[tuple[EncoderName, ...]] = ("visual", "audio", "language")

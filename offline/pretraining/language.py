@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.errors import UserError
@@ -18,9 +16,15 @@ from models.spec import SUMMED_LAYERS, TARGETS, LanguageSpec
 from models.speech.words import UNKNOWN
 from models.text.small_bert import make_text_encoder
 from models.text.tokenizer import PieceTokenizer, open_text_model, pad, pool_words
-from offline.data.store import TrialRecord
 from offline.pretraining.base import Learner
-from offline.training.options import PretrainOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from offline.data.store import TrialRecord
+    from offline.training.options import PretrainOptions
 
 _CUT_SHORT: Final = 0.3
 """How often an utterance ends early in training: a live one is seen before it is whole."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from models.errors import UserError
 from offline.pretraining.audio import AudioLearner
-from offline.pretraining.base import EncoderName, Learner
 from offline.pretraining.language import LanguageLearner
 from offline.pretraining.visual import VisualLearner
-from offline.training.options import PretrainOptions
+
+if TYPE_CHECKING:
+    from offline.pretraining.base import EncoderName, Learner
+    from offline.training.options import PretrainOptions
 
 
 def make_learner(part: EncoderName, options: PretrainOptions) -> Learner:

@@ -13,8 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -26,9 +25,7 @@ from models.spec import TARGETS, LanguageSpec, Target
 from models.text.small_bert import make_text_encoder
 from models.visual.backbone import Backbone
 from offline.data.folds import split_folds
-from offline.data.store import Store, TrialRecord
 from offline.files import DiskProblem, Json, replacing_folder
-from offline.metrics import TargetScores
 from offline.pretraining.base import ENCODERS, EncoderName, Learner
 from offline.pretraining.learners import make_learner
 from offline.tensors import load_tensors, save_tensors
@@ -41,9 +38,15 @@ from offline.training.checkpoint import (
     seed_everything,
 )
 from offline.training.loss import ccc_loss, squared_error
-from offline.training.options import PretrainOptions
 from offline.training.pretrained import PretrainedEncoders, save_pretrained
 from offline.training.run import hash_store, provenance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from offline.data.store import Store, TrialRecord
+    from offline.metrics import TargetScores
+    from offline.training.options import PretrainOptions
 
 FORMAT_VERSION: Final = 1
 

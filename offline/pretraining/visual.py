@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -11,10 +10,14 @@ from torch import Tensor, nn
 
 from models.spec import TARGETS, CropSpec, VisualSpec
 from models.visual.backbone import Backbone
-from offline.data.store import TrialRecord
 from offline.data.windows import centre_crop, random_augmentation, take_pixels
 from offline.pretraining.base import Learner, batches_of, pick_batches
-from offline.training.options import PretrainOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from offline.data.store import TrialRecord
+    from offline.training.options import PretrainOptions
 
 _JITTER: Final = 0.25
 _AT_ONCE: Final = 100

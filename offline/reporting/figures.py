@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from models.spec import Target
 from offline.metrics import score
-from offline.prediction.predict import Prediction
-from offline.training.results import Epoch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+
+    from models.spec import Target
+    from offline.prediction.predict import Prediction
+    from offline.training.results import Epoch
 
 COLOURS: Final[dict[Target, str]] = {"valence": "#1f6fb4", "arousal": "#d9661f"}
 LABEL: Final = "#333333"

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from offline.files import Json, replacing, write_text
 from offline.metrics import score
-from offline.prediction.predict import Prediction
 from offline.prediction.scorecard import make_scorecard
 from offline.reporting.figures import draw_agreement, draw_curves, draw_overview, draw_trial
-from offline.training.results import TrainedRun
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from offline.prediction.predict import Prediction
+    from offline.training.results import TrainedRun
 
 REPORT: Final = "report.html"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +13,13 @@ from offline.data.folds import check_split
 from offline.data.store import STORE, Store, recipe_differences
 from offline.prediction.predict import Prediction
 from offline.training.batches import TrainingInputs
-from offline.training.results import TrainedFold, TrainedRun
 from offline.training.run import hash_store
 from offline.training.validate import run_network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from offline.training.results import TrainedFold, TrainedRun
 
 
 def find_store(run: TrainedRun, places: Sequence[Path]) -> Store | None:

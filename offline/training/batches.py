@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from models.errors import UserError
-from models.networks.fold import EmotionNetwork
 from models.spec import TARGETS, Modality, NetworkSpec
-from models.visual.backbone import Backbone
-from offline.data.store import Store, TrialRecord
 from offline.data.windows import (
     CropAugmentation,
     Window,
@@ -28,8 +23,18 @@ from offline.data.windows import (
     take_pixels,
 )
 from offline.training.cache import EmbeddingCache, MapCache, chunks, trunk_maps
-from offline.training.options import TrainOptions
-from offline.training.pretrained import PretrainedEncoders
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from models.networks.fold import EmotionNetwork
+    from models.visual.backbone import Backbone
+    from offline.data.store import Store, TrialRecord
+    from offline.training.options import TrainOptions
+    from offline.training.pretrained import PretrainedEncoders
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,25 @@ folder's name holds what its content depends on, so a stale entry is never found
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.audio.vggish import Vggish
-from models.spec import CropSpec
-from models.visual.backbone import Backbone
-from offline.data.store import TrialRecord
 from offline.data.windows import CropAugmentation, take_pixels
 from offline.files import save_array
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from models.audio.vggish import Vggish
+    from models.spec import CropSpec
+    from models.visual.backbone import Backbone
+    from offline.data.store import TrialRecord
 
 CHUNK_FRAMES = 50
 """Frames a frozen encoder takes at once: IR-50's widest map of so many is 20 MB."""

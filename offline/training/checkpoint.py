@@ -7,14 +7,18 @@ header. One file means one rename, so weights, optimiser, random states and sche
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from offline.files import Json
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch.optim import Optimizer
+
+    from offline.files import Json
 
 
 def optimizer_tensors(optimizer: Optimizer) -> tuple[dict[str, Tensor], Json]:

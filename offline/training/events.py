@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from models.errors import UserError
-from offline.files import Json
+
+if TYPE_CHECKING:
+    from offline.files import Json
 
 
 @dataclass(frozen=True)

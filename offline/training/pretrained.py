@@ -8,10 +8,8 @@ frozen, so six folds share them. In a run they are one file, `trunk.safetensors`
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
@@ -21,11 +19,16 @@ from models.bundle.manifest import FeatureRecipe
 from models.bundle.tensors import fill
 from models.errors import UserError
 from models.files import file_hash
-from models.spec import NetworkSpec
 from models.visual.backbone import Backbone, load_face_checkpoint
 from offline.data.store import recipe_differences
-from offline.files import Json
 from offline.tensors import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from models.spec import NetworkSpec
+    from offline.files import Json
 
 FORMAT_VERSION: Final = 1
 _KIND: Final = "affectstream foundation"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,6 +20,10 @@ from offline.tensors import load_tensors
 from offline.training.options import TrainOptions
 from offline.training.pretrained import PretrainedEncoders, load_pretrained
 from offline.training.run import FORMAT_VERSION, FoldFolder, RunFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 
 class Epoch(BaseModel):

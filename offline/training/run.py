@@ -16,8 +16,7 @@ import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -26,9 +25,7 @@ from filelock import FileLock, Timeout
 from models.errors import UserError
 from models.files import file_hash
 from offline.data.folds import FoldSplit, check_split, read_folds, split_folds, write_folds
-from offline.data.store import Store
 from offline.files import Json, read_json, write_json, write_text
-from offline.training.options import TrainOptions
 from offline.training.pretrained import (
     PretrainedEncoders,
     check_recipe,
@@ -36,6 +33,12 @@ from offline.training.pretrained import (
     random_pretrained,
     save_pretrained,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from offline.data.store import Store
+    from offline.training.options import TrainOptions
 
 FORMAT_VERSION: Final = 1
 _PREPARING_TIMEOUT_S: Final = 600

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from offline.files import Json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Log = Callable[[Json], None]
 """Takes one line of the history."""

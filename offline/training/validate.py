@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from models.errors import UserError
-from models.networks.fold import EmotionNetwork
-from models.spec import Target, WindowSpec
-from offline.data.store import TrialRecord
 from offline.data.windows import average_windows, cut_windows
 from offline.metrics import TargetScores, score_targets
-from offline.training.batches import NetworkInputs, TrainingInputs
-from offline.training.options import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from numpy.typing import NDArray
+
+    from models.networks.fold import EmotionNetwork
+    from models.spec import Target, WindowSpec
+    from offline.data.store import TrialRecord
+    from offline.training.batches import NetworkInputs, TrainingInputs
+    from offline.training.options import Context
 
 WINDOWS_AT_ONCE = 8
 

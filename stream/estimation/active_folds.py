@@ -8,11 +8,13 @@ window of such outputs. Only then is it merged again, so that its part in the me
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from models.centering import CenteredFrame, RunningCentering, RunningState, state_of_first
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

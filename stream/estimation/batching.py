@@ -8,13 +8,15 @@ batch: what has come meanwhile is taken together, which is more than one frame o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from models.speech.words import SpeechEvent
-from stream.perception.features import FrameFeatures
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from models.speech.words import SpeechEvent
+    from stream.perception.features import FrameFeatures
 
 MOST_AT_ONCE: Final = 64
 

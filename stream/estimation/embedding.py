@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.accelerate.runtime import RuntimeView
 from models.spec import CropSpec, Modality
-from models.speech.timeline import WordTimeline
-from models.text.embedder import TextEmbedder
 from models.visual.alignment import network_input
-from stream.perception.features import FrameFeatures
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from models.accelerate.runtime import RuntimeView
+    from models.speech.timeline import WordTimeline
+    from models.text.embedder import TextEmbedder
+    from stream.perception.features import FrameFeatures
 
 Input = NDArray[Any]
 """A crop or a patch."""

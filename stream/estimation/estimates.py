@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from models.speech.timeline import WordTimeline
 from models.spread import SpreadCalibration, pattern_of
-from stream.estimation.frames import MergedFrame
 from stream.flow.ladder import FULL
 from stream.messages import Affect, Estimate, Present
+
+if TYPE_CHECKING:
+    from models.speech.timeline import WordTimeline
+    from stream.estimation.frames import MergedFrame
 
 RETURNING: Final = "folds-returning"
 """What an estimate says it lacks while folds that rested compute again but are not merged yet."""

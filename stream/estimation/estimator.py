@@ -14,30 +14,35 @@ of `models.accelerate.runtime`; what an estimate says, of `stream.estimation.est
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from models.accelerate.runtime import Runtime
 from models.accelerate.select import Preference, serve
-from models.bundle.load import Bundle
-from models.networks.ensemble import BranchState
 from models.spec import TARGETS, Modality, WindowSpec
 from models.speech.timeline import WordTimeline
 from models.speech.words import Settled, SpeechEvent
-from models.text.embedder import TextEmbedder
 from stream.estimation.active_folds import ActiveFolds, FoldMerge, MergeState, next_active_folds
 from stream.estimation.batching import Moment, runs, whole_batches
 from stream.estimation.embedding import Embedded, FrameEmbedding, WordEmbedding
 from stream.estimation.estimates import make_estimate
 from stream.estimation.frames import MergedFrame, PendingFrame
 from stream.estimation.window import RevisableWindow
-from stream.messages import Estimate
-from stream.perception.features import FrameFeatures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from models.accelerate.runtime import Runtime
+    from models.bundle.load import Bundle
+    from models.networks.ensemble import BranchState
+    from models.text.embedder import TextEmbedder
+    from stream.messages import Estimate
+    from stream.perception.features import FrameFeatures
 
 
 @dataclass(frozen=True, eq=False, repr=False)

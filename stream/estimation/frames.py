@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
 
-from models.centering import CenteredFrame
-from models.spec import Modality
-from stream.estimation.active_folds import ActiveFolds
-from stream.perception.features import FrameFeatures
+    from models.centering import CenteredFrame
+    from models.spec import Modality
+    from stream.estimation.active_folds import ActiveFolds
+    from stream.perception.features import FrameFeatures
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from stream.flow.ladder import AUTO, FULL, Ladder, Rung, find_rung
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 class Scheduler:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from models.errors import UserError
 from stream.mqtt.connection import BrokerAddress
+
+if TYPE_CHECKING:
+    import socket
+    from types import TracebackType
 
 PREFERRED_PORT: Final = 1883
 

@@ -11,17 +11,19 @@ import logging
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import aiomqtt
 
 from models.errors import UserError
 from stream.flow.backoff import Backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine
+    from pathlib import Path
 
 T = TypeVar("T")
 

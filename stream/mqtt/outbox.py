@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import re
 import sqlite3
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import platformdirs
 
 from models.errors import UserError
-from stream.mqtt.connection import BrokerAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stream.mqtt.connection import BrokerAddress
 
 log = logging.getLogger(__name__)
 

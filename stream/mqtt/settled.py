@@ -9,9 +9,10 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
-from stream.mqtt.outbox import Outbox
+if TYPE_CHECKING:
+    from stream.mqtt.outbox import Outbox
 
 P = ParamSpec("P")
 T = TypeVar("T")

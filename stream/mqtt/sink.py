@@ -11,15 +11,12 @@ import contextlib
 import logging
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from random import Random
-from typing import Any, Final, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import aiomqtt
 
 from models.errors import UserError
-from stream.flow.backoff import Backoff
 from stream.messages import EngineCommand, Estimate, Status, Transcript
 from stream.mqtt.connection import (
     BROKER_BACKOFF,
@@ -41,6 +38,12 @@ from stream.mqtt.topics import (
     state_of,
     steady_part,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from pathlib import Path
+
+    from stream.flow.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -337,7 +340,7 @@ class MqttSink:
             elif command in get_args(EngineCommand):
                 self._counters["mqtt_commands"] += 1
                 if self._on_command is not None:
-                    self._on_command(cast(EngineCommand, command))
+                    self._on_command(cast("EngineCommand", command))
             else:
                 self._counters["mqtt_commands_unknown"] += 1
 

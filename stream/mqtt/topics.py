@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from models.errors import UserError
-from stream.messages import Estimate, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stream.messages import Estimate, Status
 
 PREFIX: Final = "affect"
 

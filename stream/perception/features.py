@@ -5,20 +5,23 @@ The same code serves live sources, replays and preprocessing: what was trained i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, overload
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Final, overload
 
 from models.audio.logmel import PatchState, RollingPatches
-from models.spec import LogMelSpec, Modality
 from models.visual.alignment import zero_crop
-from models.visual.tracker import FaceTracker, TrackerState
 from stream.flow.ladder import FULL, Rung
-from stream.messages import InputStatus
 from stream.sources.events import AudioChunk, NoPicture, VideoFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from models.spec import LogMelSpec, Modality
+    from models.visual.tracker import FaceTracker, TrackerState
+    from stream.messages import InputStatus
 
 
 @dataclass(frozen=True)

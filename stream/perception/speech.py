@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.speech.recogniser import HeardWord, RecogniserFactory, Samples
 from models.speech.transcriber import Transcriber, TranscriberSettings
 from models.speech.words import EVERYTHING_SETTLED, SpeechEvent
 from stream.sources.events import SAMPLE_RATE, AudioChunk
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.speech.recogniser import HeardWord, RecogniserFactory, Samples
 
 WAITING_CHUNKS: Final = 256
 """Live sound that may wait for the recogniser; beyond it new sound is dropped, counted, and heard as silence."""

@@ -6,14 +6,17 @@ import asyncio
 import json
 import os
 from collections import Counter, deque
-from collections.abc import Mapping
 from contextlib import suppress
 from io import FileIO
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from models.errors import UserError
-from stream.messages import Estimate, Status, Transcript
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from stream.messages import Estimate, Status, Transcript
 
 QUEUE_LINES: Final = 4096
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from av.video.frame import VideoFrame as Picture
-from numpy.typing import NDArray
-
-from stream.messages import Health, InputStatus
 from stream.sources.events import SAMPLE_RATE, InputChange, InputName
+
+if TYPE_CHECKING:
+    import numpy as np
+    from av.video.frame import VideoFrame as Picture
+    from numpy.typing import NDArray
+
+    from stream.messages import Health, InputStatus
 
 PICTURES: Final = 4
 """Pictures kept for the tick that is due: it takes the newest, older ones are surplus."""

@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import av
-from av.container import InputContainer
 
 from models.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from av.container import InputContainer
 
 Kind = Literal["camera", "microphone", "stream"]
 

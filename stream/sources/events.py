@@ -7,15 +7,18 @@ early, but it never overlaps and never comes before sample 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from models.spec import LogMelSpec
-from stream.messages import InputStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stream.messages import InputStatus
 
 SAMPLE_RATE: Final = LogMelSpec().sample_rate
 """Samples a second of all sound after a source: 16 000, as the recogniser and the sound branch take it."""

@@ -5,20 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
-from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame as Picture
 from av.video.reformatter import VideoReformatter
-from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from models.errors import UserError
 from stream.messages import InputStatus
@@ -26,6 +22,13 @@ from stream.sources.events import SAMPLE_RATE, AudioChunk, SourceEvent, SourceIn
 from stream.sources.file_clock import FrameClock, SoundClock, step_frame_clock, step_sound_clock
 from stream.sources.resample import SoundRuns
 from stream.sources.scaling import MOST_LONG_SIDE, decode_small, fitted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+    from numpy.typing import NDArray
 
 FALLBACK_RATE: Final = 25.0
 SPEED_LIMIT: Final = 1000.0

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.errors import UserError
 from stream.flow.backoff import Backoff
@@ -40,6 +38,11 @@ from stream.sources.events import (
 )
 from stream.sources.reader import Opener, Reader
 from stream.sources.scaling import MOST_LONG_SIDE, fitted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
 
 STALE_PICTURE_S: Final = 0.5
 """A picture older than this is not shown again: the tick has none."""

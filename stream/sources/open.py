@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from stream.sources.events import Source
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stream.sources.events import Source
 
 
 def open_source(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import TYPE_CHECKING
 
-from stream.flow.channel import Channel
-from stream.sources.events import Source, SourceEvent
+if TYPE_CHECKING:
+    from stream.flow.channel import Channel
+    from stream.sources.events import Source, SourceEvent
 
 
 async def pump(source: Source, events: Channel[SourceEvent]) -> None:

@@ -7,20 +7,22 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import av
 from av.audio.frame import AudioFrame
 
 from models.errors import UserError
-from stream.flow.backoff import Backoff
 from stream.messages import InputStatus
 from stream.sources.captures import CapturedPicture, LiveCaptures
 from stream.sources.device_clock import ClockMap, start_clock, step_clock_map
 from stream.sources.devices import Address
-from stream.sources.events import InputName
 from stream.sources.resample import LiveSoundPieces
 from stream.sources.scaling import MOST_LONG_SIDE, decode_small
+
+if TYPE_CHECKING:
+    from stream.flow.backoff import Backoff
+    from stream.sources.events import InputName
 
 Opener = Callable[[Address], Any]
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
-from numpy.typing import NDArray
 
 from stream.sources.captures import CapturedSound
 from stream.sources.events import SAMPLE_RATE, AudioChunk
-from stream.sources.file_clock import PlacedSound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from stream.sources.file_clock import PlacedSound
 
 PIECE_SAMPLES: Final = 160
 """The least that is handed on of live sound: 10 ms."""

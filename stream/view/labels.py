@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.centering import ccc
 from models.labels import read_labels
 from models.spec import TARGETS, Target
 from stream.messages import Affect, Estimate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 from rich.text import Text
 
-from stream.view.labels import Agreement
+if TYPE_CHECKING:
+    from stream.view.labels import Agreement
 
 HISTORY_FRAMES: Final = 300
 UNTRAINED: Final = "untrained: the numbers mean nothing yet"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from stream.messages import Estimate, Status, Transcript
-from stream.mqtt.connection import BrokerAddress
 from stream.view.labels import Agreement, LabelledTrajectory
 from stream.view.panel import Panel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stream.messages import Estimate, Status, Transcript
+    from stream.mqtt.connection import BrokerAddress
 
 REFRESH_HZ: Final = 6.0
 PLAIN_EVERY_S: Final = 1.0

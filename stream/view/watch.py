@@ -7,17 +7,14 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import aiomqtt
-from rich.console import Console
 
 from models.errors import UserError
-from stream.flow.backoff import Backoff
 from stream.mqtt.connection import (
     BROKER_BACKOFF,
     BrokerAddress,
@@ -31,6 +28,13 @@ from stream.mqtt.topics import PREFIX, check_publisher_id
 from stream.schemas import TOPICS, complaint
 from stream.view.panel import Panel, clean
 from stream.view.terminal import Screen, View
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from stream.flow.backoff import Backoff
 
 MOST_PUBLISHERS: Final = 16
 QUEUE_MESSAGES: Final = 1000

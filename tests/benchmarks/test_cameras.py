@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks import live
 from benchmarks.latency import Run
 from benchmarks.live import rungs
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def a_run(rate: float, degraded: str | None = None) -> Run:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 import typer
 
 from benchmarks import latency
 from benchmarks.latency import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @contextmanager

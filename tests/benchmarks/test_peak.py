@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
+
 import torch
 
 from benchmarks import peak
@@ -12,6 +13,9 @@ from benchmarks.naive import count_flops
 from benchmarks.peak import Work
 from models.accelerate.backend import Backend
 from models.accelerate.hardware import has_package
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def nothing() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.__main__ import RESULTS, read_sections, write_sections
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_sections_are_read_as_they_were_written(tmp_path: Path) -> None:

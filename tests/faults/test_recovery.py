@@ -7,10 +7,9 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,9 +17,14 @@ from stream.build import assemble, load
 from stream.estimation.batching import frames_at_once
 from stream.mqtt.sink import MqttSink
 from stream.options import LATENCY_TARGET_MS, InputOptions
-from stream.sinks.base import Sink
 from tests.stream.brokers import Mosquitto, Subscriber, until
 from tests.stream.scripted import Collected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from stream.sinks.base import Sink
 
 TICK_S = 1 / 30
 

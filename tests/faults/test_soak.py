@@ -11,10 +11,9 @@ import gc
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
@@ -24,7 +23,6 @@ from models.spec import LanguageSpec, NetworkSpec
 from models.speech.recogniser import HeardWord, Samples
 from models.visual.tracker import FaceTracker
 from stream.estimation.estimator import Estimator
-from stream.messages import Estimate
 from stream.options import EngineSettings
 from stream.perception.features import Perception
 from stream.perception.speech import Speech, transcriber_settings
@@ -40,6 +38,12 @@ from tests.stream.scripted import (
     small_bundle,
     turned,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from stream.messages import Estimate
 
 MEDIA_S = 30 * 60
 RATE = 8.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -22,6 +22,9 @@ from models.bundle.untrained import make_untrained_bundle
 from models.networks.ensemble import Ensemble
 from models.networks.fold import EmotionNetwork
 from models.spec import COMPACT, PAPER, Modality, NetworkSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = [
     pytest.mark.gpu,

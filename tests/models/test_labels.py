@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from models.errors import UserError
 from models.labels import parse_labels, read_labels
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_the_samples_rows_are_read(fixtures: Path) -> None:

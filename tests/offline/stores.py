@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +15,9 @@ from models.visual.backbone import Backbone
 from offline.data.arrays import write_rows
 from offline.data.store import STORE, TRIAL, StoreManifest, TrialFacts
 from offline.training.pretrained import PretrainedEncoders, save_pretrained
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RECIPE = FeatureRecipe(
     detector=PartUse(name="haar"),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from itertools import accumulate
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from models.errors import UserError
 from offline.processes import Finished, ToolsFailed, WorkerDied, no_tools, run_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 def tools() -> int:

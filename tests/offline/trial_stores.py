@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.bundle.manifest import FeatureRecipe
 from offline.data.arrays import write_rows
 from offline.data.store import STORE, TRIAL, Partition, Store, StoreManifest, TrialFacts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.bundle.manifest import FeatureRecipe
 
 RATE = 30.0
 

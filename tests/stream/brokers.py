@@ -10,14 +10,16 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stream.messages import Affect, BundleStatus, Estimate, InputStatus, Latency, Present, Status
 from stream.mqtt.connection import BrokerAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 def estimate(frame: int, *, settled: bool = False, valence: float = 0.25, words: str = "") -> Estimate:

@@ -8,13 +8,10 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from models.audio.vggish import Vggish
 from models.bundle.load import Bundle, FeatureRecipe, PartUse, load_bundle, save_bundle
@@ -39,7 +36,6 @@ from stream.messages import Estimate, InputStatus, Status, Transcript
 from stream.options import EngineSettings
 from stream.perception.features import Perception
 from stream.perception.speech import Speech, transcriber_settings
-from stream.sinks.base import Sink
 from stream.sources.events import (
     SAMPLE_RATE,
     AudioChunk,
@@ -50,6 +46,14 @@ from stream.sources.events import (
     VideoFrame,
 )
 from stream.status import RunFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from stream.sinks.base import Sink
 
 SMALL = NetworkSpec(
     visual=VisualSpec(

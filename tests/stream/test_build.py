@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from models.accelerate.runtime import Runtime
 from models.accelerate.select import serve
 from stream import build as assembly
 from stream.build import load
 from stream.options import InputOptions, Pace
 from tests.stream.recordings import steady, write_recording
 from tests.stream.scripted import small_bundle
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.accelerate.runtime import Runtime
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 from typer.testing import CliRunner
@@ -20,6 +20,9 @@ from stream.cli import _run_app
 from stream.flow.ladder import BUDGETS
 from stream.options import DEMO_RECORDING, InputOptions
 from stream.session import MOST_THREADS, default_threads
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def stream_run(*arguments: str) -> subprocess.CompletedProcess[str]:

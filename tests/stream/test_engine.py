@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from models.bundle.load import Bundle
 from models.errors import UserError
 from models.speech.words import Settled, SpeechEvent
 from models.visual.tracker import FaceTracker
-from stream.estimation.batching import Moment
 from stream.estimation.estimator import Estimator, EstimatorState
 from stream.messages import Estimate, InputStatus
 from stream.options import EngineSettings
@@ -34,6 +31,12 @@ from tests.stream.scripted import (
     sound,
     turned,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from models.bundle.load import Bundle
+    from stream.estimation.batching import Moment
 
 TICK = 1 / 30
 

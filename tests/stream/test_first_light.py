@@ -9,9 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import pytest
@@ -25,6 +23,10 @@ from stream.options import DEMO_RECORDING, LATENCY_TARGET_MS, InputOptions
 from stream.sinks.record import RecordSink
 from tests.stream.brokers import Mosquitto, Subscriber, free_port, until
 from tests.stream.recordings import CLIPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 Record = list[dict[str, Any]]
 

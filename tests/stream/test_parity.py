@@ -5,12 +5,11 @@ what is computed offline, in one pass, by code that knows nothing of streams.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from models.centering import RunningCentering
 from models.spec import WindowSpec
@@ -23,12 +22,18 @@ from models.visual.tracker import FaceTracker
 from offline.prediction.predict import Prediction, predict_trials
 from offline.prediction.replay import extract
 from stream.build import LoadedParts, assemble, load
-from stream.messages import Estimate
 from stream.options import DEMO_RECORDING, InputOptions
 from stream.perception.features import Availability, Perception
 from stream.perception.speech import transcriber_settings
 from stream.sources.events import AudioChunk, VideoFrame
 from tests.stream.scripted import Collected
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from stream.messages import Estimate
 
 TOLERANCE = 1e-4
 CLIPS = ["weekly_address_5s.mp4", "lbax4n.mpg", "1001_DFA_HAP_XX.flv", "face_noface.mov"]

@@ -6,15 +6,19 @@ import asyncio
 import statistics
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from stream.options import DEMO_RECORDING, InputOptions, OutputOptions
 from stream.session import stream
-from tests.stream.brokers import Mosquitto
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.stream.brokers import Mosquitto
 
 MOST_MS = 20.0
 """On a host that does the same work in the same time whenever it is asked to."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from inspect import signature
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +20,10 @@ from models.accelerate.backend import (
     first_line,
 )
 from models.accelerate.hardware import has_cuda
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 DTYPES: Final[dict[Precision, torch.dtype]] = {
     "float32": torch.float32,

@@ -12,11 +12,9 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -33,6 +31,10 @@ from models.accelerate.backend import (
 )
 from models.accelerate.cache import Facts, module_hash, tensors_hash
 from models.accelerate.hardware import has_package, processor_name, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 MODEL: Final = "model.xml"
 _NOT_IN_INT8: Final = ("NormalizeL2", "ReduceL2", "ReduceSum", "Power", "Sqrt", "Divide")

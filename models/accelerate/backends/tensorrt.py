@@ -11,8 +11,7 @@ import copy
 import json
 import warnings
 from importlib import import_module
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +28,9 @@ from models.accelerate.backend import (
 from models.accelerate.backends.compiled import DTYPES, Cast
 from models.accelerate.cache import Facts, module_hash
 from models.accelerate.hardware import device_name, has_cuda, has_package, versions
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ENGINE: Final = "engine.trt"
 BINDINGS: Final = "bindings.json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -18,6 +18,9 @@ from models.bundle.load import Bundle, load_bundle
 from models.bundle.untrained import make_untrained_bundle
 from tests.models.accelerate.serving import FakeBackends
 from tests.models.accelerate.small_module import Small
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,9 @@ from torch import Tensor, nn
 from models.accelerate.backend import EAGER, Backend, Runner, Unavailable
 from models.accelerate.hardware import has_package
 from models.accelerate.runtime import STEPS, Runtime
-from models.bundle.load import Bundle
+
+if TYPE_CHECKING:
+    from models.bundle.load import Bundle
 
 needs_openvino = pytest.mark.skipif(not has_package("openvino"), reason="openvino is not installed")
 

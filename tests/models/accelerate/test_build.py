@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-from torch import Tensor
 
 from models.accelerate.backend import Backend, Unavailable
 from models.accelerate.backends import openvino as openvino_module
 from models.accelerate.build import accelerate
-from tests.models.accelerate.small_module import Small
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from tests.models.accelerate.small_module import Small
 
 
 class TestAbsentPackages:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -14,6 +14,9 @@ from torch import nn
 
 from models.accelerate.cache import ABANDONED_S, ENTRY, ArtifactCache, module_hash
 from tests.models.accelerate.small_module import Small
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def write_blob(folder: Path, content: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from models.accelerate.backend import BuildContext, Precision, Runner
 from models.accelerate.candidates import CandidateBuilder, measure
 from models.accelerate.parity import LIMITS, make_reference
 from models.accelerate.parts import ModelPart, eager_runner, parts_of
-from models.bundle.load import Bundle
 from models.text.tokenizer import open_text_model
+
+if TYPE_CHECKING:
+    from models.bundle.load import Bundle
 
 
 class TestMeasure:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import pytest
 
 from models.accelerate.parity import LIMITS, compare, make_reference
-from models.bundle.load import Bundle
 from models.spec import Modality
+
+if TYPE_CHECKING:
+    from models.bundle.load import Bundle
 
 
 class TestParity:

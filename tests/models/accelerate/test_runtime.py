@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from torch import Tensor
 
-from models.accelerate.backend import Runner
 from models.accelerate.runtime import BatchedPart
 from models.accelerate.select import Preference, serve
-from models.bundle.load import Bundle
 from models.spec import Modality
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.accelerate.backend import Runner
+    from models.bundle.load import Bundle
 
 
 class TestBatchedPart:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -22,6 +22,9 @@ from models.bundle.untrained import make_untrained_bundle
 from models.errors import UserError
 from models.text.tokenizer import open_text_model
 from tests.models.accelerate.serving import FakeBackends, assert_serves_as_eager, backends_of, needs_openvino
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class TestPreference:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -30,6 +29,10 @@ from models.networks.ensemble import Ensemble, EnsembleState
 from models.networks.subset import first_folds, narrow, steps_alone
 from models.spec import COMPACT, Modality, NetworkSpec
 from tests.models.small_networks import make_network, network_specs, random_embeddings, random_mask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 FRAMES = 6
 

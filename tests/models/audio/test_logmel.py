@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import wave
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from models.audio.logmel import LogMel, PatchState, RollingPatches, mel_matrix
 from models.spec import LogMelSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 SPEC = LogMelSpec()
 HOP, WINDOW, PATCH = SPEC.hop_samples, SPEC.window_samples, SPEC.patch_frames

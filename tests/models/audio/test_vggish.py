@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +13,9 @@ from torch.nn import functional
 from models.audio.vggish import Vggish, load_vggish_checkpoint
 from models.errors import UserError
 from models.spec import COMPACT, VggishSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SLIM = VggishSpec(widths=(2, 3, 4, 4, 5, 6), hidden=(7, 8), embedding=9)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from models.audio.vggish import Vggish
 from models.bundle.load import save_bundle
-from models.networks.fold import EmotionNetwork
 from models.spec import (
     Modality,
 )
@@ -20,6 +20,9 @@ from tests.models.bundle.bundles import (
     SPEC,
     network,
 )
+
+if TYPE_CHECKING:
+    from models.networks.fold import EmotionNetwork
 
 
 @pytest.fixture(autouse=True)

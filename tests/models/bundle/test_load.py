@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -27,6 +26,9 @@ from tests.models.bundle.bundles import (
     network,
     refusal,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class TestRoundTrip:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +17,9 @@ from tests.models.bundle.bundles import (
     SPEC,
     network,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class TestSaving:

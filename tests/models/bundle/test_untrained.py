@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +14,9 @@ from models.bundle.untrained import NOTE, make_untrained_bundle
 from models.errors import UserError
 from models.text.embedder import TextEmbedder
 from models.text.small_bert import recogniser_words
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")

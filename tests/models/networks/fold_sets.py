@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.networks.ensemble import Ensemble
 from models.networks.fold import EmotionNetwork
 from models.networks.stacking import Fold
 from models.spec import (
@@ -28,6 +27,9 @@ from tests.models.small_networks import (
     share_trunk,
     temporal_specs,
 )
+
+if TYPE_CHECKING:
+    from models.networks.ensemble import Ensemble
 
 SEEDS = st.integers(0, 10_000)
 

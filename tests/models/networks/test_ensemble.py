@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.networks.ensemble import Ensemble, EnsembleState
-from models.networks.stacking import Fold
 from models.spec import (
     COMPACT,
     PAPER,
@@ -31,6 +32,9 @@ from tests.models.small_networks import (
     random_embeddings,
     share_trunk,
 )
+
+if TYPE_CHECKING:
+    from models.networks.stacking import Fold
 
 
 class TestEqualToItsFolds:

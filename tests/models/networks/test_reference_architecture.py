@@ -6,6 +6,8 @@ Nothing of `models` computes here: tensors come by name out of state dicts, and 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,9 +15,11 @@ from torch.nn import functional
 
 from models.audio.vggish import Vggish
 from models.networks.ensemble import Ensemble
-from models.networks.fold import EmotionNetwork
 from models.spec import PAPER, Modality, VggishSpec
 from tests.models.small_networks import make_network, randomise
+
+if TYPE_CHECKING:
+    from models.networks.fold import EmotionNetwork
 
 Weights = dict[str, Tensor]
 

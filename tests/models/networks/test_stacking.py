@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from models.errors import UserError
 from models.networks.ensemble import Ensemble
-from models.networks.fold import EmotionNetwork
 from models.networks.stacking import Fold, trunk_hash
 from models.spec import (
     COMPACT,
@@ -23,6 +22,9 @@ from tests.models.small_networks import (
     make_network,
     share_trunk,
 )
+
+if TYPE_CHECKING:
+    from models.networks.fold import EmotionNetwork
 
 
 class TestTrunks:

@@ -6,8 +6,7 @@ import hashlib
 import http.server
 import re
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +15,10 @@ from models.parts.registry import (
     PretrainedPart,
 )
 from tests.models.parts.site import ONNX, VOSK, Site, zipped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +16,9 @@ from models.parts.registry import (
     find_part,
 )
 from tests.models.parts.site import ONNX, VOSK, Site, zipped
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class TestInterruptedDownloads:

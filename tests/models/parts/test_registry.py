@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +14,9 @@ from models.parts.registry import (
     get_part,
     require_part,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class TestRegistry:

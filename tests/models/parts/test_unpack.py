@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from models.errors import UserError
 from models.parts.install import pull
-from models.parts.registry import (
-    PretrainedPart,
-)
 from tests.models.parts.site import Site, zipped
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.parts.registry import (
+        PretrainedPart,
+    )
 
 
 class TestZips:

@@ -6,16 +6,14 @@ import io
 import math
 import shutil
 import subprocess
-from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.speech.recogniser import RecogniserFactory
 from models.speech.transcriber import (
     Transcriber,
     TranscriberSettings,
@@ -26,6 +24,12 @@ from models.speech.words import (
     Word,
     WordsRevised,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from models.speech.recogniser import RecogniserFactory
 
 Samples = NDArray[np.int16]
 

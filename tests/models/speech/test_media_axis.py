@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.speech.recogniser import RecogniserFactory
 from models.speech.timeline import WordTimeline
 from models.speech.transcriber import (
     FRAME_S,
@@ -36,6 +35,11 @@ from tests.models.speech.spoken import (
     texts,
     transcribe,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from models.speech.recogniser import RecogniserFactory
 
 # The media axis
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -40,6 +40,9 @@ from tests.models.speech.spoken import (
     texts,
     transcribe,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # What is heard
 

@@ -9,16 +9,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 import pytest
-from numpy.typing import NDArray
 
 from models.errors import UserError
 from models.parts.install import pull
@@ -44,6 +42,11 @@ from models.speech.whisper import (
 from models.speech.words import WordsRevised
 from stream.perception.speech import transcriber_settings
 from tests.models.speech.spoken import decode, errors, final_words, texts, transcribe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 RATE = 16_000
 FRAME = 480

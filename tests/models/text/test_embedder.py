@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +15,10 @@ from safetensors.torch import load_file, save_file
 from models.errors import UserError
 from models.speech.words import UNKNOWN
 from models.text.embedder import TextEmbedder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PIECES = ["i", "am", "so", "happy", "sad", "un", "##happy", "##ly", ".", ",", "a", "b", "##a", "##b"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from models.errors import UserError
 from models.speech.words import UNKNOWN
 from models.text.punctuation import Mark, TokenPunctuator, parse_label
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PIECES = ["i", "am", "so", "happy", "sad", "how", "are", "you", "un", "##happy", "##ly"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numpy.typing import NDArray
 
 from models.spec import CropSpec
 from models.visual.alignment import TEMPLATE, align, network_input, similarity, to_crop, zero_crop
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 places = arrays(np.float64, (5, 2), elements=st.floats(-100, 100, width=32))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,6 +15,9 @@ from models.spec import CropSpec
 from models.visual.detectors import HaarDetector, YunetDetector, overlap
 from models.visual.framing import FRAMINGS, BoxFraming, Square, frame_face
 from tests.models.face_clips import ONE_FACE, YUNET_FILE, pictures
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Picture = NDArray[np.uint8]
 

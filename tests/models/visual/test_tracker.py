@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +15,10 @@ from models.visual.alignment import TEMPLATE, align, to_crop
 from models.visual.detectors import Box, Face, FaceDetector, HaarDetector, YunetDetector
 from models.visual.tracker import FaceObservation, FaceTracker, TrackerState
 from tests.models.face_clips import ONE_FACE, YUNET_FILE, pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 Picture = NDArray[np.uint8]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -30,6 +29,9 @@ from offline.training.run import RunFolder, prepare_run
 from offline.training.schedule import ScheduleOptions
 from offline.training.train import train_fold
 from tests.offline.stores import write_store, write_trunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NOTE = "trained on noise: for testing only"
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from models.text.small_bert import make_text_encoder
 from offline.data.store import Store
 from tests.offline.composer.made import write_faces, write_texts, write_voices
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PROGRAM = (
     "import sys; from offline.commands.compose import command; sys.argv[0] = 'offline-compose'; command()"

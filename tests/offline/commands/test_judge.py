@@ -6,13 +6,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from offline.commands.judge import command
 from tests.offline.judging.made import write_faces, write_texts, write_voices
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Console = Callable[..., tuple[int, str, str]]
 

@@ -10,13 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from offline.commands.preprocess import command
 from offline.data.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CLIP = "swiz3n.mpg"
 CLIP_FRAMES = 75

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,7 +11,11 @@ from models.console import run as run_app
 from offline.commands.train import app
 from offline.training import train
 from offline.training.events import FoldError
-from offline.training.run import Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from offline.training.run import Run
 
 Command = Callable[..., str]
 

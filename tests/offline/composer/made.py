@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import wave
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EMOTIONS = ("neutral", "joy", "anger", "sadness")
 

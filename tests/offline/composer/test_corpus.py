@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -28,6 +28,9 @@ from offline.training.run import RunFolder, prepare_run
 from offline.training.schedule import ScheduleOptions
 from offline.training.train import train_fold
 from tests.offline.composer.made import write_faces, write_texts, write_voices
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PLAN = ComposePlan(minutes=1.0, test_minutes=1 / 6, trial_s=10.0, seed=3)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -22,6 +22,9 @@ from offline.data.aff_wild2 import (
     read_subjects,
     split_side,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TWO_PEOPLE = {
     "10-60-1280x720": ("left", "right"),

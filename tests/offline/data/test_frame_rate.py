@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from offline.data.frame_rate import USUAL_RATE, usual_rate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_it_is_what_most_recordings_have(fixtures: Path) -> None:

@@ -6,8 +6,7 @@ import asyncio
 from dataclasses import replace
 from fractions import Fraction
 from multiprocessing.reduction import ForkingPickler
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import cv2
@@ -15,12 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from models.bundle.manifest import PartUse
 from models.errors import UserError
 from models.spec import LogMelSpec
-from models.speech.timeline import WordTimeline
 from models.visual.alignment import to_crop
 from models.visual.detectors import Box, Face, Image
 from offline.commands.preprocess import describe
@@ -33,9 +30,16 @@ from offline.data.store import Store, TrialRecord, gather_patches
 from offline.files import DiskProblem
 from stream.build import assemble, load
 from stream.estimation.estimates import make_estimate
-from stream.estimation.frames import MergedFrame, PendingFrame
-from stream.messages import Estimate
 from stream.options import DetectorChoice, InputOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from models.speech.timeline import WordTimeline
+    from stream.estimation.frames import MergedFrame, PendingFrame
+    from stream.messages import Estimate
 
 CLIP = "swiz3n.mpg"
 CLIP_FRAMES = 75

@@ -6,17 +6,21 @@ import csv
 import wave
 from functools import cache
 from itertools import islice
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from models.visual.detectors import HaarDetector
 from stream.options import DEMO_RECORDING
 from stream.sources.events import SAMPLE_RATE, AudioChunk
 from stream.sources.file import MediaFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 VOTES = np.array(
     [[10, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0, 10, 0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 4, 6, 0, 0, 0, 0, 0, 0]]

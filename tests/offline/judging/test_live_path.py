@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -24,11 +23,16 @@ from offline.people.canvas import HEIGHT, SHOWN_SIDE, WIDTH, show_on_canvas
 from offline.prediction.replay import replay
 from stream.build import load
 from stream.estimation.estimator import Estimator
-from stream.messages import Estimate
 from stream.options import InputOptions
 from stream.perception.features import Availability, FrameFeatures, Perception
 from stream.sources.events import VideoFrame
 from tests.offline.judging.made import faces, voice, write_sound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from stream.messages import Estimate
 
 
 def step_all(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from models.errors import UserError
 from offline.people.cremad import read_votes
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEADER = "modality,anger,disgust,fear,happy,neutral,sad,clip\n"
 

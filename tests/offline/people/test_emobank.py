@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from models.errors import UserError
 from offline.people.emobank import read_ratings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEADER = "id,split,V,A,D,text\n"
 

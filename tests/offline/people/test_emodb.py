@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,6 +11,9 @@ from models.errors import UserError
 from offline.people.emodb import EMOTIONS, place_recordings, read_recordings
 from offline.people.sound import read_sound
 from tests.offline.judging.made import write_sound
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_names_say_everything(tmp_path: Path) -> None:

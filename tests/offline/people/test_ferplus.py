@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from models.errors import UserError
 from offline.people.ferplus import EXPRESSIONS, difference_hashes, read_pictures
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def write(path: Path, votes: list[list[int]], **other: Any) -> Path:

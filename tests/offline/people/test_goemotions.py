@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,6 +11,9 @@ from models.errors import UserError
 from offline.people.emotions import EMOTIONS
 from offline.people.goemotions import read_comments
 from offline.people.wording import spoken_words, written_tokens
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LABELS = "joy\nsadness\nneutral\n"
 

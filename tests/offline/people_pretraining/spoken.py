@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import wave
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SPEAKERS = ("03", "08", "09")
 PITCHES = {"W": 700.0, "T": 180.0, "F": 1800.0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,7 +19,6 @@ from offline.commands import pretrain_words, teach
 from offline.people.goemotions import Comments, read_comments
 from offline.people_pretraining.comments import TextLearner, judge_text, save_text_encoder, train_text
 from offline.people_pretraining.options import TextOptions
-from offline.people_pretraining.progress import WordsEpoch
 from offline.people_pretraining.teachers import load_text_teacher, write_text_teacher
 from offline.people_pretraining.vocabulary import (
     Vocabulary,
@@ -32,6 +31,11 @@ from offline.people_pretraining.vocabulary import (
 from offline.tensors import load_tensors
 from offline.training.pretrained import PretrainedEncoders, load_pretrained, save_pretrained
 from tests.offline.people_pretraining.spoken import PHRASES, write_texts, write_vectors, write_voices
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from offline.people_pretraining.progress import WordsEpoch
 
 WIDTH = 64
 OPTIONS = TextOptions(epochs=2, batch=12, words=30, lone_words=4)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from models.bundle.manifest import PartUse
@@ -45,6 +44,11 @@ from offline.people_pretraining.pretrain_faces import (
 )
 from offline.tensors import load_tensors
 from offline.training.pretrained import check_recipe, load_pretrained
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 CROP = CROP_SPECS["practical"]
 OPTIONS = FaceOptions(epochs=2, batch=12)

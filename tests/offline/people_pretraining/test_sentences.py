@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,11 +15,15 @@ from models.spec import VggishSpec
 from offline.people.emodb import Recording, read_recordings
 from offline.people_pretraining.lessons import Sentence, make_lessons, make_patches, masked, read_sentences
 from offline.people_pretraining.options import VoiceOptions
-from offline.people_pretraining.progress import WordsEpoch
 from offline.people_pretraining.sentences import TeacherSpace, VoiceLearner, judge_voice, train_voice
 from offline.people_pretraining.teachers import VoiceTeacher, load_voice_teacher, write_voice_teacher
 from offline.tensors import load_tensors
 from tests.offline.people_pretraining.spoken import write_voices
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from offline.people_pretraining.progress import WordsEpoch
 
 SPEC = VggishSpec(widths=(2, 4, 4, 6, 6, 6), hidden=(12, 12), embedding=8)
 OPTIONS = VoiceOptions(epochs=2, sentences=6, patches=2, versions=2, quiet=2, teacher_width=4)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -23,6 +23,9 @@ from offline.performer.plan import CorpusPlan
 from offline.performer.recording import draw_performance
 from offline.performer.trajectory import composed_trajectory, random_trajectory
 from offline.performer.voice import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PLAN = CorpusPlan(people=3, minutes=0.15, seed=5, test_people=1)
 

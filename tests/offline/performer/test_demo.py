@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from models.labels import read_labels
 from models.visual.detectors import HaarDetector, YunetDetector
@@ -21,6 +20,11 @@ from offline.performer.performance import script_text
 from offline.performer.recording import draw_performance
 from offline.performer.trajectory import to_text
 from offline.performer.voice import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ASSETS = REPOSITORY / "stream" / "assets"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from models.visual.alignment import align, network_input, to_crop
 from models.visual.detectors import HaarDetector
@@ -15,6 +15,9 @@ from offline.performer.expression import express
 from offline.performer.face import FacePainter
 from offline.performer.facial_features import Pose
 from offline.performer.person import DEMO_PERSON, Glasses, Habits, HairStyle, Person, make_person
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SIZE = (320, 240)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +16,9 @@ from offline.performer.trajectory import (
     to_text,
     wander,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SEEDS = st.integers(0, 2**31)
 

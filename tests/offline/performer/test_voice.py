@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from models.errors import UserError
 from offline.performer.person import make_person
@@ -23,6 +23,9 @@ from offline.performer.voice import (
     inflect,
     speak,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 VOSK_TINY = Path(__file__).resolve().parents[3] / "models" / "assets" / "vosk-tiny"
 

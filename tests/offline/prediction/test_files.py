@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,6 +19,9 @@ from offline.prediction.files import (
     write_trials,
 )
 from offline.prediction.predict import Prediction
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def predict(name: str, frames: int, targets: tuple[Target, ...] = TARGETS, folds: int = 3) -> Prediction:

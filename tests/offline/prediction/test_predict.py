@@ -6,9 +6,8 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -35,11 +34,15 @@ from offline.metrics import score
 from offline.prediction import predict
 from offline.prediction.files import read_trial
 from offline.prediction.predict import check_store, embed_trial, merge_folds, predict_trial, run_folds
-from stream.build import LoadedParts
 from stream.mqtt.connection import run as run_async
 from stream.options import InputOptions, OutputOptions
 from stream.session import stream
 from tests.offline.trial_stores import Made, write_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stream.build import LoadedParts
 
 SHORT = WindowSpec(length=16, hop=10)
 CLIP = "pwij3p.mpg"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
-from rich.table import Table
 
 from models.spec import TARGETS, Target
 from offline.metrics import Scores, TargetScores
 from offline.prediction.scorecard import Scorecard, Scored
 from offline.prediction.tables import MOST_TRIALS, trial_table
-from offline.training.options import Context
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from offline.training.options import Context
 
 
 def scored(name: str, seed: int, targets: tuple[Target, ...] = TARGETS) -> Scored:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -26,6 +25,10 @@ from offline.tensors import load_tensors
 from offline.training.options import PretrainOptions
 from offline.training.pretrained import load_pretrained
 from tests.offline.stores import write_trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 OPTIONS = PretrainOptions(
     epochs=2, audio_epochs=2, language_epochs=2, every=2, pictures=16, patches=16, utterances=4

@@ -9,9 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -29,6 +27,10 @@ from offline.training.options import TrainOptions
 from offline.training.run import Run, RunFolder, prepare_run
 from offline.training.schedule import ScheduleOptions
 from offline.training.train import train_fold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 # Rates so high that epochs differ in their worth, and a group is released on the way.
 OPTIONS = TrainOptions(

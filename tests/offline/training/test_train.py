@@ -7,10 +7,8 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -32,6 +30,10 @@ from offline.training.run import Run, RunFolder, prepare_run
 from offline.training.schedule import ScheduleOptions
 from offline.training.train import train_fold
 from tests.offline.stores import write_trial, write_trunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 QUICK = ScheduleOptions(learning_rate=3e-3, warm_up=1, epochs=2)
 

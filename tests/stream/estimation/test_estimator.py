@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -23,9 +22,13 @@ from models.visual.alignment import network_input
 from models.visual.tracker import FaceTracker
 from stream.estimation.batching import Moment
 from stream.estimation.estimator import Answer, Estimator
-from stream.messages import Estimate
 from stream.perception.features import Availability, FrameFeatures
 from tests.stream.scripted import ScriptedDetector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stream.messages import Estimate
 
 FRAMES = 24
 RATE = 30.0

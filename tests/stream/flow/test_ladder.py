@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 from models.accelerate.backends.eager import run_eager
 from models.accelerate.select import Preference, serve
 from models.accelerate.steps import StepRunners, Steps, fusion_graph, senses_graph
-from models.bundle.load import Bundle
 from models.centering import RunningCentering, state_of_first
 from models.errors import UserError
 from models.networks.subset import first_folds, narrow, widen
@@ -31,10 +29,8 @@ from stream.estimation.estimates import RETURNING
 from stream.estimation.estimator import Estimator
 from stream.flow.ladder import BUDGETS, FULL, RUNGS, Ladder, LadderSettings, LadderState, Rung, find_rung
 from stream.flow.scheduler import Scheduler
-from stream.messages import Estimate
 from stream.options import DEMO_RECORDING, EngineSettings, InputOptions
 from stream.perception.features import Availability, FrameFeatures, Perception
-from stream.sources.events import SourceEvent
 from tests.stream.scripted import (
     Collected,
     ScriptedDetector,
@@ -45,6 +41,13 @@ from tests.stream.scripted import (
     small_bundle,
     sound,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from models.bundle.load import Bundle
+    from stream.messages import Estimate
+    from stream.sources.events import SourceEvent
 
 FEW = Rung("few", fold_share=0.5)
 

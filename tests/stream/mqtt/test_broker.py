@@ -7,7 +7,7 @@ import logging
 import shutil
 import socket
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiomqtt
 import pytest
@@ -16,6 +16,9 @@ from models.errors import UserError
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.connection import BrokerAddress, connect, connect_first, disconnect, until_lost
 from tests.stream.brokers import Mosquitto, free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +16,9 @@ from stream.sinks.base import Sink, attached
 from stream.sinks.record import RecordSink
 from stream.view.terminal import TerminalSink
 from tests.stream.brokers import estimate, status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Diary:

@@ -8,8 +8,8 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +18,9 @@ from stream.messages import Transcript
 from stream.sinks.base import attached
 from stream.sinks.record import RecordSink, record_line
 from tests.stream.brokers import estimate, status, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 async def record(sink: RecordSink, frames: Iterable[int]) -> None:

@@ -12,11 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -29,6 +28,9 @@ from stream.sources.devices import Address, RequestedFormat, open_address, strea
 from stream.sources.events import SAMPLE_RATE, AudioChunk, InputChange, NoPicture, SourceEvent, VideoFrame
 from stream.sources.live import LiveSource, open_live
 from stream.sources.pump import pump
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 TICK = 1 / 30
 PROMPT = Backoff(first_s=0.1, most_s=0.4)

@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, suppress
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from models.errors import UserError
 from stream.flow.channel import Channel, Closed
-from stream.messages import InputStatus
 from stream.sources.events import AudioChunk, SourceEvent, SourceInfo, VideoFrame
 from stream.sources.file import MediaFile
 from stream.sources.open import open_source
 from stream.sources.pump import pump
 from tests.stream.recordings import steady, tone, write_recording
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator, Mapping
+    from pathlib import Path
+
+    from stream.messages import InputStatus
 
 
 class Counting:

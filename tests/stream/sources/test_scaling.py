@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from stream.sources.events import VideoFrame
 from stream.sources.file import MediaFile
 from stream.sources.scaling import fitted, halvings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 sides = st.integers(1, 8192)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +13,9 @@ from stream.messages import Affect
 from stream.options import DEMO_RECORDING
 from stream.view.labels import Agreement, LabelledTrajectory
 from tests.stream.brokers import estimate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def write(folder: Path, text: str) -> Path:

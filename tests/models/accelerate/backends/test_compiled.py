@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -17,6 +17,9 @@ from models.accelerate.backend import Backend, Unavailable
 from models.accelerate.backends import compiled as compiled_module
 from models.accelerate.build import accelerate
 from tests.models.accelerate.small_module import Small, Watchful, expected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class TestCompile:

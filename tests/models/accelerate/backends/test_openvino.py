@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -17,6 +17,9 @@ from models.accelerate.build import accelerate
 from models.accelerate.cache import ArtifactCache
 from tests.models.accelerate.serving import needs_openvino
 from tests.models.accelerate.small_module import Small, expected
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @needs_openvino

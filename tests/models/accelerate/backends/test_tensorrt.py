@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import types
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -16,11 +16,15 @@ from models.accelerate import steps as steps_module
 from models.accelerate.backends import tensorrt as tensorrt_module
 from models.accelerate.backends.eager import run_eager
 from models.accelerate.backends.tensorrt import ENGINE
-from models.accelerate.cache import ArtifactCache
 from models.accelerate.runtime import STEPS
 from models.accelerate.select import Preference, serve
-from models.bundle.load import Bundle
 from tests.models.accelerate.serving import assert_serves_as_eager
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.accelerate.cache import ArtifactCache
+    from models.bundle.load import Bundle
 
 
 class StandInEngine(nn.Module):
