@@ -57,6 +57,9 @@ def _compose(
     test_minutes: Annotated[
         float, typer.Option(help="Length of all test trials together.")
     ] = DEFAULTS.test_minutes,
+    trial_seconds: Annotated[
+        float, typer.Option(help="Length of each trial, at least 10.")
+    ] = DEFAULTS.trial_s,
     seed: Annotated[int, typer.Option(help="Decides what is felt, shown and said.")] = DEFAULTS.seed,
     detector: Annotated[
         str, typer.Option(help="Which detector frames the pictures: auto, haar or yunet.")
@@ -75,7 +78,7 @@ def _compose(
 
     if test_faces is not None and test_minutes <= 0:
         raise UserError("--test-faces needs --test-minutes above 0")
-    plan = ComposePlan(minutes, 0.0 if test_faces is None else test_minutes, seed=seed)
+    plan = ComposePlan(minutes, 0.0 if test_faces is None else test_minutes, trial_seconds, seed)
     speakers = tuple(sorted(name.strip() for name in hold_out.split(",") if name.strip()))
     files = MaterialFiles(faces, voices, texts, test_faces, test_texts, speakers)
     job = ComposeJob(
@@ -110,5 +113,5 @@ def _text_width(folder: Path) -> int:
         return int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["hidden_size"])
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UserError(
-            f"{folder} is not a text encoder's folder: make one with offline-pretrain-people"
+            f"{folder} is not a text encoder's folder: make one with offline-pretrain-words"
         ) from e
