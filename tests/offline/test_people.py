@@ -10,13 +10,15 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from models.bundle.load import load_bundle
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SPEAKERS = ("03", "08", "09", "10", "11", "12", "13")
 SENTENCES = ("a01", "a04", "b10")
