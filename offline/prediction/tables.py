@@ -39,7 +39,7 @@ def partition_table(cards: Sequence[Scorecard]) -> Table:
     for name, of_cards in rows:
         for target in cards[0].targets:
             first = target == cards[0].targets[0]
-            cells = [cell for scores in of_cards for cell in _three(scores.get(target))]
+            cells = [cell for scores in of_cards for cell in _ccc_pcc_rmse(scores.get(target))]
             last = target == cards[0].targets[-1]
             table.add_row(name if first else "", target, *cells, end_section=last and name == "centered")
     return table
@@ -59,7 +59,7 @@ def trial_table(cards: Sequence[Scorecard]) -> Table:
     for i, trial in enumerate(cards[0].trials[:MOST_TRIALS]):
         for card in cards:
             first = card is cards[0]
-            cells = [cell for t in card.targets for cell in _three(card.trials[i].centered.get(t))]
+            cells = [cell for t in card.targets for cell in _ccc_pcc_rmse(card.trials[i].centered.get(t))]
             context = [card.context] if len(cards) > 1 else []
             table.add_row(trial.name if first else "", str(trial.frames) if first else "", *context, *cells)
     left = len(cards[0].trials) - MOST_TRIALS
@@ -119,7 +119,7 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
 
 
-def _three(scores: Scores | None) -> tuple[str, str, str]:
+def _ccc_pcc_rmse(scores: Scores | None) -> tuple[str, str, str]:
     if scores is None:
         return _NONE, _NONE, _NONE
     return f"{scores.ccc:.3f}", f"{scores.pcc:.3f}", f"{scores.rmse:.3f}"
