@@ -9,12 +9,12 @@ from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from models.spec import Target
     from offline.metrics import Scores
     from offline.prediction.predict import Prediction
-    from offline.prediction.scorecard import Ablations, OwnFoldScores, Scorecard
+    from offline.prediction.scorecard import Ablations, Outcome, OwnFoldScores, Scorecard
     from offline.training.options import Context
 
 MOST_TRIALS: Final = 40
@@ -113,6 +113,22 @@ def summary_text(context: Context, predictions: Sequence[Prediction]) -> str:
         for k, target in enumerate(predictions[0].targets)
     )
     return f"{name}, context {context}: {frames} frames without labels; {ranges}"
+
+
+def outcome_tables(outcome: Outcome, targets: Sequence[Target]) -> Iterator[Table | str]:
+    """What there is to show of an outcome: tables of scores, or a line for each context where there are no labels."""
+    cards = outcome.cards
+    if outcome.own:
+        yield own_fold_table(outcome.own, targets)
+    elif outcome.labelled:
+        yield partition_table(cards)
+        if len(cards[0].trials) > 1:
+            yield trial_table(cards)
+        if outcome.ablations:
+            yield ablation_table(cards, outcome.ablations)
+    else:
+        for context, predictions in outcome.predictions.items():
+            yield summary_text(context, predictions)
 
 
 def _table(title: str) -> Table:
