@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import cv2
 import numpy as np
 
+from models.errors import UserError
+
 if TYPE_CHECKING:
     from models.spec import CropSpec
     from models.visual.detectors import Box, Image
@@ -49,6 +51,16 @@ FRAMINGS: Final[dict[str, BoxFraming]] = {
 }
 """By the detector's name. YuNet's is the reference; Haar's was fitted to it on FER+ training pictures in which both
 find the face (medians of side and centre)."""
+
+
+def framing_of(detector: str) -> BoxFraming:
+    """How the named detector's box becomes the square. Raises UserError for a detector that was never fitted."""
+    framing = FRAMINGS.get(detector)
+    if framing is None:
+        raise UserError(
+            f"it is not known how the face detector '{detector}' frames a face: use {' or '.join(sorted(FRAMINGS))}"
+        )
+    return framing
 
 
 def frame_face(picture: Image, square: Square, spec: CropSpec) -> Image:

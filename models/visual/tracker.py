@@ -18,7 +18,7 @@ from models.visual.detectors import (
     make_detector,
     overlap,
 )
-from models.visual.framing import FRAMINGS, BoxFraming, frame_face
+from models.visual.framing import frame_face, framing_of
 
 __all__ = [
     "Face",
@@ -96,7 +96,7 @@ class FaceTracker:
 
     def _crop_face(self, rgb: Image, face: Face) -> Image:
         if self.spec.framing == "box":
-            framing = FRAMINGS.get(self.detector.name, BoxFraming(1.0))
+            framing = framing_of(self.detector.name)
             return frame_face(rgb, framing.square(face.box), self.spec)
         return to_crop(align(rgb, face.landmarks, self.spec), self.spec)
 

@@ -55,13 +55,15 @@ def calibrate_spread(bundle: Bundle, store: Store, partition: Partition = "test"
             known = ~np.isnan(prediction.labels).any(axis=1)
             spreads.append(prediction.spread[known])
             errors.append((prediction.value - prediction.labels)[known])
-            patterns.append(_patterns(trial, prediction, seen.missing)[known])
+            patterns.append(_presence_patterns(trial, prediction, seen.missing)[known])
     if not sum(map(len, spreads)):
         raise UserError(f"{store.folder} has no label in its {partition} trials to calibrate the spread on")
     return fit_spread(np.concatenate(spreads), np.concatenate(errors), np.concatenate(patterns))
 
 
-def _patterns(trial: TrialRecord, prediction: Prediction, missing: frozenset[Modality]) -> NDArray[np.str_]:
+def _presence_patterns(
+    trial: TrialRecord, prediction: Prediction, missing: frozenset[Modality]
+) -> NDArray[np.str_]:
     """What was present at each frame, (N,)."""
     voices = trial.voices
     if voices is None:
@@ -69,13 +71,15 @@ def _patterns(trial: TrialRecord, prediction: Prediction, missing: frozenset[Mod
     frames = len(prediction.times)
     face = trial.faces if Modality.VISUAL not in missing else np.zeros(frames, np.bool_)
     voice = voices if Modality.AUDIO not in missing else np.zeros(frames, np.bool_)
-    words = _said(trial, prediction) if Modality.LANGUAGE not in missing else np.zeros(frames, np.bool_)
+    words = (
+        _word_spoken(trial, prediction) if Modality.LANGUAGE not in missing else np.zeros(frames, np.bool_)
+    )
     return np.array(
         [pattern_of(bool(f), bool(v), bool(w)) for f, v, w in zip(face, voice, words, strict=True)]
     )
 
 
-def _said(trial: TrialRecord, prediction: Prediction) -> NDArray[np.bool_]:
+def _word_spoken(trial: TrialRecord, prediction: Prediction) -> NDArray[np.bool_]:
     """Whether a word is being said at each frame, (N,)."""
     said = np.zeros(len(prediction.times), np.bool_)
     for utterance in trial.words():

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from offline.bundling.bundle import BundlingOptions
 
 HELP: Final = """
-Make a bundle of a run's trained folds: for stream-run --bundle and offline-predict.
-
-The bundle is loaded again and compared with the folds before it is put in place.
+Make a bundle of a run's trained folds: one folder that stream-run --bundle and offline-predict take, with the
+networks, the encoders that belong to them and how their features are made. It is loaded again and compared with the
+folds before it is put in place, so what is there afterwards computes what was trained.
 
 Examples:
 
@@ -31,6 +31,10 @@ Examples:
       networks of one target each, paired by fold
 """
 
+FOLDS: Final = "What goes into it"
+STORE_DATA: Final = "What a store adds"
+OUTPUT: Final = "What is written"
+
 app = make_app(HELP)
 
 
@@ -39,26 +43,53 @@ def bundle(
     runs: Annotated[
         list[Path], typer.Argument(help="A run's folder, or two whose networks have a target each.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle's folder.")],
-    name: Annotated[str, typer.Option(help="What the bundle is called; its folder's name by default.")] = "",
-    note: Annotated[
-        str, typer.Option(help="Shown wherever the bundle is: what it is good for, and what not.")
+    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle's folder.", rich_help_panel=OUTPUT)],
+    name: Annotated[
+        str,
+        typer.Option(
+            help="What the bundle is called; its folder's name by default.",
+            rich_help_panel=OUTPUT,
+            show_default=False,
+        ),
     ] = "",
+    note: Annotated[
+        str,
+        typer.Option(
+            help="Shown wherever the bundle is: what it is good for, and what not.",
+            rich_help_panel=OUTPUT,
+            show_default=False,
+        ),
+    ] = "",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the bundle that is there.", rich_help_panel=OUTPUT)
+    ] = False,
     text_encoder: Annotated[
         str | None,
         typer.Option(
-            help="Bundle this text encoder: a transformers folder, or bundle:NAME for another bundle's."
+            help="Bundle this text encoder: a transformers folder, or bundle:NAME for another bundle's.",
+            rich_help_panel=FOLDS,
         ),
     ] = None,
     trunk: Annotated[
-        Path | None, typer.Option(help="What the folds stand on, where the run's folder has it no more.")
+        Path | None,
+        typer.Option(
+            help="The pretrained encoders that the folds stand on, where the run's folder has them no more.",
+            rich_help_panel=FOLDS,
+        ),
     ] = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing", help="Leave out folds that are missing or unfinished.", rich_help_panel=FOLDS
+        ),
+    ] = False,
     probe_from: Annotated[
         Path | None,
         typer.Option(
             metavar="STORE",
             help="Put a few pictures and sounds of this store's training people into the bundle, for lower "
             "precisions to be calibrated and checked on. They leave with it: ask those people. Without it: noise.",
+            rich_help_panel=STORE_DATA,
         ),
     ] = None,
     calibrate_from: Annotated[
@@ -67,12 +98,9 @@ def bundle(
             metavar="STORE",
             help="Fit the published spread, as the error to expect, to this store's test trials, which no fold may "
             "have trained on. Without it: the spread between the folds.",
+            rich_help_panel=STORE_DATA,
         ),
     ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Leave out folds that are missing or unfinished.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")] = False,
 ) -> None:
     """Gather, write, check."""
     from offline.bundling.bundle import BundlingOptions, check_target, make_bundle

@@ -73,7 +73,7 @@ def _compose(
 
     from offline.commands.progress import frame_bar, trial_bar
     from offline.composer.corpus import ComposeJob, compose_trials, prepare
-    from offline.composer.gather import MaterialFiles
+    from offline.composer.material_files import MaterialFiles
     from offline.composer.plan import ComposedTrial
 
     if test_faces is not None and test_minutes <= 0:
@@ -96,7 +96,7 @@ def _compose(
         console.print(f"{len(plan.trials) - len(left)} of {len(plan.trials)} trials are there already")
     if left:
         with frame_bar("finding faces", None) as advance:
-            job.gather(lambda: advance(1))
+            job.load_material(lambda: advance(1))
     with trial_bar("composing", len(left), console) as show:
 
         def report_done(trial: ComposedTrial) -> None:

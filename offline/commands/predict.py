@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from stream.build import LoadedParts
 
 HELP: Final = """
-Predict valence and arousal with a bundle: of a store's trials, or of any recording.
-
-In the context stream (the default) a trial is one causal pass with running
-centering: what the live engine settles on. The context windows is the report's:
-300 frames every 200, overlaps averaged, each trial's whole series centered.
+Predict valence and arousal with a bundle, of a store's trials or of any recording, and score them where there are
+labels. By default a trial is one causal pass, what the live engine settles on (--context stream); --context windows
+is the report's way, for comparison with published numbers: windows of 300 frames every 200, overlaps averaged, each
+trial's whole series centered.
 
 Examples:
 
@@ -47,6 +46,12 @@ Examples:
   offline-predict bundle/ talk.mp4 --out predictions/
       any recording
 """
+
+TRIALS: Final = "Which trials of a store"
+SCORING: Final = "How they are predicted and scored"
+RECORDING: Final = "A recording"
+OUTPUT: Final = "What is written"
+COMPUTING: Final = "Where it is computed"
 
 PartitionChoice = Literal["train", "validation", "test", "all"]
 ContextChoice = Literal["stream", "windows", "both"]
@@ -78,42 +83,66 @@ class Request:
 def predict(
     bundle: Annotated[str, typer.Argument(help="Fold models: a shipped name or a bundle's folder.")],
     source: Annotated[Path, typer.Argument(help="A store made by offline-preprocess, or a recording.")],
-    partition: Annotated[PartitionChoice, typer.Option(help="Which of the store's trials.")] = "validation",
-    trial: Annotated[list[str] | None, typer.Option(help="Only this trial; may be repeated.")] = None,
-    context: Annotated[
-        ContextChoice, typer.Option(help="What a frame's estimate may look back on.")
-    ] = "stream",
-    ablate: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Also score with a branch masked: visual, audio, language or all; may be repeated."
-        ),
+    partition: Annotated[
+        PartitionChoice, typer.Option(help="All trials of this partition.", rich_help_panel=TRIALS)
+    ] = "validation",
+    trial: Annotated[
+        list[str] | None, typer.Option(help="Only this trial; may be repeated.", rich_help_panel=TRIALS)
     ] = None,
     own_fold: Annotated[
         Path | None,
         typer.Option(
-            help="A run's folds.json: score each fold on its own validation part, whatever --partition."
+            help="A run's folds.json: score each fold on its own validation part, whatever --partition.",
+            rich_help_panel=TRIALS,
+        ),
+    ] = None,
+    context: Annotated[
+        ContextChoice,
+        typer.Option(help="What a frame's estimate may look back on.", rich_help_panel=SCORING),
+    ] = "stream",
+    ablate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also score with a branch masked: visual, audio, language or all; may be repeated.",
+            rich_help_panel=SCORING,
         ),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Labels of a recording, as Aff-Wild2 has them: valence,arousal per frame."),
+        typer.Option(
+            help="Its labels, as Aff-Wild2 has them: valence,arousal per frame. A store has its own.",
+            rich_help_panel=RECORDING,
+        ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for a CSV per trial and metrics.json with all scores.")
-    ] = None,
-    submission: Annotated[Path | None, typer.Option(help="File in the challenge's submission form.")] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what --out or --submission would.")
-    ] = False,
     detector: Annotated[
-        Literal["auto", "haar", "yunet"], typer.Option(help="Recordings: face detector, as in stream-run.")
+        Literal["auto", "haar", "yunet"],
+        typer.Option(help="Face detector, as in stream-run.", rich_help_panel=RECORDING),
     ] = "auto",
     recogniser: Annotated[
-        str, typer.Option(help="Recordings: speech recogniser, as in stream-run.")
+        str, typer.Option(help="Speech recogniser, as in stream-run.", rich_help_panel=RECORDING)
     ] = "auto",
-    device: Annotated[str, typer.Option(help="For stores: auto, cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads for the networks.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for a CSV per trial and metrics.json with all scores.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    submission: Annotated[
+        Path | None, typer.Option(help="File in the challenge's submission form.", rich_help_panel=OUTPUT)
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace what --out or --submission would.", rich_help_panel=OUTPUT),
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="For stores: auto, cpu, cuda or cuda:N.", rich_help_panel=COMPUTING)
+    ] = "cpu",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Threads for the networks; one for each core if not given.", rich_help_panel=COMPUTING
+        ),
+    ] = None,
 ) -> None:
     """Predict, score and write what was asked for."""
     request = Request(
@@ -184,7 +213,7 @@ def _predict_store(request: Request) -> None:
     check_store(bundle, store)
     encoder = bundle.manifest.recipe.audio_encoder
     if encoder is not None and bundle.audio_encoder is None and store.recipe.audio_encoder is None:
-        _tell(
+        _print_note(
             f"the audio branch is off: {encoder.name} is not installed, and the store has no embeddings of it "
             f"(`models-pull {encoder.name}`)"
         )
@@ -192,13 +221,14 @@ def _predict_store(request: Request) -> None:
         outcome = _score_partition(request, bundle, store)
     else:
         outcome = _score_own_folds(request, request.own_fold, bundle, store)
-    _finish(request, bundle, outcome)
+    _report(request, bundle, outcome)
 
 
 def _score_partition(request: Request, bundle: Bundle, store: Store) -> Outcome:
     from offline.prediction.scorecard import score_predictions
+    from offline.prediction.selection import choose_trials
 
-    trials = _choose(request, store)
+    trials = choose_trials(store, request.trials, request.partition)
     if request.without and not any(t.facts.annotated for t in trials):
         raise UserError("--ablate compares scores, and none of these trials has labels")
     name = "chosen trials" if request.trials else request.partition
@@ -208,10 +238,11 @@ def _score_partition(request: Request, bundle: Bundle, store: Store) -> Outcome:
 def _score_own_folds(request: Request, path: Path, bundle: Bundle, store: Store) -> Outcome:
     from offline.data.folds import check_split, read_folds
     from offline.prediction.scorecard import Outcome, score_own_folds
+    from offline.prediction.selection import fold_numbers
 
     split = read_folds(path)
     check_split(split, store.trials(), path)
-    numbers = _fold_numbers(bundle, split.folds, path)
+    numbers = fold_numbers(bundle, split.folds, path)
     names = [name for k in numbers for name in split.fold(k).validation]
     trials = [store.trial(name) for name in names if not request.trials or name in request.trials]
     if not trials:
@@ -221,29 +252,6 @@ def _score_own_folds(request: Request, path: Path, bundle: Bundle, store: Store)
         c: score_own_folds(split, numbers, {p.trial: p for p in found}) for c, found in predictions.items()
     }
     return Outcome(predictions, own=tuple(own.items()))
-
-
-def _choose(request: Request, store: Store) -> list[TrialRecord]:
-    """The trials asked for, by name or by partition. Raises UserError where there are none."""
-    if request.trials:
-        return [store.trial(name) for name in dict.fromkeys(request.trials)]
-    found = store.trials() if request.partition == "all" else store.trials(request.partition)
-    if not found:
-        there = ", ".join(dict.fromkeys(t.partition for t in store.trials())) or "none at all"
-        raise UserError(f"{store.folder} has no trials in the {request.partition} partition: it has {there}")
-    return list(found)
-
-
-def _fold_numbers(bundle: Bundle, folds: int, path: Path) -> tuple[int, ...]:
-    """The split's number of each of the bundle's folds: all in order, unless the bundle says otherwise."""
-    said = bundle.manifest.provenance.get("folds", "").split()
-    numbers = tuple(int(n) for n in said) if all(n.isdigit() for n in said) and said else tuple(range(folds))
-    if len(numbers) != bundle.ensemble.folds or any(n >= folds for n in numbers):
-        raise UserError(
-            f"{path} has {folds} folds, but the bundle '{bundle.manifest.name}' has {bundle.ensemble.folds} "
-            "others: give the folds.json of the run that it was made from"
-        )
-    return numbers
 
 
 def _predict_trials(request: Request, bundle: Bundle, trials: Sequence[TrialRecord]) -> TrialPredictions:
@@ -260,6 +268,7 @@ def _predict_trials(request: Request, bundle: Bundle, trials: Sequence[TrialReco
 
 def _predict_recording(request: Request) -> None:
     """Through the engine itself for plain estimates; from extracted features for whatever else is asked."""
+    from offline.prediction.replay import feature_mismatches, replay
     from offline.prediction.scorecard import Outcome
     from stream.build import load
     from stream.options import InputOptions
@@ -281,52 +290,17 @@ def _predict_recording(request: Request) -> None:
         for name, status in parts.input_status().items():
             if status.health != "ok":
                 way_out = f" (`{status.way_out}`)" if status.way_out else ""
-                _tell(f"{name}: {status.detail}{way_out}")
-        for note in mismatches(parts):
-            _tell(note)
+                _print_note(f"{name}: {status.detail}{way_out}")
+        for note in feature_mismatches(parts):
+            _print_note(note)
         if request.contexts == ("stream",) and request.labels is None:
-            from offline.prediction.replay import replay
-
             with frame_bar("predicting", parts.source.info.frames_hint) as advance:
                 outcome = Outcome({"stream": [replay(parts, advance)]})
         else:
             outcome = _predict_extracted(request, parts)
     finally:
         parts.source.close()
-    _finish(request, parts.bundle, outcome)
-
-
-def mismatches(parts: LoadedParts) -> list[str]:
-    """Where a recording's features are made by other parts than those that the bundle was trained on."""
-    from offline.data.recipe import DISTRIBUTED
-    from stream.description import is_detector
-    from stream.sources.file_clock import same_rate
-
-    recipe = parts.bundle.manifest.recipe
-    used = {"detector": parts.detector.name}
-    if parts.new_recogniser is not None:
-        used["recogniser"] = parts.recogniser.name
-    wanted = {role: recipe.parts[role].name for role in used if role in recipe.parts}
-    notes = []
-    for role, name in wanted.items():
-        if name != used[role]:
-            way_out = "no recording brings them" if name == DISTRIBUTED else f"give --{role} {name}"
-            notes.append(
-                f"the {role} is {used[role]}, but the bundle was trained on features of {name}: {way_out}"
-            )
-    if wanted.get("detector") == used["detector"] and not is_detector(
-        parts.detector, recipe.parts["detector"]
-    ):
-        notes.append(
-            f"the bundle was trained with another version of the detector {used['detector']}, whose crops differ"
-        )
-    frame_rate = parts.source.info.frame_rate
-    if not same_rate(frame_rate, recipe.frame_rate):
-        notes.append(
-            f"the recording has {frame_rate:.5g} frames a second, but the bundle was trained at "
-            f"{recipe.frame_rate:.5g}: it takes the person for slower or quicker"
-        )
-    return notes
+    _report(request, parts.bundle, outcome)
 
 
 def _predict_extracted(request: Request, parts: LoadedParts) -> Outcome:
@@ -342,44 +316,22 @@ def _predict_extracted(request: Request, parts: LoadedParts) -> Outcome:
         return score_predictions(trial.name, _predict_trials(request, parts.bundle, [trial]))
 
 
-def _finish(request: Request, bundle: Bundle, outcome: Outcome) -> None:
+def _report(request: Request, bundle: Bundle, outcome: Outcome) -> None:
     """Files first, then tables: what was computed is on disk whatever happens to the terminal."""
-    from offline.files import write_json
-    from offline.prediction.files import write_submission, write_trials
+    from rich.console import Console
+
+    from offline.prediction.files import write_metrics, write_submission, write_trials
+    from offline.prediction.tables import outcome_tables
 
     if request.out is not None:
         for predictions in outcome.predictions.values():
             write_trials(request.out, predictions)
-        manifest = bundle.manifest
-        about = {
-            "bundle": {"name": manifest.name, "sha256": bundle.content_hash, "trained": manifest.trained},
-            "source": request.source.name,
-            "targets": list(bundle.ensemble.targets),
-        }
-        write_json(request.out / "metrics.json", about | outcome.to_json())
+        write_metrics(request.out, bundle, request.source.name, outcome)
     if request.submission is not None:
         write_submission(request.submission, outcome.predictions[request.contexts[0]])
-    _show(request, bundle, outcome)
-
-
-def _show(request: Request, bundle: Bundle, outcome: Outcome) -> None:
-    from rich.console import Console
-
-    from offline.prediction import tables
-
     console = Console(highlight=False, markup=False, soft_wrap=False)
-    cards = outcome.cards
-    if outcome.own:
-        console.print(tables.own_fold_table(outcome.own, bundle.ensemble.targets))
-    elif outcome.labelled:
-        console.print(tables.partition_table(cards))
-        if len(cards[0].trials) > 1:
-            console.print(tables.trial_table(cards))
-        if outcome.ablations:
-            console.print(tables.ablation_table(cards, outcome.ablations))
-    else:
-        for context, predictions in outcome.predictions.items():
-            console.print(tables.summary_text(context, predictions))
+    for table in outcome_tables(outcome, bundle.ensemble.targets):
+        console.print(table)
     for path in (request.out, request.submission):
         if path is not None:
             console.print(f"written: {path}")
@@ -402,7 +354,7 @@ def _notes(request: Request, bundle: Bundle, outcome: Outcome) -> list[str]:
     return notes
 
 
-def _tell(text: str) -> None:
+def _print_note(text: str) -> None:
     typer.echo(text, err=True)
 
 

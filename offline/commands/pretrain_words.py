@@ -127,7 +127,7 @@ def _pretrain_voice(
     out: Path,
 ) -> None:
     from offline.people.emodb import read_recordings
-    from offline.people_pretraining.lessons import hash_sentences, read_sentences
+    from offline.people_pretraining.augmented_sentences import hash_sentences, read_sentences
     from offline.people_pretraining.sentences import judge_voice, train_voice
     from offline.people_pretraining.teachers import load_voice_teacher
     from offline.training.pretrained import PretrainedEncoders, save_pretrained
@@ -140,8 +140,8 @@ def _pretrain_voice(
     vectors = None
     if teacher is not None:
         vectors = load_voice_teacher(teacher, [s.recording for s in learned])
-    learner = train_voice(learned, spec.audio.encoder, options, vectors, checkpoint, _print)
-    figures = judge_voice(learner, held) if held else {}
+    model = train_voice(learned, spec.audio.encoder, options, vectors, checkpoint, _print)
+    figures = judge_voice(model, held) if held else {}
     source = {
         "source": "offline-pretrain-words",
         "audio_encoder": {
@@ -160,7 +160,7 @@ def _pretrain_voice(
         source["backbone"] = backbone.provenance.get("backbone", backbone.provenance)
     joined = PretrainedEncoders(
         None if backbone is None else backbone.backbone,
-        learner.folded(),
+        model.folded(),
         None if backbone is None else backbone.recipe,
         source,
     )
@@ -212,7 +212,7 @@ def _pretrain_text(
     known = read_word_vectors(vectors)
     told = None if teacher is None else load_text_teacher(teacher, comments.texts)
     vocabulary = choose_vocabulary(known, comments.texts, options.words)
-    learner, log = train_text(
+    model, log = train_text(
         comments, held, vocabulary, spec.language.embedding, options, told, checkpoint, _print
     )
     source = {
@@ -226,7 +226,7 @@ def _pretrain_text(
         "options": options.model_dump(mode="json"),
         "software": provenance(),
     }
-    save_text_encoder(folder, vocabulary, learner, source)
+    save_text_encoder(folder, vocabulary, model, source)
     size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
     print(f"{folder}: the text encoder, {len(vocabulary.pieces)} pieces, {size:.2f} MB")
 

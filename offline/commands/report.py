@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from offline.training.results import TrainedRun
 
 HELP: Final = """
-Report on training runs: curves, predicted against labelled, tables.
-
-Each fold is plotted on the part that it validated on; for that the store is
-needed, which is looked for beside the runs and in the current folder.
+Report on training runs as one HTML page with figures: learning curves, predicted against labelled, tables of scores
+and options. Each fold is plotted on the part that it validated on, for which the runs' store is needed: it is looked
+for beside the runs and in the current folder, and what needs it is left out where it is not found.
 
 Examples:
 
@@ -36,21 +35,41 @@ Examples:
       with what offline-predict --out wrote of the bundle
 """
 
+CONTENT: Final = "What is reported"
+OUTPUT: Final = "What is written"
+COMPUTING: Final = "Where it is computed"
+
 app = make_app(HELP)
 
 
 @app.command(help=HELP)
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Runs' folders, or folders that hold them.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the report; RUNS/report by default.")
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="The store that the runs were trained on, where it is elsewhere.", rich_help_panel=CONTENT
+        ),
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="The store that the runs were trained on.")] = None,
     predictions: Annotated[
-        list[Path] | None, typer.Option(help="A folder from offline-predict --out; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="A folder from offline-predict --out; may be repeated.", rich_help_panel=CONTENT),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials to plot of each fold, best to worst.")] = 4,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads for the networks.")] = None,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Trials to plot of each fold, best to worst.", rich_help_panel=CONTENT)
+    ] = 4,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Folder of the report; RUNS/report by default.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Threads for the networks; one for each core if not given.", rich_help_panel=COMPUTING
+        ),
+    ] = None,
 ) -> None:
     """Read, draw, write."""
     if find_spec("matplotlib") is None:

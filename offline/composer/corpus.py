@@ -15,9 +15,9 @@ from models.files import file_hash, tree_hash
 from models.parts.registry import require_part
 from models.text.embedder import TextEmbedder
 from models.visual.detectors import HaarDetector, make_detector
-from offline.composer.gather import MaterialFiles, gather
+from offline.composer.material_files import MaterialFiles, load_material
 from offline.composer.trial import compose, compose_recipe, trial_fingerprint, write_composition
-from offline.data.extraction import Blindfold
+from offline.data.extraction import NoFaceDetector
 from offline.data.extractors import Extractors
 from offline.data.preprocess import prepare_store
 from offline.data.recipe import FeatureParts
@@ -62,9 +62,9 @@ class ComposeJob:
             audio_encoder=None,
         )
 
-    def gather(self, on_picture: Callable[[], None] = lambda: None) -> list[Material]:
+    def load_material(self, on_picture: Callable[[], None] = lambda: None) -> list[Material]:
         """The material by part; what the detector found is kept in the store."""
-        return gather(self.files, make_detector(self.detector), self.store / KEPT, on_picture)
+        return load_material(self.files, make_detector(self.detector), self.store / KEPT, on_picture)
 
 
 def prepare(job: ComposeJob) -> list[ComposedTrial]:
@@ -98,9 +98,9 @@ class _Tools:
 
 def _load(job: ComposeJob) -> _Tools:
     extractors = Extractors(
-        job.feature_parts(), Blindfold("composed"), None, TextEmbedder(job.text_encoder), None
+        job.feature_parts(), NoFaceDetector("composed"), None, TextEmbedder(job.text_encoder), None
     )
-    return _Tools(job, job.gather(), extractors)
+    return _Tools(job, job.load_material(), extractors)
 
 
 def _compose_one(tools: _Tools, trial: ComposedTrial, report: Callable[[None], None]) -> None:

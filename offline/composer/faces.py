@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.spec import CropSpec
-    from offline.composer.spells import Spell
+    from offline.composer.episodes import Episode
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,21 @@ class FaceTrack:
     channel: Channel
 
 
-def draw_shots(spells: Sequence[Spell], pictures: Pictures, random: np.random.Generator) -> list[Shot]:
-    """Which pictures are shown when: near the feeling, or neutral, or of another feeling, as each spell says."""
+def draw_shots(episodes: Sequence[Episode], pictures: Pictures, random: np.random.Generator) -> list[Shot]:
+    """Which pictures are shown when: near the feeling, or neutral, or of another feeling, as each episode says."""
     shots: list[Shot] = []
-    for spell in spells:
-        now_s = spell.start_s
+    for episode in episodes:
+        now_s = episode.start_s
         other = pictures.feelings[int(random.integers(len(pictures)))]
-        turning = bool((spell.felt != spell.becomes).any())
-        while now_s < spell.end_s:
+        turning = bool((episode.felt != episode.becomes).any())
+        while now_s < episode.end_s:
             lasts_s = random.uniform(0.4, 0.9) if turning else random.uniform(1.0, 6.0)
-            wanted = spell.feeling_at(min(spell.end_s, now_s + lasts_s / 2))
-            if spell.face == "neutral":
+            wanted = episode.feeling_at(min(episode.end_s, now_s + lasts_s / 2))
+            if episode.face == "neutral":
                 wanted = np.zeros(2, np.float32)
-            elif spell.face == "differs":
+            elif episode.face == "differs":
                 wanted = other
-            picture = None if spell.face == "absent" else choose_near(pictures.feelings, wanted, random)
+            picture = None if episode.face == "absent" else choose_near(pictures.feelings, wanted, random)
             blend_s = float(random.uniform(0.25, 0.6))
             shots.append(Shot(now_s, blend_s, picture))
             now_s += max(lasts_s, blend_s)
@@ -75,7 +75,7 @@ def draw_faces(
     mirrored = random.random(len(pictures)) < 0.5
     crops = np.zeros((frames, spec.stored_size, spec.stored_size, 3), np.uint8)
     feelings = np.zeros((frames, 2), np.float32)
-    there = np.zeros(frames, np.bool_)
+    active = np.zeros(frames, np.bool_)
     current = 0
     for k in range(frames):
         now_s = k / frame_rate
@@ -96,8 +96,8 @@ def draw_faces(
             grey = cv2.GaussianBlur(grey, (0, 0), blur)
         grey = grey + noise * random.standard_normal(grey.shape, np.float32)
         crops[k] = np.clip(np.rint(grey * 255), 1, 255).astype(np.uint8)[:, :, None]
-        feelings[k], there[k] = feeling, True
-    return FaceTrack(crops, Channel(feelings, there))
+        feelings[k], active[k] = feeling, True
+    return FaceTrack(crops, Channel(feelings, active))
 
 
 def _show(

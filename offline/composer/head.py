@@ -2,6 +2,8 @@
 
 Smooth random walks that return to the middle (Ornstein-Uhlenbeck processes, low-passed), one for each thing that
 moves; the network is to see what a webcam shows, not one still picture after another.
+
+`offline.people.mouth_augmentation` opens mouths too, as tensors and at random; here speech says how wide, each frame.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Material:
                 raise ValueError(f"there are no {name} to compose of")
 
 
-def share_out(
+def split_material(
     pictures: Pictures, sentences: Sequence[Sentence], comments: Sequence[Comment], parts: int
 ) -> list[Material]:
     """The material in `parts` parts: near-duplicate pictures, a speaker's sentences and equal comments stay together.

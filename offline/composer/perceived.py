@@ -34,15 +34,15 @@ NEUTRAL_WEIGHT: Final = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Channel:
-    """What one channel says over N frames: `feelings` (N, 2), and `there` (N,) whether it says anything."""
+    """What one channel says over N frames: `feelings` (N, 2), and `active` (N,) whether it says anything."""
 
     feelings: NDArray[np.float32]
-    there: NDArray[np.bool_]
+    active: NDArray[np.bool_]
 
 
 def perceive(channels: dict[str, Channel], frame_rate: float) -> NDArray[np.float32]:
     """The labels (N, 2) in [-1, 1]: the weighted mean of all channels at each frame."""
-    frames = len(next(iter(channels.values())).there)
+    frames = len(next(iter(channels.values())).active)
     total = np.zeros((frames, 2))
     weight = np.zeros((frames, 2))
     strongest = np.zeros(frames)
@@ -62,11 +62,11 @@ def _follow(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """How strongly a channel counts at each frame (N,), and the feeling (N, 2) that it last told."""
     up, down = 1 - np.exp(-1 / max(rise_frames, 1e-6)), 1 - np.exp(-1 / max(memory_frames, 1e-6))
-    strength = np.zeros(len(channel.there))
-    kept = np.zeros((len(channel.there), 2))
+    strength = np.zeros(len(channel.active))
+    kept = np.zeros((len(channel.active), 2))
     now, last = 0.0, np.zeros(2)
-    for k, there in enumerate(channel.there):
-        if there:
+    for k, active in enumerate(channel.active):
+        if active:
             last = channel.feelings[k].astype(np.float64)
             now += up * (1 - now)
         else:

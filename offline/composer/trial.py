@@ -1,4 +1,4 @@
-"""One composed trial: its spells, its face, its voice and its words, through the extractors into a store."""
+"""One composed trial: its episodes, its face, its voice and its words, through the extractors into a store."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from models.audio.logmel import RollingPatches
 from models.bundle.manifest import GIVEN_WORDS, FeatureRecipe, PartUse
 from models.spec import CROP_SPECS, WindowSpec
 from models.speech.words import Settled, SpeechEvent
+from offline.composer.episodes import draw_episodes
 from offline.composer.faces import FaceTrack, draw_faces, draw_shots
 from offline.composer.perceived import perceive
-from offline.composer.spells import draw_spells
 from offline.composer.voices import (
     SAMPLE_RATE,
     draw_utterances,
@@ -74,10 +74,10 @@ def compose(
     random = np.random.default_rng((plan.seed, trial.part, trial.number))
     frame_rate = recipe.frame_rate
     frames = round(plan.trial_s * frame_rate)
-    spells = draw_spells(plan.trial_s, material.pictures.feelings, random)
-    utterances = draw_utterances(spells, material.sentences, material.comments, random)
+    episodes = draw_episodes(plan.trial_s, material.pictures.feelings, random)
+    utterances = draw_utterances(episodes, material.sentences, material.comments, random)
     sound = mix_sound(utterances, plan.trial_s, random)
-    shots = draw_shots(spells, material.pictures, random)
+    shots = draw_shots(episodes, material.pictures, random)
     talking = mouth_track(utterances, frames, frame_rate)
     faces = draw_faces(shots, material.pictures, talking, frame_rate, recipe.crop, random)
     channels = {
@@ -135,7 +135,7 @@ def frame_features(composition: Composition, recipe: FeatureRecipe) -> Iterator[
             captured_at=0.0,
             crop=crop,
             patch=patches.patch_ending_at(state, now),
-            face=bool(composition.faces.channel.there[index]),
+            face=bool(composition.faces.channel.active[index]),
             available=Availability(),
         )
 

@@ -1,4 +1,4 @@
-"""The sound of a composed trial: sentences said in its spells, by one microphone in one room."""
+"""The sound of a composed trial: sentences said in its episodes, by one microphone in one room."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from models.spec import LogMelSpec
 from offline.composer.material import Comment, Sentence, choose_near
 from offline.composer.perceived import Channel
-from offline.people.disturbance import Disturbance, background, disturbed
+from offline.people.sound_augmentation import SoundAugmentation, augment_sound, background
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from offline.composer.spells import Spell
+    from offline.composer.episodes import Episode
 
 SAMPLE_RATE = LogMelSpec().sample_rate
 
@@ -40,37 +40,37 @@ class Utterance:
 
 
 def draw_utterances(
-    spells: Sequence[Spell],
+    episodes: Sequence[Episode],
     sentences: Sequence[Sentence],
     comments: Sequence[Comment],
     random: np.random.Generator,
 ) -> list[Utterance]:
-    """What is said: sentences one after another through each spell in which the person talks.
+    """What is said: sentences one after another through each episode in which the person talks.
 
-    A trial has one speaker. Voice and words are near the feeling, neutral or of another feeling, as the spell says.
+    A trial has one speaker. Voice and words are near the feeling, neutral or of another feeling, as the episode says.
     """
     speaker = str(random.choice(sorted({s.speaker for s in sentences})))
     own = [s for s in sentences if s.speaker == speaker]
     of_voices = np.stack([s.feeling for s in own])
     of_words = np.stack([c.feeling for c in comments])
-    how = Disturbance()
+    how = SoundAugmentation()
     said: list[Utterance] = []
     free_s = 0.0
-    for spell in spells:
-        if spell.voice is None:
+    for episode in episodes:
+        if episode.voice is None:
             continue
-        now_s = max(free_s, spell.start_s + random.uniform(0.0, 0.6))
+        now_s = max(free_s, episode.start_s + random.uniform(0.0, 0.6))
         other = int(random.integers(len(own)))
-        while now_s < spell.end_s - 0.8:
-            felt = spell.feeling_at(now_s)
+        while now_s < episode.end_s - 0.8:
+            felt = episode.feeling_at(now_s)
             wanted = {
                 "agrees": felt,
                 "neutral": np.zeros(2, np.float32),
                 "differs": of_voices[other],
-            }[spell.voice]
+            }[episode.voice]
             sentence = own[choose_near(of_voices, wanted, random, near=0.25)]
-            samples = disturbed(sentence.samples, how, random)
-            comment = _choose_comment(spell, felt, len(samples) / SAMPLE_RATE, comments, of_words, random)
+            samples = augment_sound(sentence.samples, how, random)
+            comment = _choose_comment(episode, felt, len(samples) / SAMPLE_RATE, comments, of_words, random)
             utterance = Utterance(now_s, samples, sentence.feeling, comment)
             said.append(utterance)
             now_s = free_s = utterance.end_s + float(random.uniform(0.15, 0.8))
@@ -118,29 +118,29 @@ def mouth_track(utterances: Sequence[Utterance], frames: int, frame_rate: float)
 def _channel(
     spans: Sequence[tuple[float, float, NDArray[np.float32]]], frames: int, frame_rate: float
 ) -> Channel:
-    feelings, there = np.zeros((frames, 2), np.float32), np.zeros(frames, np.bool_)
+    feelings, active = np.zeros((frames, 2), np.float32), np.zeros(frames, np.bool_)
     for start_s, end_s, feeling in spans:
         some = slice(round(start_s * frame_rate), round(end_s * frame_rate))
-        feelings[some], there[some] = feeling, True
-    return Channel(feelings, there)
+        feelings[some], active[some] = feeling, True
+    return Channel(feelings, active)
 
 
 def _choose_comment(
-    spell: Spell,
+    episode: Episode,
     felt: NDArray[np.float32],
     length_s: float,
     comments: Sequence[Comment],
     of_words: NDArray[np.float32],
     random: np.random.Generator,
 ) -> Comment | None:
-    if spell.words is None or spell.words == "unheard":
+    if episode.words is None or episode.words == "unheard":
         return None
     some = random.integers(len(comments), size=600)
     fitting = [i for i in some if 1.8 * length_s <= len(comments[i].words) <= 4.5 * length_s]
     if not fitting:
         return None
     wanted = {"agrees": felt, "neutral": np.zeros(2, np.float32), "differs": of_words[fitting[0]]}[
-        spell.words
+        episode.words
     ]
     chosen: Comment = comments[fitting[choose_near(of_words[fitting], wanted, random)]]
     return chosen

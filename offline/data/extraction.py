@@ -126,7 +126,7 @@ class PatchRows:
         return patch[spec.patch_frames - new :], self._rows
 
 
-class OneSide:
+class OneSideDetector:
     """A detector that looks for the faces on one half of the picture, as the picture shows it.
 
     Where two people each have a trial, this decides whose face is taken up; the tracker then keeps to it.
@@ -153,7 +153,7 @@ class OneSide:
         return middle < width / 2 if self._side == "left" else middle >= width / 2
 
 
-class Blindfold:
+class NoFaceDetector:
     """Finds no face and costs nothing: the crops are there already."""
 
     def __init__(self, name: str) -> None:

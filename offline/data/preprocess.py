@@ -15,7 +15,7 @@ from models.errors import UserError
 from models.labels import read_labels
 from models.visual.tracker import FaceTracker
 from offline.data.aff_wild2 import TOLERANCE_FRAMES, DistributedCrops, SourceTrial, count_images
-from offline.data.extraction import Blindfold, OneSide, perceive
+from offline.data.extraction import NoFaceDetector, OneSideDetector, perceive
 from offline.data.store import (
     STORE,
     TRIAL,
@@ -175,9 +175,9 @@ def preprocess_trial(
 def _tracker(trial: SourceTrial, extractors: Extractors, crops: DistributedCrops | None) -> FaceTracker:
     detector = extractors.detector
     if crops is not None:
-        detector = Blindfold(detector.name)
+        detector = NoFaceDetector(detector.name)
     elif trial.side is not None:
-        detector = OneSide(detector, trial.side)
+        detector = OneSideDetector(detector, trial.side)
     return FaceTracker(detector, extractors.parts.recipe.crop)
 
 

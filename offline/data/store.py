@@ -256,14 +256,14 @@ def recipe_differences(
             found.append(f"{name} is {_short(mine)} here, {_short(other)} there")
     for role in ("detector", "audio_encoder", "recogniser", "text_encoder"):
         mine, other = getattr(ours, role), getattr(theirs, role)
-        if mine == other or (not strict and _goes_with(mine, other, role)):
+        if mine == other or (not strict and _is_compatible(mine, other, role)):
             continue
-        names = [_named(use, detailed=_same_name(mine, other)) for use in (mine, other)]
+        names = [_describe_part(use, detailed=_same_name(mine, other)) for use in (mine, other)]
         found.append(f"{role.replace('_', ' ')} is {names[0]} here, {names[1]} there")
     return tuple(found)
 
 
-def _goes_with(ours: PartUse | None, theirs: PartUse | None, role: str) -> bool:
+def _is_compatible(ours: PartUse | None, theirs: PartUse | None, role: str) -> bool:
     if ours is None or theirs is None:
         return theirs is None or role == "audio_encoder"
     if None in (ours.sha256, theirs.sha256):
@@ -275,7 +275,7 @@ def _same_name(ours: PartUse | None, theirs: PartUse | None) -> bool:
     return ours is not None and theirs is not None and ours.name == theirs.name
 
 
-def _named(use: PartUse | None, *, detailed: bool) -> str:
+def _describe_part(use: PartUse | None, *, detailed: bool) -> str:
     if use is None:
         return "none"
     return f"{use.name} ({str(use.sha256)[:12]})" if detailed else use.name

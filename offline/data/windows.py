@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from models.spec import CropSpec, WindowSpec
 
@@ -72,15 +72,21 @@ def cut(series: NDArray[np.generic], window: Window, fill: float = 0) -> NDArray
     return padded
 
 
+def chunks(frames: int, size: int) -> Iterator[tuple[int, int]]:
+    """(begin, end) of consecutive chunks of so many frames; the last one may be shorter."""
+    return ((begin, min(begin + size, frames)) for begin in range(0, frames, size))
+
+
 def average_windows(windows: Sequence[Window], predictions: Sequence[Floats], frames: int) -> Floats:
-    """A trial's series (frames, K) from its windows' predictions (length, K): the mean where they overlap.
+    """A trial's series (..., frames, K) from its windows' predictions (..., length, K): the mean where they overlap.
 
     Raises ValueError where a frame is in no window.
     """
-    total = np.zeros((frames, predictions[0].shape[1]), np.float64)
+    lead, targets = predictions[0].shape[:-2], predictions[0].shape[-1]
+    total = np.zeros((*lead, frames, targets), np.float64)
     count = np.zeros((frames, 1))
     for window, prediction in zip(windows, predictions, strict=True):
-        total[window.start : window.stop] += prediction[: window.frames]
+        total[..., window.start : window.stop, :] += prediction[..., : window.frames, :]
         count[window.start : window.stop] += 1
     if not count.all():
         raise ValueError("the windows do not cover the trial")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from models.errors import UserError
 from models.spec import Modality
 from offline.judging.clips import estimate_clip, use_one_thread
+from offline.judging.faces import estimate_face
 from offline.judging.live_path import ItemEstimate, JudgeOptions, LivePath, open_live_path
-from offline.judging.sayings import estimate_saying
 from offline.judging.scoring import Judgement, score_material
-from offline.judging.sounds import estimate_voice
-from offline.judging.stills import estimate_picture
+from offline.judging.texts import estimate_text
+from offline.judging.voices import estimate_voice
 from offline.processes import WorkerDied, run_jobs
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ Job = tuple[int, Any]
 """An item and its number."""
 
 _ESTIMATES: Final[dict[Kind, Callable[[Any, Any], ItemEstimate]]] = {
-    "faces": estimate_picture,
+    "faces": estimate_face,
     "voices": estimate_voice,
-    "texts": estimate_saying,
+    "texts": estimate_text,
     "clips": estimate_clip,
     "talking": estimate_clip,
 }

@@ -17,8 +17,9 @@ from models.errors import UserError
 from models.spec import TARGETS, Modality, WindowSpec
 from models.speech.words import EVERYTHING_SETTLED
 from models.text.embedder import TextEmbedder
-from models.visual.detectors import Face, FaceDetector, Image, make_detector
+from models.visual.detectors import FaceDetector, make_detector
 from models.visual.tracker import FaceTracker
+from offline.data.extraction import NoFaceDetector
 from stream.build import choose_detector
 from stream.estimation.batching import MOST_AT_ONCE, Moment
 from stream.estimation.estimator import Estimator
@@ -91,18 +92,18 @@ class LivePath:
         return Perception(FaceTracker(self.detector, recipe.crop), recipe.logmel)
 
     @cached_property
-    def hearing(self) -> Perception:
+    def sound_perception(self) -> Perception:
         """Sound alone: no detector is needed."""
         recipe = self.bundle.manifest.recipe
-        return Perception(FaceTracker(_Blind(), recipe.crop), recipe.logmel)
+        return Perception(FaceTracker(NoFaceDetector("none"), recipe.crop), recipe.logmel)
 
     @cached_property
-    def wordless(self) -> Estimator:
+    def estimator_without_words(self) -> Estimator:
         """The estimator with the language branch masked, as it is live without a recogniser."""
         return self._estimator(None)
 
     @cached_property
-    def reading(self) -> Estimator:
+    def estimator_with_words(self) -> Estimator:
         """The estimator with the language branch. Raises UserError where the bundle has none that can be used."""
         self.require(Modality.LANGUAGE)
         folder, language = self.bundle.text_encoder_folder, self.bundle.ensemble.spec.language
@@ -168,13 +169,3 @@ def mean_estimate(estimates: Sequence[Estimate], *, present: bool) -> ItemEstima
 
 def _pair(affect: Affect) -> tuple[float, float]:
     return affect.valence, affect.arousal
-
-
-class _Blind:
-    """Stands where there is no picture to find a face in."""
-
-    name = "none"
-
-    def detect(self, rgb: Image) -> list[Face]:
-        """No face."""
-        return []

@@ -14,7 +14,7 @@ from offline.people.emobank import read_ratings
 from offline.people.emodb import place_recordings, read_recordings
 from offline.people.ferplus import EXPRESSIONS, read_pictures
 from offline.people.goemotions import read_comments
-from offline.people.wording import spoken_words
+from offline.people.text_normalisation import spoken_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

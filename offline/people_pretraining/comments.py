@@ -25,7 +25,7 @@ from models.spec import SUMMED_LAYERS, TARGETS
 from models.text.small_bert import BertShape, make_config, make_text_encoder
 from offline.files import Json, write_json
 from offline.metrics import score
-from offline.people.wording import spoken_words, written_tokens
+from offline.people.text_normalisation import spoken_words, written_tokens
 from offline.people_pretraining.one_cycle import OneCycle
 from offline.people_pretraining.progress import (
     Progress,
@@ -38,7 +38,7 @@ from offline.people_pretraining.vocabulary import (
     UNKNOWN_PIECE,
     Vocabulary,
     cut_pieces,
-    mean_of_own,
+    mean_over_pieces,
     pad_pieces,
 )
 from offline.training.checkpoint import seed_everything
@@ -57,14 +57,14 @@ _RIDGE: Final = 5.0
 _CYCLE: Final = OneCycle(rising=0.15)
 _WORD_WEIGHT: Final = 0.5
 _EMOTION_WEIGHT: Final = 10.0
-_CLIP: Final = 1.0
+_GRADIENT_NORM: Final = 1.0
 _SORTED_WITHIN: Final = 4.0
 _AT_ONCE: Final = 256
-_SAID: Final = 0.3
+_EMOTION_THRESHOLD: Final = 0.3
 """The probability from which an emotion counts as said, as its authors have it (Demszky et al. 2020)."""
 
 
-class TextLearner(nn.Module):
+class TextModel(nn.Module):
     """A BERT whose word embeddings are a linear map of word vectors plus what learning adds, and its heads."""
 
     vectors: Tensor
@@ -128,8 +128,8 @@ def train_text(
     teacher: TextTeacher | None,
     checkpoint: Path,
     report: Report,
-) -> tuple[TextLearner, list[Json]]:
-    """The learner after all epochs, in eval mode, and each epoch's loss and figures (`judge_text`); goes on where a
+) -> tuple[TextModel, list[Json]]:
+    """The model after all epochs, in eval mode, and each epoch's loss and figures (`judge_text`); goes on where a
     killed run stopped. The same bits for the same seed and threads.
 
     Raises UserError where there are too few comments, the checkpoint is of another run, or learning diverges.
@@ -137,19 +137,19 @@ def train_text(
     if len(comments) < options.batch:
         raise UserError(f"{len(comments)} comments are fewer than a batch of {options.batch}")
     random = seed_everything((options.seed, 2))
-    targets = _aim(comments, vocabulary, options, teacher)
+    targets = _make_targets(comments, vocabulary, options, teacher)
     tokenizer = vocabulary.tokenizer()
     spoken = cut_pieces(tokenizer, [spoken_words(text) for text in comments.texts])
     written = cut_pieces(tokenizer, [written_tokens(text) for text in comments.texts])
     labelled = comments.labelled.astype(np.float32)
-    learner = TextLearner(
+    model = TextModel(
         vocabulary, width, len(comments.emotions), options, 0 if teacher is None else teacher.texts.shape[1]
     )
-    plain = [p for n, p in learner.named_parameters() if p.requires_grad and n != "drift.weight"]
+    plain = [p for n, p in model.named_parameters() if p.requires_grad and n != "drift.weight"]
     optimizer = torch.optim.AdamW(
         [
             {"params": plain, "weight_decay": options.weight_decay},
-            {"params": [learner.drift.weight], "weight_decay": 0.0},
+            {"params": [model.drift.weight], "weight_decay": 0.0},
         ],
         lr=options.learning_rate,
     )
@@ -163,25 +163,25 @@ def train_text(
         "vectors": hashlib.sha256(vocabulary.vectors.tobytes()).hexdigest(),
         "teacher": None if teacher is None else teacher.source["sha256"],
     }
-    progress = Progress(checkpoint, identity, learner, optimizer, random)
+    progress = Progress(checkpoint, identity, model, optimizer, random)
     done, log = progress.restore()
     per_epoch = len(spoken) // options.batch
     for epoch in range(done, options.epochs):
         started, losses = time.monotonic(), []
-        learner.train()
+        model.train()
         for k, some in enumerate(_batches([len(p) for p in spoken], options.batch, random)):
-            drawn = [_draw_text(spoken[i], written[i], options, random) for i in some]
-            loss = _loss(learner, some, drawn, labelled, targets, options, random)
+            drawn = [_augment_text(spoken[i], written[i], options, random) for i in some]
+            loss = _loss(model, some, drawn, labelled, targets, options, random)
             check_finite(loss.item(), "text", epoch + 1)
             step, total = epoch * per_epoch + k, options.epochs * per_epoch
             _CYCLE.apply(optimizer, step, total, options.learning_rate)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(plain, _CLIP)
+            nn.utils.clip_grad_norm_(plain, _GRADIENT_NORM)
             optimizer.step()
             losses.append(loss.item())
-        learner.eval()
-        figures = {} if validation is None else judge_text(learner, tokenizer, validation)
+        model.eval()
+        figures = {} if validation is None else judge_text(model, tokenizer, validation)
         log = [*log, {"epoch": epoch + 1, "loss": float(np.mean(losses)), **figures}]
         progress.save(epoch + 1, log)
         report(
@@ -189,10 +189,10 @@ def train_text(
                 "text", epoch + 1, options.epochs, log[-1]["loss"], figures, time.monotonic() - started
             )
         )
-    return learner.eval(), log
+    return model.eval(), log
 
 
-def save_text_encoder(folder: Path, vocabulary: Vocabulary, learner: TextLearner, provenance: Json) -> None:
+def save_text_encoder(folder: Path, vocabulary: Vocabulary, model: TextModel, provenance: Json) -> None:
     """Write the encoder as a transformers folder, weights as float16, with `provenance.json`: whole or not at all, in
     place of one that was there. Raises UserError where it cannot be written.
     """
@@ -202,9 +202,9 @@ def save_text_encoder(folder: Path, vocabulary: Vocabulary, learner: TextLearner
             staged = Path(temporary) / "text"
             make_text_encoder(
                 staged,
-                learner.feeling.in_features,
+                model.feeling.in_features,
                 0,
-                learner.encoder_weights(),
+                model.encoder_weights(),
                 shape=_SHAPE,
                 vocabulary=vocabulary.pieces,
                 compact=True,
@@ -216,16 +216,16 @@ def save_text_encoder(folder: Path, vocabulary: Vocabulary, learner: TextLearner
 
 
 @torch.inference_mode()
-def judge_text(learner: TextLearner, tokenizer: Any, comments: Comments) -> Json:
+def judge_text(model: TextModel, tokenizer: Any, comments: Comments) -> Json:
     """Figures of whole texts, of their first halves, and of written ones: Pearson's r of valence and arousal, and the
-    macro F1 of emotions of whole texts. Leaves the learner in eval mode.
+    macro F1 of emotions of whole texts. Leaves the model in eval mode.
     """
-    learner.eval()
+    model.eval()
     said = [spoken_words(text) for text in comments.texts]
-    whole, logits = _estimate(learner, cut_pieces(tokenizer, said))
-    halves, _ = _estimate(learner, cut_pieces(tokenizer, [w[: max(1, len(w) // 2)] for w in said]))
-    marked, _ = _estimate(learner, cut_pieces(tokenizer, [written_tokens(text) for text in comments.texts]))
-    named = 1 / (1 + np.exp(-logits)) > _SAID
+    whole, logits = _estimate(model, cut_pieces(tokenizer, said))
+    halves, _ = _estimate(model, cut_pieces(tokenizer, [w[: max(1, len(w) // 2)] for w in said]))
+    marked, _ = _estimate(model, cut_pieces(tokenizer, [written_tokens(text) for text in comments.texts]))
+    named = 1 / (1 + np.exp(-logits)) > _EMOTION_THRESHOLD
     hits = (named & comments.labelled).sum(0)
     f1 = 2 * hits / np.maximum(named.sum(0) + comments.labelled.sum(0), 1)
     labels = comments.valence_arousal
@@ -244,7 +244,7 @@ def hash_comments(comments: Comments) -> str:
     ).hexdigest()
 
 
-def _aim(
+def _make_targets(
     comments: Comments, vocabulary: Vocabulary, options: TextOptions, teacher: TextTeacher | None
 ) -> _TextTargets:
     feelings = comments.valence_arousal.astype(np.float32)
@@ -272,7 +272,7 @@ def _aim(
     )
 
 
-def _draw_text(
+def _augment_text(
     spoken: Sequence[int], written: Sequence[int], options: TextOptions, random: np.random.Generator
 ) -> tuple[list[int], bool]:
     """A text's pieces as they are learned from this time, and whether they are the whole text."""
@@ -285,7 +285,7 @@ def _draw_text(
 
 
 def _loss(
-    learner: TextLearner,
+    model: TextModel,
     some: Sequence[int],
     drawn: Sequence[tuple[list[int], bool]],
     labelled: Float32,
@@ -303,24 +303,24 @@ def _loss(
         wanted = np.concatenate([wanted, targets.word_feelings[rows]])
         vectors = np.concatenate([vectors, targets.word_vectors[rows]])
     ids, mask, own = pad_pieces(chosen)
-    states = learner(ids, mask)
-    texts = mean_of_own(states, own)
+    states = model(ids, mask)
+    texts = mean_over_pieces(states, own)
     target = torch.from_numpy(wanted)
-    each = (learner.feeling(states) - target[:, None]).pow(2).mean(-1)
-    estimate = learner.feeling(texts)
+    each = (model.feeling(states) - target[:, None]).pow(2).mean(-1)
+    estimate = model.feeling(texts)
     loss: Tensor = ccc_loss(estimate[None, :count], target[None, :count]) + functional.mse_loss(
         estimate, target
     )
     loss = loss + _WORD_WEIGHT * ((each * own).sum(1) / own.sum(1)).mean()
     named = functional.binary_cross_entropy_with_logits(
-        learner.emotion(texts[:count]), torch.from_numpy(labelled[some])
+        model.emotion(texts[:count]), torch.from_numpy(labelled[some])
     )
     loss = loss + options.category_weight * _EMOTION_WEIGHT * named
     entire = torch.tensor(whole)
     if vectors is not None and bool(entire.any()):
-        near = functional.cosine_similarity(learner.teacher(texts), torch.from_numpy(vectors))
+        near = functional.cosine_similarity(model.teacher(texts), torch.from_numpy(vectors))
         loss = loss + options.teacher_weight * (1 - near)[entire].mean()
-    kept: Tensor = options.drift * learner.drift(ids).pow(2).mean()
+    kept: Tensor = options.drift * model.drift(ids).pow(2).mean()
     return loss + kept
 
 
@@ -333,16 +333,16 @@ def _batches(lengths: Sequence[int], size: int, random: np.random.Generator) -> 
     return [batches[k].tolist() for k in random.permutation(count)]
 
 
-def _estimate(learner: TextLearner, pieces: Sequence[Sequence[int]]) -> tuple[Float32, Float32]:
+def _estimate(model: TextModel, pieces: Sequence[Sequence[int]]) -> tuple[Float32, Float32]:
     """(Valence and arousal (n, 2), emotion logits) of texts."""
     order = sorted(range(len(pieces)), key=lambda i: len(pieces[i]))
     feelings = np.zeros((len(pieces), len(TARGETS)), np.float32)
-    logits = np.zeros((len(pieces), learner.emotion.out_features), np.float32)
+    logits = np.zeros((len(pieces), model.emotion.out_features), np.float32)
     for at in range(0, len(order), _AT_ONCE):
         some = order[at : at + _AT_ONCE]
         ids, mask, own = pad_pieces([pieces[i] for i in some])
-        texts = mean_of_own(learner(ids, mask), own)
-        feelings[some], logits[some] = learner.feeling(texts).numpy(), learner.emotion(texts).numpy()
+        texts = mean_over_pieces(model(ids, mask), own)
+        feelings[some], logits[some] = model.feeling(texts).numpy(), model.emotion(texts).numpy()
     return feelings, logits
 
 

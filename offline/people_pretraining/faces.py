@@ -14,15 +14,15 @@ from models.spec import TARGETS, CropSpec, Target, VisualSpec
 from models.visual.backbone import Backbone
 from offline.metrics import score_targets
 from offline.people.emotions import place_emotions
-from offline.people.face_changes import FaceChanges, crop_centred, crop_changed
+from offline.people.face_augmentation import FaceAugmentation, crop_augmented, crop_centred
 from offline.people.ferplus import EXPRESSIONS, Pictures
-from offline.people.mouth_changes import open_mouths, swap_mouths
+from offline.people.mouth_augmentation import open_mouths, swap_mouths
 from offline.training.loss import ccc_loss, squared_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from offline.composer.observe import Observations
+    from offline.composer.detected_faces import DetectedFaces
     from offline.files import Json
     from offline.people_pretraining.options import FaceOptions
 
@@ -31,19 +31,19 @@ NEUTRAL, HAPPINESS, SURPRISE = (EXPRESSIONS.index(name) for name in ("neutral", 
 _RAREST: Final = 0.02
 """An expression is drawn at most as if it were this much rarer than the most frequent one."""
 
-_DONOR_SURE: Final = 0.6
+_DONOR_AGREEMENT: Final = 0.6
 """Mouths are taken from faces of which at least so many votes agree."""
 
-_TALKS: Final = 0.7
+_SURPRISED_MOUTH_SHARE: Final = 0.7
 """How many of the neutral faces whose mouth is swapped get a surprised one; the others get another neutral one."""
 
-_KEPT: Final = 0.9
+_OWN_LABEL_SHARE: Final = 0.9
 """How much of its label a face keeps whose mouth was swapped; the rest is the donor's."""
 
-_SHUT_KEPT: Final = 0.7
+_SHUT_LABEL_SHARE: Final = 0.7
 """How much a surprised face keeps whose mouth is shut."""
 
-_FEW: Final = 4
+_PRIOR_COUNT: Final = 4
 """An expression's mean error in a batch counts as if so many more of its pictures were judged rightly."""
 
 _AT_ONCE: Final = 256
@@ -63,14 +63,14 @@ class FaceSet:
     found: Tensor
 
     @classmethod
-    def of(cls, pictures: Pictures, observed: Observations) -> FaceSet:
+    def from_pictures(cls, pictures: Pictures, detected: DetectedFaces) -> FaceSet:
         """Pictures, and what a detector saw in them."""
         return cls(
             torch.from_numpy(pictures.images),
             torch.from_numpy(pictures.shares.astype(np.float32)),
-            torch.from_numpy(observed.squares),
-            torch.from_numpy(observed.landmarks),
-            torch.from_numpy(observed.found),
+            torch.from_numpy(detected.squares),
+            torch.from_numpy(detected.landmarks),
+            torch.from_numpy(detected.found),
         )
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class FaceSet:
         return self.images[rows].float() / 255
 
 
-class FaceLearner(nn.Module):
+class FaceModel(nn.Module):
     """The backbone under a linear layer for valence and arousal, and under one for expressions."""
 
     def __init__(self, spec: VisualSpec) -> None:
@@ -119,15 +119,15 @@ class FaceBatches:
         options: FaceOptions,
         crop: CropSpec,
         random: torch.Generator,
-        changes: FaceChanges | None = None,
+        augmentation: FaceAugmentation | None = None,
     ) -> None:
         self.faces, self.options, self.crop = faces, options, crop
         self.random = random
-        self.changes = changes or FaceChanges()
+        self.augmentation = augmentation or FaceAugmentation()
         majority = faces.majority
         counts = torch.bincount(majority, minlength=len(EXPRESSIONS)).float()
         self._weights = (counts / counts.max()).clamp_min(_RAREST)[majority] ** -options.balance
-        sure = faces.found & (faces.shares.max(dim=1).values >= _DONOR_SURE)
+        sure = faces.found & (faces.shares.max(dim=1).values >= _DONOR_AGREEMENT)
         self._donors = [torch.nonzero(sure & (majority == k))[:, 0] for k in range(len(EXPRESSIONS))]
         self._size = min(options.batch, len(faces))
         self.steps = len(faces) // self._size
@@ -135,11 +135,11 @@ class FaceBatches:
     def draw(self) -> tuple[Tensor, Tensor]:
         """A batch: (what the network takes (n, 3, S, S), vote shares (n, 8))."""
         rows = torch.multinomial(self._weights, self._size, generator=self.random)
-        pictures, shares = self._change_mouths(rows)
-        crops = crop_changed(pictures, self.faces.squares[rows], self.crop, self.changes, self.random)
+        pictures, shares = self._augment_mouths(rows)
+        crops = crop_augmented(pictures, self.faces.squares[rows], self.crop, self.augmentation, self.random)
         return network_inputs(crops, self.crop), shares
 
-    def _change_mouths(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _augment_mouths(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Some mouths opened, some swapped, neutral faces' twice as often: people talk.
 
         A neutral face gets a surprised or another neutral mouth, a surprised one a neutral mouth, any other the mouth
@@ -158,7 +158,7 @@ class FaceBatches:
         at = torch.nonzero(swapped)[:, 0]
         if len(at):
             kinds = shares[at].argmax(dim=1)
-            talks = (kinds == NEUTRAL) & (torch.rand(len(at), generator=random) < _TALKS)
+            talks = (kinds == NEUTRAL) & (torch.rand(len(at), generator=random) < _SURPRISED_MOUTH_SHARE)
             shuts = (kinds == SURPRISE) & surprised[at]
             kinds = torch.where(talks, SURPRISE, torch.where(shuts, NEUTRAL, kinds))
             at, kinds, shuts = self._with_donors(at, kinds, shuts)
@@ -167,7 +167,7 @@ class FaceBatches:
             pictures[at] = swap_mouths(
                 pictures[at], landmarks[at], faces.pictures(donors), faces.landmarks[donors], random
             )
-            kept = torch.where(shuts, _SHUT_KEPT, _KEPT)[:, None]
+            kept = torch.where(shuts, _SHUT_LABEL_SHARE, _OWN_LABEL_SHARE)[:, None]
             shares[at] = shares[at] * kept + faces.shares[donors] * (1 - kept)
         return pictures, shares
 
@@ -208,7 +208,7 @@ def face_loss(estimates: Tensor, logits: Tensor, shares: Tensor, level_weight: f
 def _mean_errors(estimates: Tensor, wanted: Tensor, shares: Tensor) -> Tensor:
     """(8, 2): by how much each majority expression's faces are misjudged on average."""
     member = functional.one_hot(shares.argmax(dim=1), len(EXPRESSIONS)).float()
-    return member.T @ (estimates - wanted) / (member.sum(dim=0)[:, None] + _FEW)
+    return member.T @ (estimates - wanted) / (member.sum(dim=0)[:, None] + _PRIOR_COUNT)
 
 
 @dataclass(frozen=True)
@@ -243,13 +243,13 @@ class FaceScores:
 
 
 @torch.inference_mode()
-def score_faces(learner: FaceLearner, faces: FaceSet, crop: CropSpec) -> FaceScores:
-    """Scores of a learner on unchanged crops, in float32; leaves it in eval mode. Raises ValueError as `compare`."""
-    learner.eval()
+def score_faces(model: FaceModel, faces: FaceSet, crop: CropSpec) -> FaceScores:
+    """Scores of a model on unchanged crops, in float32; leaves it in eval mode. Raises ValueError as `compare`."""
+    model.eval()
     parts = []
     for rows in torch.split(torch.arange(len(faces)), _AT_ONCE):
         crops = crop_centred(faces.pictures(rows), faces.squares[rows], crop)
-        parts.append(learner(network_inputs(crops, crop)))
+        parts.append(model(network_inputs(crops, crop)))
     estimates, logits = (torch.cat(part) for part in zip(*parts, strict=True))
     return compare(estimates.numpy(), logits.numpy(), faces.shares)
 

@@ -18,11 +18,11 @@ from models.files import file_hash
 from models.spec import CROP_SPECS, CropSpec, VisualSpec
 from models.visual.backbone import Backbone
 from models.visual.detectors import FaceDetector, HaarDetector, make_detector
-from offline.composer.observe import observe
+from offline.composer.detected_faces import detect_faces
 from offline.people.ferplus import difference_hashes, read_pictures
 from offline.people_pretraining.faces import (
     FaceBatches,
-    FaceLearner,
+    FaceModel,
     FaceScores,
     FaceSet,
     face_loss,
@@ -115,8 +115,8 @@ def read_material(
     fresh = ~np.isin(difference_hashes(training.images), difference_hashes(validation.images))
     if fresh.sum() < 2:
         raise UserError(f"{files.training} has no two pictures that are not in {files.validation} too")
-    learned = FaceSet.of(training, observe(training.images, detector, kept_in, on_picture))
-    judged = FaceSet.of(validation, observe(validation.images, detector, kept_in, on_picture))
+    learned = FaceSet.from_pictures(training, detect_faces(training.images, detector, kept_in, on_picture))
+    judged = FaceSet.from_pictures(validation, detect_faces(validation.images, detector, kept_in, on_picture))
     learned = learned.take(torch.from_numpy(np.flatnonzero(fresh)))
     identity = {
         "training": file_hash(files.training),
@@ -186,8 +186,8 @@ class _Run:
     material: FaceMaterial
     options: FaceOptions
     crop: CropSpec
-    learner: FaceLearner
-    averaged: FaceLearner
+    model: FaceModel
+    averaged: FaceModel
     optimizer: torch.optim.Optimizer
     loader: np.random.Generator
     changes: torch.Generator
@@ -202,11 +202,11 @@ class _Run:
         """Before the first step."""
         visual, crop = crop_spec(options)
         loader = seed_everything((options.seed,))
-        learner = FaceLearner(visual)
-        vectorize_prelu(learner)
-        learner = learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        matrices = [p for p in learner.parameters() if p.ndim > 1]
-        vectors = [p for p in learner.parameters() if p.ndim == 1]
+        model = FaceModel(visual)
+        vectorize_prelu(model)
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        matrices = [p for p in model.parameters() if p.ndim > 1]
+        vectors = [p for p in model.parameters() if p.ndim == 1]
         optimizer = torch.optim.AdamW(
             [
                 {"params": matrices, "weight_decay": options.weight_decay},
@@ -216,18 +216,18 @@ class _Run:
         )
         changes = torch.Generator().manual_seed(options.seed)
         batches = FaceBatches(material.training, options, crop, changes)
-        averaged = copy.deepcopy(learner)
-        return cls(material, options, crop, learner, averaged, optimizer, loader, changes, batches)
+        averaged = copy.deepcopy(model)
+        return cls(material, options, crop, model, averaged, optimizer, loader, changes, batches)
 
     def train_epoch(self) -> float:
         """One epoch; returns its mean loss. Raises UserError where training diverges."""
-        self.learner.train()
+        self.model.train()
         total, losses = self.options.epochs * self.batches.steps, []
         for _ in range(self.batches.steps):
             _CYCLE.apply(self.optimizer, self.steps, total, self.options.learning_rate)
             inputs, shares = self.batches.draw()
             with torch.autocast("cpu", torch.bfloat16):
-                estimates, logits = self.learner(inputs)
+                estimates, logits = self.model(inputs)
             loss = face_loss(estimates.float(), logits.float(), shares, self.options.level_weight)
             if not math.isfinite(loss.item()):
                 raise UserError(
@@ -235,10 +235,10 @@ class _Run:
                 )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.learner.parameters(), _GRADIENT_NORM)
+            nn.utils.clip_grad_norm_(self.model.parameters(), _GRADIENT_NORM)
             self.optimizer.step()
             # Early on the average is over few steps, so that it leaves the random weights behind.
-            _follow(self.averaged, self.learner, min(_AVERAGING, (1 + self.steps) / (10 + self.steps)))
+            _average_weights(self.averaged, self.model, min(_AVERAGING, (1 + self.steps) / (10 + self.steps)))
             self.steps += 1
             losses.append(loss.item())
         self.epoch += 1
@@ -262,7 +262,7 @@ class _Run:
         assert self.best_weights is not None
         slots, groups = optimizer_tensors(self.optimizer)
         randoms, rest = random_tensors(self.loader)
-        tensors = {f"learner/{k}": v for k, v in self.learner.state_dict().items()}
+        tensors = {f"learner/{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"averaged/{k}": v for k, v in self.averaged.state_dict().items()}
         tensors |= {f"best/{k}": v for k, v in self.best_weights.items()}
         tensors["changes"] = self.changes.get_state()
@@ -284,9 +284,9 @@ class _Run:
             raise UserError(
                 f"{path} is of another pretraining: remove it, or give the same files and options"
             )
-        self.learner.load_state_dict(_under("learner/", tensors))
-        self.averaged.load_state_dict(_under("averaged/", tensors))
-        self.best_weights = _under("best/", tensors)
+        self.model.load_state_dict(_without_prefix("learner/", tensors))
+        self.averaged.load_state_dict(_without_prefix("averaged/", tensors))
+        self.best_weights = _without_prefix("best/", tensors)
         self.best = FaceScores.from_json(state["best"])
         restore_optimizer(self.optimizer, tensors, state["optimizer"])
         restore_random(self.loader, tensors, state["random"])
@@ -298,7 +298,7 @@ class _Run:
 
 
 @torch.no_grad()
-def _follow(averaged: nn.Module, module: nn.Module, kept: float) -> None:
+def _average_weights(averaged: nn.Module, module: nn.Module, kept: float) -> None:
     """Exponential moving average of weights and statistics; counters are taken over."""
     for mean, now in zip(averaged.state_dict().values(), module.state_dict().values(), strict=True):
         if mean.is_floating_point():
@@ -314,5 +314,5 @@ def _detector_identity(detector: FaceDetector) -> Json:
     return {"name": detector.name, "sha256": sha256}
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

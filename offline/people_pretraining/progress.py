@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION: Final = 1
 
-_LEARNER: Final = "learner/"
+_MODEL_PREFIX: Final = "learner/"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Progress:
 
     path: Path
     identity: Json
-    learner: nn.Module
+    model: nn.Module
     optimizer: torch.optim.Optimizer
     random: np.random.Generator
 
@@ -62,7 +62,7 @@ class Progress:
         """After so many epochs, each with an entry in `log`. Raises UserError where it cannot be written."""
         slots, groups = optimizer_tensors(self.optimizer)
         randoms, rest = random_tensors(self.random)
-        weights: dict[str, Tensor] = {f"{_LEARNER}{k}": v for k, v in self.learner.state_dict().items()}
+        weights: dict[str, Tensor] = {f"{_MODEL_PREFIX}{k}": v for k, v in self.model.state_dict().items()}
         state = {
             "format_version": FORMAT_VERSION,
             "identity": self.identity,
@@ -85,8 +85,8 @@ class Progress:
             raise UserError(
                 f"{self.path} is of another pretraining: remove it, or give the same data and options"
             )
-        self.learner.load_state_dict(
-            {k.removeprefix(_LEARNER): v for k, v in tensors.items() if k.startswith(_LEARNER)}
+        self.model.load_state_dict(
+            {k.removeprefix(_MODEL_PREFIX): v for k, v in tensors.items() if k.startswith(_MODEL_PREFIX)}
         )
         restore_optimizer(self.optimizer, tensors, state["optimizer"])
         restore_random(self.random, tensors, state["random"])

@@ -22,15 +22,15 @@ from models.audio.vggish import Vggish
 from models.errors import UserError
 from models.spec import SAMPLE_RATE, TARGETS, VggishSpec
 from offline.metrics import score
-from offline.people.disturbance import background
 from offline.people.emodb import EMOTIONS
-from offline.people_pretraining.lessons import (
-    Lesson,
+from offline.people.sound_augmentation import background
+from offline.people_pretraining.augmented_sentences import (
+    AugmentedSentence,
     Sentence,
+    augment_sentences,
     hash_sentences,
-    make_lessons,
     make_patches,
-    masked,
+    mask_spectrogram,
 )
 from offline.people_pretraining.one_cycle import OneCycle
 from offline.people_pretraining.progress import (
@@ -65,7 +65,7 @@ _JUDGED_RATE: Final = 10.0
 _FIRST_JUDGED_S: Final = 0.5
 
 
-class VoiceLearner(nn.Module):
+class VoiceModel(nn.Module):
     """The encoder with what only learning needs: batch norms, dropout, and heads."""
 
     def __init__(self, spec: VggishSpec, options: VoiceOptions, teacher_width: int) -> None:
@@ -129,23 +129,23 @@ class TeacherSpace:
     For each speaker a ridge fitted on all others, so that only what carries over to new speakers is aimed at.
     """
 
-    def __init__(self, lessons: Sequence[Lesson], width: int, patch_frames: int) -> None:
+    def __init__(self, examples: Sequence[AugmentedSentence], width: int, patch_frames: int) -> None:
         self._patch_frames = patch_frames
         pooled = np.concatenate(
             [
                 self._pool(
                     x, range(patch_frames // 2, max(len(_vectors(x)) * 2, patch_frames // 2 + 1), 16), 1.0
                 )
-                for x in lessons
+                for x in examples
             ]
         )
         self._mean, spread = pooled.mean(0), pooled.std(0) + np.float32(1e-6)
         _, sizes, directions = np.linalg.svd(pooled - self._mean, full_matrices=False)
         self.width = min(width, int((sizes > 1e-5 * sizes[0]).sum()))
         self._basis = directions[: self.width].T / (sizes[: self.width] / np.sqrt(len(pooled)))
-        sentences = np.stack([_vectors(x).mean(0) for x in lessons])
-        labels = np.stack([x.sentence.valence_arousal for x in lessons])
-        speakers = np.array([x.sentence.recording.speaker for x in lessons])
+        sentences = np.stack([_vectors(x).mean(0) for x in examples])
+        labels = np.stack([x.sentence.valence_arousal for x in examples])
+        speakers = np.array([x.sentence.recording.speaker for x in examples])
         if len(set(speakers)) < 2:
             raise UserError("a teacher needs sentences of at least two speakers: leave out fewer")
         self._ridges: dict[str, tuple[Float32, Float32]] = {}
@@ -157,15 +157,17 @@ class TeacherSpace:
             offset = y.mean(0) - x.mean(0) @ weights
             self._ridges[speaker] = (weights / spread[:, None]).astype(np.float32), offset.astype(np.float32)
 
-    def targets(self, lesson: Lesson, ends: Sequence[int], slowness: float) -> tuple[Float32, Float32]:
+    def targets(
+        self, example: AugmentedSentence, ends: Sequence[int], slowness: float
+    ) -> tuple[Float32, Float32]:
         """(n, width) and (n, 2) for patches that end at frames of a version `slowness` times as long."""
-        centred = self._pool(lesson, ends, slowness) - self._mean
-        weights, offset = self._ridges[lesson.sentence.recording.speaker]
+        centred = self._pool(example, ends, slowness) - self._mean
+        weights, offset = self._ridges[example.sentence.recording.speaker]
         feelings = (centred @ weights + offset).clip(-1.0, 1.0)
         return (centred @ self._basis).astype(np.float32), feelings.astype(np.float32)
 
-    def _pool(self, lesson: Lesson, ends: Sequence[int], slowness: float) -> Float32:
-        vectors = _vectors(lesson)
+    def _pool(self, example: AugmentedSentence, ends: Sequence[int], slowness: float) -> Float32:
+        vectors = _vectors(example)
         rows = []
         for end in ends:
             last = min(len(vectors), max(1, round(end / slowness / _FRAMES_PER_VECTOR)))
@@ -181,18 +183,18 @@ def train_voice(
     teacher: VoiceTeacher | None,
     checkpoint: Path,
     report: Report,
-) -> VoiceLearner:
-    """The learner after all epochs, in eval mode; goes on where a killed run stopped. The same bits for the same seed
+) -> VoiceModel:
+    """The model after all epochs, in eval mode; goes on where a killed run stopped. The same bits for the same seed
     and threads.
 
     Raises UserError where there are too few sentences, the checkpoint is of another run, or learning diverges.
     """
     if len(sentences) < options.sentences:
         raise UserError(f"{len(sentences)} sentences are fewer than a batch of {options.sentences}")
-    lessons = make_lessons(sentences, options.versions, options.seed, teacher)
+    examples = augment_sentences(sentences, options.versions, options.seed, teacher)
     random = seed_everything((options.seed, 1))
-    space = None if teacher is None else TeacherSpace(lessons, options.teacher_width, spec.patch_frames)
-    learner = VoiceLearner(spec, options, 0 if space is None else space.width)
+    space = None if teacher is None else TeacherSpace(examples, options.teacher_width, spec.patch_frames)
+    model = VoiceModel(spec, options, 0 if space is None else space.width)
     still = np.random.default_rng([options.seed, 2])
     log_mel = LogMel()
     size = (spec.patch_frames + 2) * log_mel.spec.hop_samples + log_mel.spec.window_samples
@@ -200,10 +202,10 @@ def train_voice(
     optimizer = torch.optim.AdamW(
         [
             {
-                "params": [p for p in learner.parameters() if p.dim() > 1],
+                "params": [p for p in model.parameters() if p.dim() > 1],
                 "weight_decay": options.weight_decay,
             },
-            {"params": [p for p in learner.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+            {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
         ],
         lr=options.learning_rate,
     )
@@ -214,17 +216,17 @@ def train_voice(
         "sentences": hash_sentences(sentences),
         "teacher": None if teacher is None else teacher.source["sha256"],
     }
-    progress = Progress(checkpoint, identity, learner, optimizer, random)
+    progress = Progress(checkpoint, identity, model, optimizer, random)
     done, log = progress.restore()
-    per_epoch = len(lessons) // options.sentences
+    per_epoch = len(examples) // options.sentences
     for epoch in range(done, options.epochs):
         started, losses = time.monotonic(), []
-        learner.train()
-        order = random.permutation(len(lessons))
+        model.train()
+        order = random.permutation(len(examples))
         for k in range(per_epoch):
-            some = [lessons[i] for i in order[k * options.sentences : (k + 1) * options.sentences]]
+            some = [examples[i] for i in order[k * options.sentences : (k + 1) * options.sentences]]
             batch = _draw_batch(some, space, silences, options, random)
-            loss = _loss(learner, batch, options)
+            loss = _loss(model, batch, options)
             check_finite(loss.item(), "audio", epoch + 1)
             step, total = epoch * per_epoch + k, options.epochs * per_epoch
             _CYCLE.apply(optimizer, step, total, options.learning_rate)
@@ -237,7 +239,7 @@ def train_voice(
         report(
             WordsEpoch("voice", epoch + 1, options.epochs, log[-1]["loss"], {}, time.monotonic() - started)
         )
-    return learner.eval()
+    return model.eval()
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +255,7 @@ class _Batch:
 
 
 def _draw_batch(
-    lessons: Sequence[Lesson],
+    examples: Sequence[AugmentedSentence],
     space: TeacherSpace | None,
     silences: Sequence[Float32],
     options: VoiceOptions,
@@ -261,18 +263,18 @@ def _draw_batch(
 ) -> _Batch:
     patches, wanted, vectors = [], [], []
     frames_of_patch = silences[0].shape[0]
-    for lesson in lessons:
-        frames = lesson.versions[random.integers(len(lesson.versions))]
+    for example in examples:
+        frames = example.versions[random.integers(len(example.versions))]
         ends = random.integers(min(_EARLIEST, len(frames)), len(frames) + 1, options.patches).tolist()
-        patches += [masked(p, random) for p in make_patches(frames, ends, frames_of_patch)]
-        label = np.tile(lesson.sentence.valence_arousal, (options.patches, 1))
+        patches += [mask_spectrogram(p, random) for p in make_patches(frames, ends, frames_of_patch)]
+        label = np.tile(example.sentence.valence_arousal, (options.patches, 1))
         if space is not None:
-            vector, soft = space.targets(lesson, ends, len(frames) / len(lesson.versions[0]))
+            vector, soft = space.targets(example, ends, len(frames) / len(example.versions[0]))
             vectors.append(vector)
             label = (1 - options.soft_share) * label + options.soft_share * soft
         wanted.append(label.astype(np.float32))
     patches += [silences[k] for k in random.integers(len(silences), size=options.quiet)]
-    emotions = [EMOTIONS.index(lesson.sentence.recording.emotion) for lesson in lessons]
+    emotions = [EMOTIONS.index(example.sentence.recording.emotion) for example in examples]
     return _Batch(
         torch.from_numpy(np.stack(patches)),
         torch.from_numpy(np.stack(wanted)),
@@ -281,43 +283,43 @@ def _draw_batch(
     )
 
 
-def _loss(learner: VoiceLearner, batch: _Batch, options: VoiceOptions) -> Tensor:
-    embeddings = learner(batch.patches)
+def _loss(model: VoiceModel, batch: _Batch, options: VoiceOptions) -> Tensor:
+    embeddings = model(batch.patches)
     count = len(batch.emotions)
     spoken, silent = embeddings[:count], embeddings[count:]
-    each = learner.feeling(spoken).view_as(batch.wanted)
+    each = model.feeling(spoken).view_as(batch.wanted)
     mean, wanted = each.mean(1), batch.wanted.mean(1)
     loss: Tensor = (
         ccc_loss(mean[None], wanted[None])
         + functional.mse_loss(each, batch.wanted)
         + functional.mse_loss(mean, wanted)
     )
-    loss = loss + _QUIET_WEIGHT * learner.feeling(silent).pow(2).mean()
-    named = functional.cross_entropy(learner.emotion(spoken), batch.emotions, label_smoothing=_SMOOTHING)
+    loss = loss + _QUIET_WEIGHT * model.feeling(silent).pow(2).mean()
+    named = functional.cross_entropy(model.emotion(spoken), batch.emotions, label_smoothing=_SMOOTHING)
     loss = loss + options.category_weight * named
     if batch.vectors is not None:
-        loss = loss + options.teacher_weight * functional.mse_loss(learner.teacher(spoken), batch.vectors)
+        loss = loss + options.teacher_weight * functional.mse_loss(model.teacher(spoken), batch.vectors)
     return loss
 
 
 @torch.inference_mode()
-def judge_voice(learner: VoiceLearner, sentences: Sequence[Sentence]) -> Json:
+def judge_voice(model: VoiceModel, sentences: Sequence[Sentence]) -> Json:
     """CCC per target of sentences' means over ten patches a second, with the folded encoder."""
-    encoder, log_mel = learner.folded(), LogMel()
+    encoder, log_mel = model.folded(), LogMel()
     spec = log_mel.spec
     estimates = []
     for sentence in sentences:
         seconds = len(sentence.samples) / SAMPLE_RATE
         times = np.arange(min(_FIRST_JUDGED_S, seconds / 2), seconds, 1 / _JUDGED_RATE)
         ends = [max(1, (int(t * SAMPLE_RATE) - spec.window_samples) // spec.hop_samples + 1) for t in times]
-        patches = make_patches(log_mel.forward(sentence.samples), ends, learner.spec.patch_frames)
-        estimates.append(learner.feeling(encoder(torch.from_numpy(patches))).mean(0).numpy())
+        patches = make_patches(log_mel.forward(sentence.samples), ends, model.spec.patch_frames)
+        estimates.append(model.feeling(encoder(torch.from_numpy(patches))).mean(0).numpy())
     found, labels = np.stack(estimates), np.stack([s.valence_arousal for s in sentences])
     scores = {t: score(found[:, k], labels[:, k]) for k, t in enumerate(TARGETS)}
     return {t: round(s.ccc, 3) for t, s in scores.items() if s is not None}
 
 
-def _vectors(lesson: Lesson) -> Float32:
-    if lesson.teacher is None:
-        raise ValueError(f"{lesson.sentence.recording.name} has no teacher's vectors")
-    return lesson.teacher
+def _vectors(example: AugmentedSentence) -> Float32:
+    if example.teacher is None:
+        raise ValueError(f"{example.sentence.recording.name} has no teacher's vectors")
+    return example.teacher

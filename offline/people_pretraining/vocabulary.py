@@ -15,7 +15,7 @@ from torch import Tensor
 from models.errors import UserError
 from models.files import file_hash
 from models.text.small_bert import SPECIAL, make_tokenizer, spell_words
-from offline.people.wording import spoken_words
+from offline.people.text_normalisation import spoken_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
-LONGEST: Final = 40
+MOST_PIECES: Final = 40
 """Pieces of a text that learning looks at."""
 
 UNKNOWN_PIECE: Final = SPECIAL.index("[UNK]")
@@ -31,7 +31,7 @@ _BEGIN: Final = SPECIAL.index("[CLS]")
 _END: Final = SPECIAL.index("[SEP]")
 
 _ENDINGS: Final = ("es", "ed", "ing", "er", "est", "ly", "ness", "less", "ful", "able", "ment")
-_OFTEN: Final = 3
+_FREQUENT_COUNT: Final = 3
 """How often texts must use a word for it to be among the first to be taken."""
 
 
@@ -80,10 +80,10 @@ def choose_vocabulary(known: WordVectors, texts: Sequence[str], size: int) -> Vo
     endings to spell the rest.
     """
     rows = {word: i for i, word in enumerate(known.words)}
-    counts = Counter(part for text in texts for part in _parts(spoken_words(text)))
+    counts = Counter(part for text in texts for part in _without_apostrophes(spoken_words(text)))
     common = [word for word in known.words if word.isascii() and word.isalpha() and len(word) > 1]
     # In the order of how common words are, so that the choice does not hang on the order of the texts.
-    often = [word for word in common if counts[word] >= _OFTEN]
+    often = [word for word in common if counts[word] >= _FREQUENT_COUNT]
     pieces = spell_words(list(dict.fromkeys([*often, *common]))[:size], _ENDINGS)
     scaled = (known.vectors - known.vectors.mean(0)) / (known.vectors.std(0) + np.float32(1e-6))
     vectors = np.zeros((len(pieces), scaled.shape[1]), np.float32)
@@ -101,7 +101,7 @@ def cut_pieces(tokenizer: Any, texts: Sequence[Sequence[str]]) -> list[list[int]
         add_special_tokens=False,
         verbose=False,
     )
-    return [list(ids[:LONGEST]) or [UNKNOWN_PIECE] for ids in encoded["input_ids"]]
+    return [list(ids[:MOST_PIECES]) or [UNKNOWN_PIECE] for ids in encoded["input_ids"]]
 
 
 def pad_pieces(pieces: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,12 +117,12 @@ def pad_pieces(pieces: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]
     return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(inner).float()
 
 
-def mean_of_own(states: Tensor, own: Tensor) -> Tensor:
+def mean_over_pieces(states: Tensor, own: Tensor) -> Tensor:
     """States (N, L, width) averaged over a text's own pieces, (N, width)."""
     means: Tensor = (states * own[..., None]).sum(1) / own.sum(1, keepdim=True)
     return means
 
 
-def _parts(words: Sequence[str]) -> Iterator[str]:
+def _without_apostrophes(words: Sequence[str]) -> Iterator[str]:
     for word in words:
         yield from word.split("'")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from models.errors import UserError
 from offline.files import remove_unfinished, write_text
-from offline.performer.performance import Candour, perform, script_text
+from offline.performer.performance import Expressiveness, perform, script_text
 from offline.performer.person import make_person
 from offline.performer.recording import write_recording
 from offline.performer.trajectory import to_text
@@ -145,7 +145,8 @@ def _provenance(plan: CorpusPlan) -> dict[str, Any]:
         "recipe": RECIPE,
         "note": "Performed people: generated faces and voices, known valence and arousal. Not recordings of anyone.",
         "plan": asdict(plan),
-        "candour": asdict(Candour()),
+        # the key that corpora on disk have
+        "candour": asdict(Expressiveness()),
         "tools": {
             "espeak-ng": espeak_version(),
             "numpy": version("numpy"),

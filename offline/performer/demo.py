@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from offline.files import write_text
-from offline.performer.performance import OPEN, Performance, perform, script_text
+from offline.performer.performance import FULLY_EXPRESSIVE, Performance, perform, script_text
 from offline.performer.person import DEMO_PERSON
 from offline.performer.recording import write_recording
 from offline.performer.trajectory import composed_trajectory, to_text
@@ -39,7 +39,7 @@ KNOTS: Final = (
 def perform_demo() -> Performance:
     """The demo's performance."""
     labels = composed_trajectory(KNOTS, round(DURATION_S * FRAME_RATE), FRAME_RATE)
-    return perform(DEMO_PERSON, labels, seed=SEED, frame_rate=FRAME_RATE, candour=OPEN)
+    return perform(DEMO_PERSON, labels, seed=SEED, frame_rate=FRAME_RATE, expressiveness=FULLY_EXPRESSIVE)
 
 
 def write_demo(video: Path) -> Performance:

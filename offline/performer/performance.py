@@ -44,7 +44,7 @@ class Channel:
 
 
 @dataclass(frozen=True)
-class Candour:
+class Expressiveness:
     """The three channels, guarded spells, and how often the speaker falls silent for longer.
 
     `guarded` is the part of the time that neither face nor voice tells anything, in spells of about
@@ -61,7 +61,7 @@ class Candour:
     silences: float = 0.06
 
 
-OPEN: Final = Candour(
+FULLY_EXPRESSIVE: Final = Expressiveness(
     face=Channel(valence_noise=0.05, arousal_noise=0.06, mute=0.0),
     voice=Channel(valence_noise=0.05, arousal_noise=0.05, mute=0.0),
     words=Channel(valence_noise=0.05, arousal_noise=0.08, mute=0.0),
@@ -93,32 +93,37 @@ class Performance:
 
 
 def perform(
-    person: Person, labels: Series, *, seed: int, frame_rate: float = 30.0, candour: Candour | None = None
+    person: Person,
+    labels: Series,
+    *,
+    seed: int,
+    frame_rate: float = 30.0,
+    expressiveness: Expressiveness | None = None,
 ) -> Performance:
     """Perform a trajectory, (frames, 2) in [-1, 1]. The same seed gives the same performance, sample for sample.
 
     Raises UserError where espeak-ng is missing.
     """
-    candour = candour or Candour()
+    how = expressiveness or Expressiveness()
     streams = [np.random.default_rng([seed, person.seed, purpose]) for purpose in range(7)]
-    frank = _open(streams[6], len(labels), candour.guarded, candour.guarded_spell_s, frame_rate)
-    shown = labels * frank[:, None]
-    face, _ = _through(streams[0], shown, candour.face, frame_rate)
-    voice, _ = _through(streams[1], shown, candour.voice, frame_rate)
-    words, telling = _through(streams[2], labels, candour.words, frame_rate)
-    samples, utterances = _talk(streams[3], person, voice, words, telling, frame_rate, candour)
+    unguarded = _draw_gate(streams[6], len(labels), how.guarded, how.guarded_spell_s, frame_rate)
+    shown = labels * unguarded[:, None]
+    face, _ = _pass_through_channel(streams[0], shown, how.face, frame_rate)
+    voice, _ = _pass_through_channel(streams[1], shown, how.voice, frame_rate)
+    words, telling = _pass_through_channel(streams[2], labels, how.words, frame_rate)
+    samples, utterances = _speak_sentences(streams[3], person, voice, words, telling, frame_rate, how)
     samples += _room_tone(streams[4], len(samples))
     face = np.clip(face * person.habits.face_gain, -1.1, 1.1)
     poses = express(face, _loudness(samples, len(labels), frame_rate), person.habits, streams[5], frame_rate)
     return Performance(person, frame_rate, labels, poses, samples, utterances)
 
 
-def _through(
+def _pass_through_channel(
     rng: np.random.Generator, felt: Series, channel: Channel, frame_rate: float
 ) -> tuple[Series, Series]:
     """What a channel tells of a feeling, (frames, 2), and how far it tells anything, (frames,) in [0, 1]."""
     frames = len(felt)
-    gate = _open(rng, frames, channel.mute, channel.spell_s, frame_rate)
+    gate = _draw_gate(rng, frames, channel.mute, channel.spell_s, frame_rate)
     told = felt * gate[:, None]
     for column, spread in enumerate((channel.valence_noise, channel.arousal_noise)):
         noise = wander(rng, frames, frame_rate, time_constant_s=channel.noise_time_s, spread=spread)
@@ -126,7 +131,9 @@ def _through(
     return np.clip(told, -1.1, 1.1), gate
 
 
-def _open(rng: np.random.Generator, frames: int, mute: float, spell_s: float, frame_rate: float) -> Series:
+def _draw_gate(
+    rng: np.random.Generator, frames: int, mute: float, spell_s: float, frame_rate: float
+) -> Series:
     """1 while a channel tells, 0 in its mute spells, with half a second between them: (frames,)."""
     gate = np.ones(frames)
     if mute <= 0:
@@ -143,14 +150,14 @@ def _open(rng: np.random.Generator, frames: int, mute: float, spell_s: float, fr
     return smoothed
 
 
-def _talk(
+def _speak_sentences(
     rng: np.random.Generator,
     person: Person,
     voice: Series,
     words: Series,
     telling: Series,
     frame_rate: float,
-    candour: Candour,
+    expressiveness: Expressiveness,
 ) -> tuple[Samples, tuple[Utterance, ...]]:
     """Sentences with pauses of 0.5 to 1.2 s until the time is up; small talk where words tell nothing."""
     frames = len(voice)
@@ -161,15 +168,15 @@ def _talk(
         frame = min(frames - 1, round((at / SAMPLE_RATE + 0.8) * frame_rate))
         recent = {u.line.text for u in utterances[-_REMEMBERED_LINES:]}
         lines = LINES if telling[frame] > 0.5 else SMALL_TALK
-        line = choose_line(rng, *words[frame], spoken=recent, lines=lines, vagueness=candour.vagueness)
+        line = choose_line(rng, *words[frame], spoken=recent, lines=lines, vagueness=expressiveness.vagueness)
         said = speak(line.text, person.voice, _delivery(person, voice[frame]))
         if at + len(said) > len(samples):
             break
         first, last = (round(sample / SAMPLE_RATE * frame_rate) for sample in (at, at + len(said)))
-        said = _follow(person, said, voice[frame], voice[first : last + 1])
+        said = _modulate(person, said, voice[frame], voice[first : last + 1])
         samples[at : at + len(said)] += said
         utterances.append(Utterance(at / SAMPLE_RATE, (at + len(said)) / SAMPLE_RATE, line))
-        pause_s = rng.uniform(2.5, 4.5) if rng.random() < candour.silences else rng.uniform(0.5, 1.2)
+        pause_s = rng.uniform(2.5, 4.5) if rng.random() < expressiveness.silences else rng.uniform(0.5, 1.2)
         at += len(said) + round(pause_s * SAMPLE_RATE)
     return samples, tuple(utterances)
 
@@ -180,7 +187,7 @@ def _delivery(person: Person, told: NDArray[np.float64]) -> Delivery:
     return delivery_of(float(valence), float(arousal))
 
 
-def _follow(person: Person, said: Samples, meant: NDArray[np.float64], told: Series) -> Samples:
+def _modulate(person: Person, said: Samples, meant: NDArray[np.float64], told: Series) -> Samples:
     """A sentence begun as `meant` whose breath goes on with what the voice tells, (frames, 2), meanwhile: words,
     pitch and tempo are chosen once; level, brightness and tremor are not.
     """

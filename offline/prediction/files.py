@@ -1,4 +1,4 @@
-"""Predictions as files, none half-written: a CSV for each trial, and the challenge's submission."""
+"""Predictions as files, none half-written: a CSV for each trial, all scores, and the challenge's submission."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import numpy as np
 
 from models.errors import UserError
 from models.spec import TARGETS, Target
-from offline.files import write_text
+from offline.files import Json, write_json, write_text
 from offline.prediction.predict import Floats, Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from models.bundle.load import Bundle
+    from offline.prediction.scorecard import Outcome
 
 SUBMISSION_HEADER: Final = "image_location,valence,arousal"
 DIGITS: Final = 6
@@ -99,6 +102,17 @@ def write_trials(folder: Path, predictions: Iterable[Prediction]) -> None:
 def write_submission(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write the challenge's submission file. Raises UserError as `submission_text`, or where it cannot be written."""
     write_text(path, submission_text(predictions))
+
+
+def write_metrics(folder: Path, bundle: Bundle, source: str, outcome: Outcome) -> None:
+    """Write `metrics.json`: all scores, of which bundle, and on what. Raises UserError where it cannot be written."""
+    manifest = bundle.manifest
+    about: Json = {
+        "bundle": {"name": manifest.name, "sha256": bundle.content_hash, "trained": manifest.trained},
+        "source": source,
+        "targets": list(bundle.ensemble.targets),
+    }
+    write_json(folder / "metrics.json", about | outcome.to_json())
 
 
 def check_targets(targets: Sequence[Target]) -> None:

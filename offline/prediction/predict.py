@@ -9,7 +9,7 @@ Either way values are clipped to [-1, 1] last (report section 3.5).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -20,42 +20,27 @@ from torch import Tensor
 from models.centering import RunningCentering, center
 from models.errors import UserError
 from models.spec import TARGETS, Modality, Target, WindowSpec
-from models.visual.alignment import network_input
 from offline.data.store import Store, TrialRecord, bundle_recipe
-from offline.data.windows import average_windows, cut_windows
+from offline.data.whole_trials import (
+    TrialEmbeddings,
+    embed_crops,
+    embed_sound,
+    run_stream,
+    run_windows,
+    stored_embeddings,
+    unrecorded,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from models.bundle.load import Bundle
-    from models.networks.ensemble import Ensemble, EnsembleState
+    from models.networks.ensemble import Ensemble
     from offline.training.options import Context
 
 Floats = NDArray[np.float64]
 
 CHUNK_FRAMES: Final = 256
-WINDOWS_AT_ONCE: Final = 8
-
-
-@dataclass(frozen=True, eq=False)
-class TrialEmbeddings:
-    """A trial as the temporal branches take it.
-
-    `embeddings` of each of the ensemble's modalities are (S or 1, 1, N, E); `missing` are those that were not
-    there, whose embeddings do not count.
-    """
-
-    embeddings: dict[Modality, Tensor]
-    missing: frozenset[Modality] = frozenset()
-
-    @property
-    def frames(self) -> int:
-        """N."""
-        return int(next(iter(self.embeddings.values())).shape[2])
-
-    def without(self, modality: Modality | None) -> TrialEmbeddings:
-        """The same with one branch masked, as where its input is gone; None masks nothing more."""
-        return self if modality is None else replace(self, missing=self.missing | {modality})
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,28 +74,26 @@ def check_store(bundle: Bundle, store: Store) -> None:
 
 @torch.inference_mode()
 def embed_trial(bundle: Bundle, trial: TrialRecord, device: str = "cpu") -> TrialEmbeddings:
-    """What the frozen and the folds' own encoders make of a trial, frame by frame.
+    """What the frozen and the folds' own encoders make of a trial, frame by frame: (S or 1, 1, N, E) each.
 
     A trial without sound has neither sound nor words. Sound is missing too where neither the bundle nor the store
     has its encoder, words where the features were made without a recogniser or a text encoder. The trial's store
-    must have passed `check_store`.
+    must have passed `check_store`; the bundle is on `device`.
     """
-    ensemble = bundle.ensemble
+    ensemble, place = bundle.ensemble, torch.device(device)
     embeddings: dict[Modality, Tensor] = {}
-    missing: set[Modality] = set()
+    missing = set(unrecorded(trial).intersection(ensemble.modalities))
     for modality in ensemble.modalities:
-        found: Tensor | None
+        found: Tensor | None = None
         if modality is Modality.VISUAL:
-            found = _embed_crops(bundle, trial, device)
-        elif not trial.facts.has_sound:
-            found = None
-        elif modality is Modality.AUDIO:
-            found = _embed_sound(bundle, trial, device)
-        else:
-            found = _embed_words(trial, device)
+            crop = bundle.manifest.recipe.crop
+            found = embed_crops(trial, crop, ensemble.embed_visual, place, CHUNK_FRAMES)[:, None]
+        elif modality not in missing:
+            embed = _embed_sound if modality is Modality.AUDIO else _embed_words
+            found = embed(bundle, trial, place)
         if found is None:
             missing.add(modality)
-            found = torch.zeros(1, 1, trial.frames, ensemble.embedding(modality), device=device)
+            found = torch.zeros(1, 1, trial.frames, ensemble.embedding(modality), device=place)
         embeddings[modality] = found
     return TrialEmbeddings(embeddings, frozenset(missing))
 
@@ -118,11 +101,9 @@ def embed_trial(bundle: Bundle, trial: TrialRecord, device: str = "cpu") -> Tria
 @torch.inference_mode()
 def run_folds(ensemble: Ensemble, trial: TrialEmbeddings, context: Context, spec: WindowSpec) -> Floats:
     """Every fold's outputs over a trial, (F, N, K), not clipped."""
-    mask = torch.tensor([m not in trial.missing for m in ensemble.modalities])
-    mask = mask.to(next(iter(trial.embeddings.values())).device)
     if context == "stream":
-        return _run_stream(ensemble, trial, mask)
-    return _run_windows(ensemble, trial, mask, spec)
+        return run_stream(ensemble, trial, CHUNK_FRAMES).astype(np.float64)
+    return run_windows(ensemble, trial, spec).astype(np.float64)
 
 
 def merge_folds(folds: Floats, context: Context, spec: WindowSpec) -> tuple[Floats, Floats]:
@@ -216,62 +197,17 @@ def predict_trials(
     return TrialPredictions(whole, masked)
 
 
-def _run_stream(ensemble: Ensemble, trial: TrialEmbeddings, mask: Tensor) -> Floats:
-    state: EnsembleState | None = None
-    parts = []
-    for begin, end in _chunks(trial.frames):
-        chunk = {m: x[:, :, begin:end] for m, x in trial.embeddings.items()}
-        state, outputs = ensemble.run(chunk, state, mask.expand(1, end - begin, -1))
-        parts.append(outputs[:, 0].double().cpu().numpy())
-    return np.concatenate(parts, axis=1)
-
-
-def _run_windows(ensemble: Ensemble, trial: TrialEmbeddings, mask: Tensor, spec: WindowSpec) -> Floats:
-    windows = cut_windows(trial.frames, spec)
-    outputs: list[NDArray[np.float32]] = []
-    for i in range(0, len(windows), WINDOWS_AT_ONCE):
-        some = windows[i : i + WINDOWS_AT_ONCE]
-        # A short trial goes in as it is: the network is causal, zeros behind the end would change nothing.
-        batch = {
-            m: torch.cat([x[:, :, w.start : w.stop] for w in some], dim=1)
-            for m, x in trial.embeddings.items()
-        }
-        y = ensemble.run(batch, None, mask.expand(len(some), some[0].frames, -1))[1]
-        outputs += list(y.transpose(0, 1).cpu().numpy())
-    folds = [average_windows(windows, [y[f] for y in outputs], trial.frames) for f in range(ensemble.folds)]
-    return np.stack(folds).astype(np.float64)
-
-
-def _embed_crops(bundle: Bundle, trial: TrialRecord, device: str) -> Tensor:
-    """(S, 1, N, E)."""
-    crops, spec = trial.crops, bundle.manifest.recipe.crop
-    parts = [
-        bundle.ensemble.embed_visual(torch.from_numpy(network_input(crops[a:b], spec)).to(device))
-        for a, b in _chunks(trial.frames)
-    ]
-    return torch.cat(parts, dim=1)[:, None]
-
-
-def _embed_sound(bundle: Bundle, trial: TrialRecord, device: str) -> Tensor | None:
+def _embed_sound(bundle: Bundle, trial: TrialRecord, device: torch.device) -> Tensor | None:
     """(1, 1, N, E): what the store keeps of the same encoder, or what the bundle's makes of the log-mel."""
     use = bundle.manifest.recipe.audio_encoder
     stored = trial.audio
     if stored is not None and use is not None and not use.bundled:
-        return torch.from_numpy(np.array(stored, np.float32)).to(device)[None, None]
+        return stored_embeddings(stored, device)[None, None]
     encoder = bundle.audio_encoder
-    if encoder is None:
-        return None
-    parts = [encoder(torch.from_numpy(trial.patches(a, b)).to(device)) for a, b in _chunks(trial.frames)]
-    return torch.cat(parts)[None, None]
+    return None if encoder is None else embed_sound(trial, encoder, CHUNK_FRAMES)[None, None]
 
 
-def _embed_words(trial: TrialRecord, device: str) -> Tensor | None:
-    """(1, 1, N, E): the store's word vectors, None where nothing could recognise or embed words."""
+def _embed_words(bundle: Bundle, trial: TrialRecord, device: torch.device) -> Tensor | None:
+    """(1, 1, N, E): the store's word vectors, None where nothing could embed words."""
     vectors = trial.language
-    if trial.recipe.recogniser is None or not vectors.shape[1]:
-        return None
-    return torch.from_numpy(np.array(vectors, np.float32)).to(device)[None, None]
-
-
-def _chunks(frames: int) -> Iterator[tuple[int, int]]:
-    return ((begin, min(begin + CHUNK_FRAMES, frames)) for begin in range(0, frames, CHUNK_FRAMES))
+    return stored_embeddings(vectors, device)[None, None] if vectors.shape[1] else None

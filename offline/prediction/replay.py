@@ -17,11 +17,13 @@ from models.spec import TARGETS
 from offline.data.aff_wild2 import TOLERANCE_FRAMES, SourceTrial
 from offline.data.extractors import Extractors
 from offline.data.preprocess import LengthsDiffer, preprocess_trial, trial_folder
-from offline.data.recipe import FeatureParts
+from offline.data.recipe import DISTRIBUTED, FeatureParts
 from offline.data.store import TrialRecord, bundle_recipe
 from offline.prediction.predict import Prediction
 from stream.build import LoadedParts, assemble
+from stream.description import is_detector
 from stream.mqtt.connection import run
+from stream.sources.file_clock import same_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -108,6 +110,35 @@ def prediction_of(settled: list[Estimate], name: str) -> Prediction:
         spread=np.array([pair(e.spread) for e in settled]),
         labels=np.full((frames, len(TARGETS)), np.nan),
     )
+
+
+def feature_mismatches(parts: LoadedParts) -> list[str]:
+    """Where a recording's features are made by other parts than those that the bundle was trained on."""
+    recipe = parts.bundle.manifest.recipe
+    used = {"detector": parts.detector.name}
+    if parts.new_recogniser is not None:
+        used["recogniser"] = parts.recogniser.name
+    wanted = {role: recipe.parts[role].name for role in used if role in recipe.parts}
+    notes = []
+    for role, name in wanted.items():
+        if name != used[role]:
+            way_out = "no recording brings them" if name == DISTRIBUTED else f"give --{role} {name}"
+            notes.append(
+                f"the {role} is {used[role]}, but the bundle was trained on features of {name}: {way_out}"
+            )
+    if wanted.get("detector") == used["detector"] and not is_detector(
+        parts.detector, recipe.parts["detector"]
+    ):
+        notes.append(
+            f"the bundle was trained with another version of the detector {used['detector']}, whose crops differ"
+        )
+    frame_rate = parts.source.info.frame_rate
+    if not same_rate(frame_rate, recipe.frame_rate):
+        notes.append(
+            f"the recording has {frame_rate:.5g} frames a second, but the bundle was trained at "
+            f"{recipe.frame_rate:.5g}: it takes the person for slower or quicker"
+        )
+    return notes
 
 
 def extract(

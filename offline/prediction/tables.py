@@ -9,12 +9,12 @@ from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from models.spec import Target
     from offline.metrics import Scores
     from offline.prediction.predict import Prediction
-    from offline.prediction.scorecard import Ablations, OwnFoldScores, Scorecard
+    from offline.prediction.scorecard import Ablations, Outcome, OwnFoldScores, Scorecard
     from offline.training.options import Context
 
 MOST_TRIALS: Final = 40
@@ -39,7 +39,7 @@ def partition_table(cards: Sequence[Scorecard]) -> Table:
     for name, of_cards in rows:
         for target in cards[0].targets:
             first = target == cards[0].targets[0]
-            cells = [cell for scores in of_cards for cell in _three(scores.get(target))]
+            cells = [cell for scores in of_cards for cell in _ccc_pcc_rmse(scores.get(target))]
             last = target == cards[0].targets[-1]
             table.add_row(name if first else "", target, *cells, end_section=last and name == "centered")
     return table
@@ -59,7 +59,7 @@ def trial_table(cards: Sequence[Scorecard]) -> Table:
     for i, trial in enumerate(cards[0].trials[:MOST_TRIALS]):
         for card in cards:
             first = card is cards[0]
-            cells = [cell for t in card.targets for cell in _three(card.trials[i].centered.get(t))]
+            cells = [cell for t in card.targets for cell in _ccc_pcc_rmse(card.trials[i].centered.get(t))]
             context = [card.context] if len(cards) > 1 else []
             table.add_row(trial.name if first else "", str(trial.frames) if first else "", *context, *cells)
     left = len(cards[0].trials) - MOST_TRIALS
@@ -115,11 +115,27 @@ def summary_text(context: Context, predictions: Sequence[Prediction]) -> str:
     return f"{name}, context {context}: {frames} frames without labels; {ranges}"
 
 
+def outcome_tables(outcome: Outcome, targets: Sequence[Target]) -> Iterator[Table | str]:
+    """What there is to show of an outcome: tables of scores, or a line for each context where there are no labels."""
+    cards = outcome.cards
+    if outcome.own:
+        yield own_fold_table(outcome.own, targets)
+    elif outcome.labelled:
+        yield partition_table(cards)
+        if len(cards[0].trials) > 1:
+            yield trial_table(cards)
+        if outcome.ablations:
+            yield ablation_table(cards, outcome.ablations)
+    else:
+        for context, predictions in outcome.predictions.items():
+            yield summary_text(context, predictions)
+
+
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
 
 
-def _three(scores: Scores | None) -> tuple[str, str, str]:
+def _ccc_pcc_rmse(scores: Scores | None) -> tuple[str, str, str]:
     if scores is None:
         return _NONE, _NONE, _NONE
     return f"{scores.ccc:.3f}", f"{scores.pcc:.3f}", f"{scores.rmse:.3f}"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.audio.vggish import Vggish
 from models.spec import TARGETS, AudioSpec
 from offline.data.store import TrialRecord, gather_patches
-from offline.pretraining.base import Learner, batches_of, pick_batches
+from offline.pretraining.base import PretrainingTask, count_batches, pick_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ _SHIFT: Final = 3
 _MIXING: Final = 0.4
 
 
-class AudioLearner(Learner):
+class AudioTask(PretrainingTask):
     """The audio encoder under one linear layer: patches of many people and moments in one batch.
 
     Voices differ more from each other than a feeling changes one of them. In a batch of few people the easiest way
@@ -48,7 +48,7 @@ class AudioLearner(Learner):
 
     def steps(self, trials: Sequence[TrialRecord]) -> int:
         """Every so many patches, a batch at a time."""
-        return batches_of(trials, self.options.every, self.options.patches)
+        return count_batches(trials, self.options.every, self.options.patches)
 
     def epoch(
         self, trials: Sequence[TrialRecord], random: np.random.Generator
@@ -60,14 +60,14 @@ class AudioLearner(Learner):
             shifts = random.integers(-_SHIFT, _SHIFT + 1, len(some))
             patches = np.concatenate(
                 [
-                    shifted(gather_patches(log_mel, ends[k : k + 1], frames), int(by))
+                    shift_bands(gather_patches(log_mel, ends[k : k + 1], frames), int(by))
                     for (log_mel, ends, frames), k, by in zip(
                         (sounds[i] for i, _ in some), (k for _, k in some), shifts, strict=True
                     )
                 ]
             )
             wanted = np.stack([labels[i][k] for i, k in some])
-            patches, wanted = mixed_up(patches, wanted, random)
+            patches, wanted = mix_up(patches, wanted, random)
             yield self._estimate(patches), torch.from_numpy(wanted).to(self.options.device)
 
     def predict(self, trial: TrialRecord) -> tuple[Tensor, Tensor]:
@@ -86,13 +86,13 @@ class AudioLearner(Learner):
         return estimates
 
 
-def shifted(patches: NDArray[np.float32], bands: int) -> NDArray[np.float32]:
+def shift_bands(patches: NDArray[np.float32], bands: int) -> NDArray[np.float32]:
     """(n, frames, bands) some bands higher or lower, as of a shorter or longer vocal tract."""
     padded = np.pad(patches, ((0, 0), (0, 0), (_SHIFT, _SHIFT)), mode="edge")
     return padded[..., _SHIFT - bands : _SHIFT - bands + patches.shape[-1]]
 
 
-def mixed_up(
+def mix_up(
     patches: NDArray[np.float32], labels: NDArray[np.float32], random: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Each with a share of another one, labels too (mixup: Zhang et al. 2018)."""

@@ -19,8 +19,8 @@ EncoderName = Literal["visual", "audio", "language"]
 ENCODERS: Final[tuple[EncoderName, ...]] = ("visual", "audio", "language")
 
 
-class Learner(ABC, nn.Module):
-    """A part and what it learns with: batches of n examples to (estimates (n, K), labels (n, K))."""
+class PretrainingTask(ABC, nn.Module):
+    """An encoder, a head that is thrown away afterwards, and batches of n examples: estimates and labels (n, K)."""
 
     part: EncoderName
     encoder: nn.Module
@@ -40,7 +40,7 @@ class Learner(ABC, nn.Module):
         """(estimates (n, K), labels (n, K)) of a trial's examples, in eval mode; n may be 0."""
 
 
-def batches_of(trials: Sequence[TrialRecord], every: int, size: int) -> int:
+def count_batches(trials: Sequence[TrialRecord], every: int, size: int) -> int:
     """How many batches `pick_batches` gives, about."""
     return max(1, sum(t.facts.annotated for t in trials) // every // size)
 

@@ -16,7 +16,7 @@ from models.spec import SUMMED_LAYERS, TARGETS, LanguageSpec
 from models.speech.words import UNKNOWN
 from models.text.small_bert import make_text_encoder
 from models.text.tokenizer import PieceTokenizer, open_text_model, pad, pool_words
-from offline.pretraining.base import Learner
+from offline.pretraining.base import PretrainingTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ class LabelledUtterance:
     labels: NDArray[np.float32]
 
 
-class LanguageLearner(Learner):
+class LanguageTask(PretrainingTask):
     """A small BERT under one linear layer, word by word, as `models.text.embedder` makes word vectors of it."""
 
     part = "language"

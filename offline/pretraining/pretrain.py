@@ -26,8 +26,8 @@ from models.text.small_bert import make_text_encoder
 from models.visual.backbone import Backbone
 from offline.data.folds import split_folds
 from offline.files import DiskProblem, Json, replacing_folder
-from offline.pretraining.base import ENCODERS, EncoderName, Learner
-from offline.pretraining.learners import make_learner
+from offline.pretraining.base import ENCODERS, EncoderName, PretrainingTask
+from offline.pretraining.tasks import make_task
 from offline.tensors import load_tensors, save_tensors
 from offline.training import validate
 from offline.training.checkpoint import (
@@ -78,9 +78,9 @@ def pretrain_part(
     """
     training, validation = split_people(store)
     random = seed_everything((options.seed, ENCODERS.index(part)))
-    learner = make_learner(part, options).to(options.device)
+    task = make_task(part, options).to(options.device)
     optimizer = torch.optim.AdamW(
-        learner.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        task.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
     identity = {"options": options.model_dump(mode="json"), "store_hash": hash_store(store), "part": part}
     epochs = {"visual": options.epochs, "audio": options.audio_epochs, "language": options.language_epochs}[
@@ -95,20 +95,20 @@ def pretrain_part(
             raise UserError(
                 f"{checkpoint} is of another pretraining: remove it, or give the same store and options"
             )
-        learner.load_state_dict(_under("learner/", tensors))
-        weights = _under("best/", tensors)
+        task.load_state_dict(_without_prefix("learner/", tensors))
+        weights = _without_prefix("best/", tensors)
         restore_optimizer(optimizer, tensors, state["optimizer"])
         restore_random(random, tensors, state["random"])
         steps, epoch, best = int(state["steps"]), int(state["epoch"]), dict(state["best"])
-    total = learner.steps(training) * epochs
+    total = task.steps(training) * epochs
     total = total if options.max_steps is None else min(total, options.max_steps)
-    while epoch < epochs and not _spent(steps, options):
+    while epoch < epochs and not _reached_max_steps(steps, options):
         started = time.monotonic()
-        learner.train()
+        task.train()
         losses = []
-        for estimates, labels in learner.epoch(training, random):
+        for estimates, labels in task.epoch(training, random):
             for group in optimizer.param_groups:
-                group["lr"] = options.learning_rate * _share(steps, total)
+                group["lr"] = options.learning_rate * _learning_rate_factor(steps, total)
             # A batch is judged as one series: people differ, and so must the estimates.
             series = estimates[None], labels[None]
             loss = ccc_loss(*series) + squared_error(*series)
@@ -121,16 +121,16 @@ def pretrain_part(
             optimizer.step()
             losses.append(loss.item())
             steps += 1
-            if _spent(steps, options):
+            if _reached_max_steps(steps, options):
                 break
         epoch += 1
-        cccs = {t: s.ccc for t, s in judge(learner, validation).items()}
+        cccs = {t: s.ccc for t, s in judge(task, validation).items()}
         keep = not best or sum(cccs.values()) > sum(best.values())
         if keep:
-            best, weights = cccs, {k: v.detach().clone() for k, v in learner.encoder.state_dict().items()}
+            best, weights = cccs, {k: v.detach().clone() for k, v in task.encoder.state_dict().items()}
         _save(
             checkpoint,
-            learner,
+            task,
             optimizer,
             random,
             weights,
@@ -149,10 +149,10 @@ def pretrain_part(
 
 
 @torch.no_grad()
-def judge(learner: Learner, trials: Sequence[TrialRecord]) -> TargetScores:
-    """Scores per target over all trials together; leaves the learner in eval mode."""
-    learner.eval()
-    series = [learner.predict(trial) for trial in trials]
+def judge(task: PretrainingTask, trials: Sequence[TrialRecord]) -> TargetScores:
+    """Scores per target over all trials together; leaves the task in eval mode."""
+    task.eval()
+    series = [task.predict(trial) for trial in trials]
     estimates = torch.cat([a.cpu() for a, _ in series]).numpy()
     labels = torch.cat([b for _, b in series]).numpy()
     return validate.judge(estimates, labels, TARGETS)
@@ -174,7 +174,7 @@ def join_parts(
     reached: Json = {}
     for part, path in checkpoints.items():
         tensors, state = load_tensors(path)
-        found[part] = _under("best/", tensors)
+        found[part] = _without_prefix("best/", tensors)
         reached[part] = {"validation_ccc": state["best"], "epochs": state["epoch"], "steps": state["steps"]}
     backbone, encoder = None, None
     if "visual" in found and spec.visual is not None:
@@ -226,20 +226,20 @@ def split_people(store: Store) -> tuple[list[TrialRecord], list[TrialRecord]]:
     return [t for t in trials if t.subject not in judged], [t for t in trials if t.subject in judged]
 
 
-def _share(step: int, total: int) -> float:
+def _learning_rate_factor(step: int, total: int) -> float:
     warm = max(1, total // 10)
     if step < warm:
         return (step + 1) / warm
     return max(0.01, 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm)))))
 
 
-def _spent(steps: int, options: PretrainOptions) -> bool:
+def _reached_max_steps(steps: int, options: PretrainOptions) -> bool:
     return options.max_steps is not None and steps >= options.max_steps
 
 
 def _save(
     path: Path,
-    learner: Learner,
+    task: PretrainingTask,
     optimizer: torch.optim.Optimizer,
     random: np.random.Generator,
     weights: dict[str, Tensor],
@@ -247,10 +247,10 @@ def _save(
 ) -> None:
     slots, groups = optimizer_tensors(optimizer)
     randoms, rest = random_tensors(random)
-    tensors = {f"learner/{k}": v for k, v in learner.state_dict().items()}
+    tensors = {f"learner/{k}": v for k, v in task.state_dict().items()}
     tensors |= {f"best/{k}": v for k, v in weights.items()}
     save_tensors(path, tensors | slots | randoms, state | {"optimizer": groups, "random": rest})
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.spec import TARGETS, CropSpec, VisualSpec
 from models.visual.backbone import Backbone
 from offline.data.windows import centre_crop, random_augmentation, take_pixels
-from offline.pretraining.base import Learner, batches_of, pick_batches
+from offline.pretraining.base import PretrainingTask, count_batches, pick_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ _JITTER: Final = 0.25
 _AT_ONCE: Final = 100
 
 
-class VisualLearner(Learner):
+class VisualTask(PretrainingTask):
     """The backbone under one linear layer: pictures of many people and moments in one batch."""
 
     part = "visual"
@@ -39,7 +39,7 @@ class VisualLearner(Learner):
 
     def steps(self, trials: Sequence[TrialRecord]) -> int:
         """Every so many pictures, a batch at a time."""
-        return batches_of(trials, self.options.every, self.options.pictures)
+        return count_batches(trials, self.options.every, self.options.pictures)
 
     def epoch(
         self, trials: Sequence[TrialRecord], random: np.random.Generator

@@ -70,7 +70,7 @@ def make_report(
     Raises UserError where a run's files are damaged.
     """
     figures: dict[str, bytes] = {}
-    body = [f"<p class=note>{_text(note)}</p>" for note in notes]
+    body = [f"<p class=note>{_escape(note)}</p>" for note in notes]
     for material in runs:
         body += _run_section(material, trials, figures)
     if groups:
@@ -78,7 +78,7 @@ def make_report(
         for group in groups:
             body += _group_section(group, trials, figures)
     names = ", ".join(material.name for material in runs)
-    page = _PAGE.format(title=_text(f"Report: {names}"), style=_STYLE, body="\n".join(body))
+    page = _PAGE.format(title=_escape(f"Report: {names}"), style=_STYLE, body="\n".join(body))
     return Report(page, figures)
 
 
@@ -117,7 +117,7 @@ def _run_section(material: RunMaterial, trials: int, figures: dict[str, bytes]) 
     run, name = material.run, material.name
     histories = {fold.number: fold.history() for fold in run.folds}
     histories = {number: history for number, history in histories.items() if history}
-    body = [f"<h1>Run {_text(name)}</h1>", _table(*_fold_table(run))]
+    body = [f"<h1>Run {_escape(name)}</h1>", _table(*_fold_table(run))]
     if histories:
         overview = draw_overview(histories, f"{name}: all folds")
         body.append(_figure(f"{name}-overview.png", overview, figures))
@@ -136,7 +136,7 @@ def _run_section(material: RunMaterial, trials: int, figures: dict[str, bytes]) 
 
 def _group_section(group: PredictionGroup, trials: int, figures: dict[str, bytes]) -> list[str]:
     labelled = [p for p in group.predictions if not np.isnan(p.labels).all()]
-    body = [f"<h3>{_text(group.title)}</h3>"]
+    body = [f"<h3>{_escape(group.title)}</h3>"]
     if labelled:
         body.append(_table(*_score_table(labelled)))
         agreement = draw_agreement(labelled, group.title)
@@ -230,12 +230,12 @@ def _mean_ccc(prediction: Prediction) -> float:
 def _figure(name: str, content: bytes, figures: dict[str, bytes]) -> str:
     figures[name] = content
     encoded = base64.b64encode(content).decode("ascii")
-    return f'<img src="data:image/png;base64,{encoded}" alt="{_text(name)}">'
+    return f'<img src="data:image/png;base64,{encoded}" alt="{_escape(name)}">'
 
 
 def _table(head: list[str], rows: Rows) -> str:
-    cells = "".join(f"<th>{_text(cell)}</th>" for cell in head)
-    lines = ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in rows]
+    cells = "".join(f"<th>{_escape(cell)}</th>" for cell in head)
+    lines = ["".join(f"<td>{_escape(cell)}</td>" for cell in row) for row in rows]
     return f"<table><tr>{cells}</tr>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
@@ -248,7 +248,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{seconds / 60:.1f} min"
 
 
-def _text(text: str) -> str:
+def _escape(text: str) -> str:
     return html.escape(text)
 
 

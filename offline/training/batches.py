@@ -12,17 +12,25 @@ from torch import Tensor
 
 from models.errors import UserError
 from models.spec import TARGETS, Modality, NetworkSpec
+from offline.data.whole_trials import (
+    TrialEmbeddings,
+    availability,
+    embed_crops,
+    stored_embeddings,
+    unrecorded,
+)
 from offline.data.windows import (
     CropAugmentation,
     Window,
     centre_crop,
+    chunks,
     cut,
     cut_windows,
     fixed_augmentations,
     random_augmentation,
     take_pixels,
 )
-from offline.training.cache import EmbeddingCache, MapCache, chunks, trunk_maps
+from offline.training.cache import CHUNK_FRAMES, EmbeddingCache, MapCache, trunk_maps
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -59,14 +67,6 @@ class Batch:
     audio: Tensor | None
     language: Tensor | None
     labels: Tensor
-    available: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class NetworkInputs:
-    """A whole trial as the temporal branches take it: embeddings (1, N, E_m), `available` (1, N, M)."""
-
-    embeddings: dict[Modality, Tensor]
     available: Tensor
 
 
@@ -178,53 +178,46 @@ class TrainingInputs:
             language=self._stack(windows, Modality.LANGUAGE),
             labels=self._to_device([cut(self.labels(w.trial), w.window, np.nan) for w in windows]),
             available=torch.stack(
-                [
-                    mask_branches(self._available(w.trial, w.window.length), self._mask_share, random)
-                    for w in windows
-                ]
+                [mask_branches(self._available(w), self._mask_share, random) for w in windows]
             ),
         )
 
     @torch.no_grad()
     def embeddings(
         self, network: EmotionNetwork, trial: TrialRecord, released: Collection[str] | None = None
-    ) -> NetworkInputs:
-        """A whole trial, seen through the centre crop by `network` in eval mode.
+    ) -> TrialEmbeddings:
+        """A whole trial, seen through the centre crop by `network` in eval mode: (1, N, E) of each modality.
 
         Where it is said which groups training has `released`, by the kept maps of all before them, which come of the
         trunk's rounded to float16.
         """
         found: dict[Modality, Tensor] = {
-            m: torch.from_numpy(np.array(self._embeddings(trial, m), np.float32)).to(self._device)[None]
+            m: stored_embeddings(self._embeddings(trial, m), self._device)[None]
             for m in (Modality.AUDIO, Modality.LANGUAGE)
             if m in self.spec.modalities
         }
-        if network.backbone is not None and self._trunk is not None:
-            parts = []
-            kept = None if released is None or self._maps is None else self._frozen_units(released)
-            for begin, end in chunks(0, trial.frames):
-                if kept is not None and self._maps is not None:
-                    maps = torch.from_numpy(np.array(self._maps.maps(trial, 0, kept)[begin:end]))
-                    parts.append(network.backbone.tail(maps.to(self._device).float(), kept))
-                else:
-                    pixels = take_pixels(trial.crops[begin:end], centre_crop(self.crop), self.crop)
-                    maps = network.backbone.trunk(torch.from_numpy(pixels).to(self._device))
-                    parts.append(network.backbone.tail(maps))
-            found[Modality.VISUAL] = torch.cat(parts)[None]
-        return NetworkInputs(found, self._available(trial, trial.frames)[None])
+        backbone = network.backbone
+        if backbone is not None and self._trunk is not None:
+            if released is None or self._maps is None:
+                pictures = embed_crops(trial, self.crop, backbone, self._device, CHUNK_FRAMES)
+            else:
+                units = self._frozen_units(released)
+                maps = self._maps.maps(trial, 0, units)
+                pictures = torch.cat(
+                    [
+                        backbone.tail(torch.from_numpy(np.array(maps[a:b])).to(self._device).float(), units)
+                        for a, b in chunks(trial.frames, CHUNK_FRAMES)
+                    ]
+                )
+            found[Modality.VISUAL] = pictures[None]
+        return TrialEmbeddings(found, unrecorded(trial).intersection(self.spec.modalities))
 
     def _frozen_units(self, released: Collection[str]) -> int:
         assert self._trunk is not None
         return self._trunk.frozen_units(released)
 
-    def _available(self, trial: TrialRecord, frames: int) -> Tensor:
-        # As in prediction and live: without a recogniser there are no words, which is not the same as silence.
-        there = {
-            Modality.VISUAL: True,
-            Modality.AUDIO: trial.facts.has_sound,
-            Modality.LANGUAGE: trial.facts.has_sound and trial.recipe.recogniser is not None,
-        }
-        return torch.tensor([there[m] for m in self.spec.modalities], device=self._device).expand(frames, -1)
+    def _available(self, w: TrialWindow) -> Tensor:
+        return availability(self.spec.modalities, unrecorded(w.trial), w.window.length, self._device)
 
     def _pixels(self, w: TrialWindow, augmentation: CropAugmentation) -> Tensor:
         crops = np.asarray(cut(w.trial.crops, w.window), np.uint8)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from offline.data.windows import CropAugmentation, take_pixels
+from offline.data.whole_trials import embed_sound
+from offline.data.windows import CropAugmentation, chunks, take_pixels
 from offline.files import save_array
 
 if TYPE_CHECKING:
@@ -42,15 +43,10 @@ def weights_hash(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def chunks(start: int, stop: int, size: int = CHUNK_FRAMES) -> Iterator[tuple[int, int]]:
-    """(begin, end) of consecutive chunks."""
-    return ((begin, min(begin + size, stop)) for begin in range(start, stop, size))
-
-
 @torch.no_grad()
 def trunk_maps(backbone: Backbone, pixels: Tensor) -> Tensor:
     """The frozen trunk over pixels (N, 3, S, S), chunk by chunk: (N, C, h, w)."""
-    return torch.cat([backbone.trunk(pixels[a:b]) for a, b in chunks(0, len(pixels))])
+    return torch.cat([backbone.trunk(pixels[a:b]) for a, b in chunks(len(pixels), CHUNK_FRAMES)])
 
 
 class MapCache:
@@ -98,7 +94,7 @@ class MapCache:
         device = next(self._backbone.parameters()).device
         kept = _mapped(path) if (path := self._path(trial, variant, 0)).is_file() else None
         parts: list[NDArray[Any]] = []
-        for begin, end in chunks(0, trial.frames):
+        for begin, end in chunks(trial.frames, CHUNK_FRAMES):
             if kept is None:
                 pixels = torch.from_numpy(
                     take_pixels(trial.crops[begin:end], self.augmentations[variant], self._spec)
@@ -130,21 +126,8 @@ class EmbeddingCache:
         """A trial's embeddings (N, E), memory-mapped."""
         path = self._folder / f"{trial.name}.npy"
         if not path.is_file():
-            save_array(path, embed_sound(self._encoder, trial))
+            save_array(path, embed_sound(trial, self._encoder, CHUNK_FRAMES).cpu().numpy())
         return _mapped(path)
-
-
-@torch.no_grad()
-def embed_sound(encoder: Vggish, trial: TrialRecord) -> NDArray[np.float32]:
-    """A trial's sound as the encoder has it: (N, E)."""
-    device = next(encoder.parameters()).device
-    parts = [
-        encoder(torch.from_numpy(np.ascontiguousarray(trial.patches(a, b), np.float32)).to(device))
-        .cpu()
-        .numpy()
-        for a, b in chunks(0, trial.frames)
-    ]
-    return np.concatenate(parts)
 
 
 def _mapped(path: Path) -> NDArray[Any]:

@@ -213,12 +213,12 @@ def check_same(before: Mapping[str, Any], after: Mapping[str, Any], path: Path) 
     """Refuse to go on with other options, features or parts than a run was begun with. Raises UserError."""
     if before.get("format_version") != FORMAT_VERSION:
         raise UserError(f"{path} has format version {before.get('format_version')}: update affectstream")
-    old, new = (_flat(r.get("options", {})) for r in (before, after))
+    old, new = (_flatten(r.get("options", {})) for r in (before, after))
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             raise UserError(
-                f"{path.parent} was begun with {name.replace('_', '-')} {_say(old.get(name))}, not "
-                f"{_say(new.get(name))}: give the same options, or another --run folder"
+                f"{path.parent} was begun with {name.replace('_', '-')} {_format_value(old.get(name))}, not "
+                f"{_format_value(new.get(name))}: give the same options, or another --run folder"
             )
     changed = {
         "spec": "the preset has changed",
@@ -325,12 +325,12 @@ def _check_same_trunk(path: Path, given: PretrainedEncoders, trunk: Path) -> Non
         )
 
 
-def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in options.items():
-        flat |= _flat(value) if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        flat |= _flatten(value) if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return flat
 
 
-def _say(value: object) -> str:
+def _format_value(value: object) -> str:
     return json.dumps(value)

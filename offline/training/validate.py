@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from models.errors import UserError
-from offline.data.windows import average_windows, cut_windows
+from offline.data.whole_trials import run_stream, run_windows
 from offline.metrics import TargetScores, score_targets
 
 if TYPE_CHECKING:
@@ -19,33 +18,19 @@ if TYPE_CHECKING:
     from models.networks.fold import EmotionNetwork
     from models.spec import Target, WindowSpec
     from offline.data.store import TrialRecord
-    from offline.training.batches import NetworkInputs, TrainingInputs
+    from offline.data.whole_trials import TrialEmbeddings
+    from offline.training.batches import TrainingInputs
     from offline.training.options import Context
 
-WINDOWS_AT_ONCE = 8
 
-
-@torch.no_grad()
 def run_network(
-    network: EmotionNetwork, trial: NetworkInputs, spec: WindowSpec, context: Context
+    network: EmotionNetwork, trial: TrialEmbeddings, spec: WindowSpec, context: Context
 ) -> NDArray[np.float32]:
     """A trial's estimates (N, K) from its embeddings, not clipped; `network` is in eval mode.
 
     `windows`: each window from a fresh state, overlaps averaged (the report's way). `stream`: one causal pass.
     """
-    if context == "stream":
-        whole: NDArray[np.float32] = network(trial.embeddings, trial.available)[0].float().cpu().numpy()
-        return whole
-    frames = trial.available.shape[1]
-    windows = cut_windows(frames, spec)
-    predictions: list[NDArray[np.float32]] = []
-    for i in range(0, len(windows), WINDOWS_AT_ONCE):
-        some = windows[i : i + WINDOWS_AT_ONCE]
-        # The network is causal, so padding behind the end would change nothing: a short trial goes in as it is.
-        batch = {m: torch.cat([x[:, w.start : w.stop] for w in some]) for m, x in trial.embeddings.items()}
-        available = torch.cat([trial.available[:, w.start : w.stop] for w in some])
-        predictions += list(network(batch, available).float().cpu().numpy())
-    return average_windows(windows, predictions, frames)
+    return run_stream(network, trial) if context == "stream" else run_windows(network, trial, spec)
 
 
 def evaluate(

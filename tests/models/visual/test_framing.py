@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from models.errors import UserError
 from models.spec import CropSpec
 from models.visual.detectors import HaarDetector, YunetDetector, overlap
-from models.visual.framing import FRAMINGS, BoxFraming, Square, frame_face
+from models.visual.framing import FRAMINGS, BoxFraming, Square, frame_face, framing_of
 from tests.models.face_clips import ONE_FACE, YUNET_FILE, pictures
 
 if TYPE_CHECKING:
@@ -54,6 +55,12 @@ def test_a_square_does_not_know_how_long_the_shorter_edge_is_but_for_its_centre(
     edge, shorter = max(edge, shorter), min(edge, shorter)
     wide, high = framing.square((x, y, edge, shorter)), framing.square((x, y, shorter, edge))
     assert wide.side == high.side == framing.scale * edge
+
+
+def test_a_detector_that_was_never_fitted_is_refused_by_name() -> None:
+    assert all(framing_of(name) is framing for name, framing in FRAMINGS.items())
+    with pytest.raises(UserError, match=r"face detector 'eyes' frames a face: use haar or yunet"):
+        framing_of("eyes")
 
 
 def test_a_crop_is_the_picture_where_a_pixel_of_it_is_one_of_the_crop() -> None:

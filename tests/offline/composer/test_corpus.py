@@ -18,7 +18,7 @@ from models.text.small_bert import make_text_encoder
 from models.visual.backbone import Backbone
 from offline.bundling.bundle import BundlingOptions, make_bundle
 from offline.composer.corpus import ComposeJob, compose_trials, prepare
-from offline.composer.gather import MaterialFiles
+from offline.composer.material_files import MaterialFiles
 from offline.composer.plan import ComposePlan
 from offline.data.store import Store
 from offline.training.options import TrainOptions
@@ -90,7 +90,7 @@ def test_what_is_there_is_not_composed_again_and_another_seed_is_another_trial(j
 def test_a_speaker_that_is_not_there_is_refused(job: ComposeJob) -> None:
     files = replace(job.files, held_out_speakers=("77",))
     with pytest.raises(UserError, match="no speaker 77: there are 03, 04"):
-        replace(job, files=files).gather()
+        replace(job, files=files).load_material()
 
 
 def test_a_plan_of_too_few_trials_is_refused() -> None:

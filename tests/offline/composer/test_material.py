@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.visual.framing import Square
-from offline.composer.material import Comment, Pictures, Sentence, choose_near, share_out
+from offline.composer.material import Comment, Pictures, Sentence, choose_near, split_material
 
 
 def pictures(count: int) -> Pictures:
@@ -32,7 +32,7 @@ COMMENTS = [Comment(("word", str(k % 40)), np.zeros(2, np.float32)) for k in ran
 
 
 def test_nothing_is_in_two_parts_and_nothing_is_lost() -> None:
-    parts = share_out(pictures(200), sentences(8), COMMENTS, 6)
+    parts = split_material(pictures(200), sentences(8), COMMENTS, 6)
     hashes = [set(part.pictures.hashes.tolist()) for part in parts]
     speakers = [{s.speaker for s in part.sentences} for part in parts]
     comments = [{c.words for c in part.comments} for part in parts]
@@ -45,7 +45,7 @@ def test_nothing_is_in_two_parts_and_nothing_is_lost() -> None:
 
 def test_fewer_speakers_than_parts_are_refused() -> None:
     with pytest.raises(ValueError, match="3 speakers cannot be shared out over 6 parts"):
-        share_out(pictures(60), sentences(3), COMMENTS, 6)
+        split_material(pictures(60), sentences(3), COMMENTS, 6)
 
 
 def test_what_is_near_is_chosen_and_else_the_nearest() -> None:

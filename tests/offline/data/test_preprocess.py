@@ -22,7 +22,7 @@ from models.visual.alignment import to_crop
 from models.visual.detectors import Box, Face, Image
 from offline.commands.preprocess import describe
 from offline.data.aff_wild2 import SourceTrial, find_trials
-from offline.data.extraction import OneSide, PatchRows
+from offline.data.extraction import OneSideDetector, PatchRows
 from offline.data.extractors import Extractors
 from offline.data.preprocess import is_done, prepare_store, preprocess_trial
 from offline.data.recipe import DISTRIBUTED, FeatureParts, PartChoices, choose_parts
@@ -331,7 +331,7 @@ class TestTwoPeople:
                 return [face(box[0] + 1)]
 
         picture = np.zeros((20, 100, 3), np.uint8)
-        left, right = OneSide(Both(), "left"), OneSide(Both(), "right")
+        left, right = OneSideDetector(Both(), "left"), OneSideDetector(Both(), "right")
         assert [f.box[0] for f in left.detect(picture)] == [10]
         assert [f.box[0] for f in right.detect(picture)] == [80]
         assert left.detect_near(picture, (60, 0, 10, 10))[0].box[0] == 61

@@ -14,11 +14,11 @@ from models.speech.words import EVERYTHING_SETTLED, Settled, SpeechEvent, Word, 
 from models.visual.detectors import HaarDetector
 from models.visual.tracker import FaceTracker
 from offline.judging.clips import estimate_clip, find_clips
+from offline.judging.faces import estimate_face
 from offline.judging.live_path import JudgeOptions, LivePath
 from offline.judging.material import read_faces, read_voices
-from offline.judging.sayings import WORD_S, estimate_saying, say
-from offline.judging.sounds import estimate_voice
-from offline.judging.stills import estimate_picture
+from offline.judging.texts import WORD_S, estimate_text, utter
+from offline.judging.voices import estimate_voice
 from offline.people.canvas import HEIGHT, SHOWN_SIDE, WIDTH, show_on_canvas
 from offline.prediction.replay import replay
 from stream.build import load
@@ -75,7 +75,7 @@ def test_a_picture_is_two_seconds_of_a_camera_without_microphone(path: LivePath)
         frames.append((features, () if index else (Settled(float("inf")),)))
     live = step_all(Estimator(path.bundle, None), frames)
     assert len(live) == 60
-    found = estimate_picture(path, faces()[0])
+    found = estimate_face(path, faces()[0])
     assert (found.frames, found.present) == (30, True)
     assert np.allclose(found.centered, values(live)[30:].mean(axis=0), atol=1e-5)
     folds = np.array([[(f.valence, f.arousal) for f in e.folds] for e in live[30:]])
@@ -84,15 +84,15 @@ def test_a_picture_is_two_seconds_of_a_camera_without_microphone(path: LivePath)
 
 
 def test_a_picture_is_judged_alone(path: LivePath) -> None:
-    before = estimate_picture(path, faces()[0])
-    other = estimate_picture(path, faces()[1])
-    again = estimate_picture(path, faces()[0])
+    before = estimate_face(path, faces()[0])
+    other = estimate_face(path, faces()[1])
+    again = estimate_face(path, faces()[0])
     assert np.array_equal(before.centered, again.centered)
     assert not np.array_equal(before.centered, other.centered)
 
 
 def test_no_face_is_said_so_and_answered_in_one_way(path: LivePath) -> None:
-    found = [estimate_picture(path, np.full((48, 48), level, np.uint8)) for level in (90, 200)]
+    found = [estimate_face(path, np.full((48, 48), level, np.uint8)) for level in (90, 200)]
     assert [f.present for f in found] == [False, False]
     assert np.array_equal(found[0].centered, found[1].centered)
 
@@ -114,12 +114,12 @@ def test_silence_is_no_voice(path: LivePath, tmp_path: Path) -> None:
 
 
 def test_words_are_cut_where_the_transcriber_would_cut() -> None:
-    events = say([f"w{i}" for i in range(7)], longest_s=3 * WORD_S)
+    events = utter([f"w{i}" for i in range(7)], longest_s=3 * WORD_S)
     assert all(isinstance(event, WordsRevised) and event.closed for event in events)
     words = [event.words for event in events if isinstance(event, WordsRevised)]
     assert [len(some) for some in words] == [3, 3, 1]
     assert words[1][0] == Word("w3", 3 * WORD_S, 4 * WORD_S, 1.0)
-    assert say([], 8.0) == []
+    assert utter([], 8.0) == []
 
 
 def test_words_known_from_the_start_settle_as_words_that_come(path: LivePath) -> None:
@@ -139,16 +139,16 @@ def test_words_known_from_the_start_settle_as_words_that_come(path: LivePath) ->
         crop, patch = np.zeros((48, 48, 3), np.uint8), np.zeros((96, 64), np.float32)
         masked = Availability(visual=False, audio=False)
         frames.append((FrameFeatures(index, time_s, 0.0, crop, patch, False, masked), events))
-    live = step_all(path.reading, frames)
-    found = estimate_saying(path, words)
+    live = step_all(path.estimator_with_words, frames)
+    found = estimate_text(path, words)
     assert (found.frames, found.present) == (len(frames), True)
     assert np.allclose(found.centered, values(live).mean(axis=0), atol=1e-5)
 
 
 def test_longer_texts_than_the_window_and_no_words_at_all(path: LivePath) -> None:
-    long = estimate_saying(path, ["well"] * 60)
+    long = estimate_text(path, ["well"] * 60)
     assert long.frames == round((60 * WORD_S + 0.5) * 30) > WindowSpec().length
-    nothing = estimate_saying(path, [])
+    nothing = estimate_text(path, [])
     assert not nothing.present
     assert np.isfinite(nothing.centered).all()
 
@@ -177,7 +177,7 @@ def test_clips_are_found_by_name_and_in_folders(tmp_path: Path) -> None:
 
 def test_real_faces_are_found(path: LivePath, people: Path) -> None:
     material = read_faces(people / "ferplus-validation.npz", limit=12)
-    found = [estimate_picture(path, item) for item in material.items]
+    found = [estimate_face(path, item) for item in material.items]
     assert sum(f.present for f in found) >= 6
 
 

@@ -10,7 +10,7 @@ import pytest
 from models.errors import UserError
 from offline.people.emotions import EMOTIONS
 from offline.people.goemotions import read_comments
-from offline.people.wording import spoken_words, written_tokens
+from offline.people.text_normalisation import spoken_words, written_tokens
 
 if TYPE_CHECKING:
     from pathlib import Path

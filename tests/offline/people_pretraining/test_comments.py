@@ -17,14 +17,14 @@ from models.text.small_bert import make_text_encoder
 from models.visual.backbone import Backbone
 from offline.commands import pretrain_words, teach
 from offline.people.goemotions import Comments, read_comments
-from offline.people_pretraining.comments import TextLearner, judge_text, save_text_encoder, train_text
+from offline.people_pretraining.comments import TextModel, judge_text, save_text_encoder, train_text
 from offline.people_pretraining.options import TextOptions
 from offline.people_pretraining.teachers import load_text_teacher, write_text_teacher
 from offline.people_pretraining.vocabulary import (
     Vocabulary,
     choose_vocabulary,
     cut_pieces,
-    mean_of_own,
+    mean_over_pieces,
     pad_pieces,
     read_word_vectors,
 )
@@ -77,24 +77,24 @@ def test_it_learns_and_is_written_as_the_embedder_reads_it(
 ) -> None:
     events: list[WordsEpoch] = []
     options = OPTIONS.model_copy(update={"epochs": 8})
-    learner, log = train_text(
+    model, log = train_text(
         comments, comments, vocabulary, WIDTH, options, None, tmp_path / "c", events.append
     )
     assert events[-1].loss < 0.8 * events[0].loss
     assert log[-1]["r"][0] > 0.7
-    save_text_encoder(tmp_path / "text", vocabulary, learner, {"source": "a test"})
+    save_text_encoder(tmp_path / "text", vocabulary, model, {"source": "a test"})
     embedder = TextEmbedder(tmp_path / "text", expected_width=WIDTH)
     words = ("what", "a", "happy", "zyzzyva")
     vectors = embedder.embed(words)
     assert vectors.shape == (4, WIDTH)
     ids, mask, own = pad_pieces(cut_pieces(vocabulary.tokenizer(), [words[:3]]))
     with torch.no_grad():
-        wanted = mean_of_own(learner(ids, mask), own)[0].numpy()
+        wanted = mean_over_pieces(model(ids, mask), own)[0].numpy()
     # Weights are stored as float16.
     np.testing.assert_allclose(embedder.embed(words[:3]).mean(0), wanted, atol=0.05)
     assert json.loads((tmp_path / "text" / "provenance.json").read_text()) == {"source": "a test"}
     with torch.no_grad():
-        feelings = learner.feeling(torch.from_numpy(np.array(embedder.embed(["happy"])))).numpy()[0]
+        feelings = model.feeling(torch.from_numpy(np.array(embedder.embed(["happy"])))).numpy()[0]
     assert np.isfinite(feelings).all()
 
 
@@ -124,14 +124,14 @@ def test_killed_after_an_epoch_it_goes_on_to_the_same_bits(
 
 def test_the_written_weights_are_the_learner_s(vocabulary: Vocabulary) -> None:
     torch.manual_seed(0)
-    learner = TextLearner(vocabulary, WIDTH, 3, OPTIONS, 0).eval()
-    weights = learner.encoder_weights()
+    model = TextModel(vocabulary, WIDTH, 3, OPTIONS, 0).eval()
+    weights = model.encoder_weights()
     table = weights["embeddings.word_embeddings.weight"]
     ids = torch.tensor([[2, 40, 41, 3]])
     with torch.no_grad():
-        wanted = learner(ids, torch.ones_like(ids))
-        learner.bert.load_state_dict(weights)
-        states = learner.bert(input_ids=ids, output_hidden_states=True).hidden_states
+        wanted = model(ids, torch.ones_like(ids))
+        model.bert.load_state_dict(weights)
+        states = model.bert(input_ids=ids, output_hidden_states=True).hidden_states
     assert table.shape == (len(vocabulary.pieces), WIDTH)
     torch.testing.assert_close(torch.stack(states[-4:]).sum(0), wanted, rtol=0, atol=1e-5)
 
@@ -149,7 +149,7 @@ def test_the_vocabulary_holds_what_texts_use_and_spells_the_rest(vocabulary: Voc
 
 def test_judging_leaves_out_nothing(comments: Comments, vocabulary: Vocabulary) -> None:
     torch.manual_seed(0)
-    figures = judge_text(TextLearner(vocabulary, WIDTH, 3, OPTIONS, 0), vocabulary.tokenizer(), comments)
+    figures = judge_text(TextModel(vocabulary, WIDTH, 3, OPTIONS, 0), vocabulary.tokenizer(), comments)
     assert set(figures) == {"r", "r_half", "r_written", "macro_f1"}
 
 

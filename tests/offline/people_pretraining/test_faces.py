@@ -14,7 +14,7 @@ from torch import nn
 from models.bundle.manifest import PartUse
 from models.errors import UserError
 from models.spec import CROP_SPECS, PRACTICAL
-from offline.composer.observe import Observations
+from offline.composer.detected_faces import DetectedFaces
 from offline.people.emotions import EMOTIONS
 from offline.people.ferplus import EXPRESSIONS, read_pictures
 from offline.people_pretraining.faces import (
@@ -22,7 +22,7 @@ from offline.people_pretraining.faces import (
     NEUTRAL,
     SURPRISE,
     FaceBatches,
-    FaceLearner,
+    FaceModel,
     FaceScores,
     FaceSet,
     compare,
@@ -89,7 +89,7 @@ def face_set(path: Path) -> FaceSet:
     squares = np.tile(np.array([24, 25, 46], np.float32), (count, 1))
     landmarks = np.array([[16, 19], [32, 19], [24, 28], [17, 37], [31, 37]], np.float32)
     there = np.ones(count, np.bool_)
-    return FaceSet.of(pictures, Observations(squares, np.tile(landmarks, (count, 1, 1)), there))
+    return FaceSet.from_pictures(pictures, DetectedFaces(squares, np.tile(landmarks, (count, 1, 1)), there))
 
 
 @pytest.fixture(scope="module")
@@ -152,11 +152,11 @@ def test_what_is_written_is_a_trunk_for_the_preset_and_either_detector_s_store(
     with pytest.raises(UserError, match="crop is"):
         check_recipe(trunk, trunk.recipe.model_copy(update={"crop": CROP_SPECS["compact"]}), "the trunk")
     # The head is not in the file, but the backbone is the one that was judged.
-    learner = FaceLearner(PRACTICAL.visual)  # type: ignore[arg-type]
+    model = FaceModel(PRACTICAL.visual)  # type: ignore[arg-type]
     tensors, _ = load_tensors(tmp_path / "c")
-    learner.load_state_dict({k.removeprefix("best/"): v for k, v in tensors.items() if k.startswith("best/")})
-    learner.encoder.load_state_dict(trunk.backbone.state_dict())
-    scores = score_faces(learner, material.validation, CROP)
+    model.load_state_dict({k.removeprefix("best/"): v for k, v in tensors.items() if k.startswith("best/")})
+    model.encoder.load_state_dict(trunk.backbone.state_dict())
+    scores = score_faces(model, material.validation, CROP)
     assert scores.ccc["valence"] == pytest.approx(best.ccc["valence"], abs=1e-4)
 
 

@@ -13,9 +13,15 @@ from models.audio.logmel import LogMel
 from models.errors import UserError
 from models.spec import VggishSpec
 from offline.people.emodb import Recording, read_recordings
-from offline.people_pretraining.lessons import Sentence, make_lessons, make_patches, masked, read_sentences
+from offline.people_pretraining.augmented_sentences import (
+    Sentence,
+    augment_sentences,
+    make_patches,
+    mask_spectrogram,
+    read_sentences,
+)
 from offline.people_pretraining.options import VoiceOptions
-from offline.people_pretraining.sentences import TeacherSpace, VoiceLearner, judge_voice, train_voice
+from offline.people_pretraining.sentences import TeacherSpace, VoiceModel, judge_voice, train_voice
 from offline.people_pretraining.teachers import VoiceTeacher, load_voice_teacher, write_voice_teacher
 from offline.tensors import load_tensors
 from tests.offline.people_pretraining.spoken import write_voices
@@ -61,18 +67,18 @@ def taught(recordings: tuple[Recording, ...], path: Path, rows: int = 50) -> Pat
 def test_it_learns_what_is_played(sentences: list[Sentence], tmp_path: Path) -> None:
     events: list[WordsEpoch] = []
     options = OPTIONS.model_copy(update={"epochs": 12, "dropout": 0.0})
-    learner = train_voice(sentences, SPEC, options, None, tmp_path / "c", events.append)
+    model = train_voice(sentences, SPEC, options, None, tmp_path / "c", events.append)
     assert [e.epoch for e in events] == list(range(1, 13))
     assert events[-1].loss < 0.8 * events[0].loss
-    assert judge_voice(learner, sentences)["arousal"] > 0.5
+    assert judge_voice(model, sentences)["arousal"] > 0.5
 
 
 def test_a_teacher_is_one_more_target(
     sentences: list[Sentence], recordings: tuple[Recording, ...], tmp_path: Path
 ) -> None:
     teacher = load_voice_teacher(taught(recordings, tmp_path / "t.npz"), recordings)
-    learner = train_voice(sentences, SPEC, OPTIONS, teacher, tmp_path / "c", nothing)
-    assert learner.teacher.out_features == 4
+    model = train_voice(sentences, SPEC, OPTIONS, teacher, tmp_path / "c", nothing)
+    assert model.teacher.out_features == 4
     assert teacher.source["file"] == "t.npz"
 
 
@@ -80,13 +86,13 @@ def test_a_teacher_s_ridge_hears_the_emotion_from_other_speakers(
     sentences: list[Sentence], recordings: tuple[Recording, ...], tmp_path: Path
 ) -> None:
     teacher = load_voice_teacher(taught(recordings, tmp_path / "t.npz"), recordings)
-    lessons = make_lessons(sentences, 1, 0, teacher)
-    space = TeacherSpace(lessons, 4, SPEC.patch_frames)
-    vectors, feelings = space.targets(lessons[0], [60, 96], 1.0)
+    examples = augment_sentences(sentences, 1, 0, teacher)
+    space = TeacherSpace(examples, 4, SPEC.patch_frames)
+    vectors, feelings = space.targets(examples[0], [60, 96], 1.0)
     assert vectors.shape == (2, 4)
     assert feelings.shape == (2, 2)
-    told = np.stack([space.targets(x, [96], 1.0)[1][0] for x in lessons])
-    labels = np.stack([x.sentence.valence_arousal for x in lessons])
+    told = np.stack([space.targets(x, [96], 1.0)[1][0] for x in examples])
+    labels = np.stack([x.sentence.valence_arousal for x in examples])
     assert np.corrcoef(told[:, 1], labels[:, 1])[0, 1] > 0.5
 
 
@@ -113,19 +119,19 @@ def test_killed_after_an_epoch_it_goes_on_to_the_same_bits(
 
 def test_folding_changes_nothing() -> None:
     torch.manual_seed(0)
-    learner = VoiceLearner(SPEC, OPTIONS, 4)
+    model = VoiceModel(SPEC, OPTIONS, 4)
     patches = torch.randn(32, 96, 64)
-    for module in learner.modules():
+    for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 2.0)
             nn.init.uniform_(module.bias, -1.0, 1.0)
-    learner.train()
+    model.train()
     with torch.no_grad():
         for _ in range(30):
-            learner(patches)
-    learner.eval()
+            model(patches)
+    model.eval()
     with torch.no_grad():
-        wanted, found = learner(patches), learner.folded()(patches)
+        wanted, found = model(patches), model.folded()(patches)
     assert wanted.abs().max() > 0.1
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
@@ -138,10 +144,10 @@ def test_leaving_a_speaker_out_leaves_the_others_copies_as_they_are(
     assert not nobody
     assert {s.recording.speaker for s in held} == {"03"}
     assert {s.recording.speaker for s in some} == {"08", "09"}
-    whole = {x.sentence.recording.name: x for x in make_lessons(everyone, 2, 7, None)}
-    for lesson in make_lessons(some, 2, 7, None):
-        same = whole[lesson.sentence.recording.name].versions
-        assert all(np.array_equal(a, b) for a, b in zip(lesson.versions, same, strict=True))
+    whole = {x.sentence.recording.name: x for x in augment_sentences(everyone, 2, 7, None)}
+    for example in augment_sentences(some, 2, 7, None):
+        same = whole[example.sentence.recording.name].versions
+        assert all(np.array_equal(a, b) for a, b in zip(example.versions, same, strict=True))
 
 
 def test_a_patch_before_the_sentence_is_silent() -> None:
@@ -154,7 +160,7 @@ def test_a_patch_before_the_sentence_is_silent() -> None:
 def test_masking_keeps_the_original_and_is_seeded() -> None:
     patch = np.random.default_rng(0).standard_normal((96, 64)).astype(np.float32)
     before = patch.copy()
-    one, same = (masked(patch, np.random.default_rng(4)) for _ in range(2))
+    one, same = (mask_spectrogram(patch, np.random.default_rng(4)) for _ in range(2))
     assert np.array_equal(patch, before)
     assert np.array_equal(one, same)
     assert not np.array_equal(one, patch)
@@ -171,7 +177,7 @@ def test_bad_input_is_told_in_one_line(
         train_voice(sentences[:3], SPEC, OPTIONS, None, tmp_path / "c", nothing)
     short = Sentence(recordings[0], np.zeros(100, np.float32))
     with pytest.raises(UserError, match="too short to learn from"):
-        make_lessons([short], 1, 0, None)
+        augment_sentences([short], 1, 0, None)
     train_voice(sentences, SPEC, OPTIONS.model_copy(update={"epochs": 1}), None, tmp_path / "c", nothing)
     with pytest.raises(UserError, match="of another pretraining"):
         train_voice(sentences, SPEC, OPTIONS, None, tmp_path / "c", nothing)
@@ -196,8 +202,8 @@ def test_a_bad_teacher_is_told_in_one_line(recordings: tuple[Recording, ...], tm
         load_voice_teacher(tmp_path / "nan.npz", recordings)
     one = {r.name: np.zeros((5, 2), np.float32) for r in recordings}
     same_speaker = [r for r in recordings if r.speaker == "03"]
-    lessons = make_lessons(read_sentences(same_speaker, ())[0], 1, 0, VoiceTeacher(one, {}))
+    examples = augment_sentences(read_sentences(same_speaker, ())[0], 1, 0, VoiceTeacher(one, {}))
     with pytest.raises(UserError, match="at least two speakers"):
-        TeacherSpace(lessons, 2, 96)
+        TeacherSpace(examples, 2, 96)
     with pytest.raises(UserError, match=r"is no folder|needs the package faster-whisper"):
         write_voice_teacher(tmp_path / "t.npz", recordings, tmp_path / "nowhere")

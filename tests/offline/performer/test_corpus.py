@@ -17,7 +17,7 @@ import pytest
 from models.errors import UserError
 from models.labels import read_labels
 from offline.performer.corpus import label_path, perform_corpus, prepare_corpus, video_path
-from offline.performer.performance import OPEN, Candour, Channel, perform
+from offline.performer.performance import FULLY_EXPRESSIVE, Channel, Expressiveness, perform
 from offline.performer.person import make_person
 from offline.performer.plan import CorpusPlan
 from offline.performer.recording import draw_performance
@@ -192,10 +192,12 @@ def test_the_shorter_a_feeling_lasts_the_more_of_them_there_are() -> None:
 def test_face_voice_and_words_carry_noise_of_their_own() -> None:
     labels = random_trajectory(np.random.default_rng(0), 300, 30.0)
     person = make_person(5, 0)
-    plain, noisy = (perform(person, labels, seed=1, candour=c) for c in (OPEN, Candour()))
+    plain, noisy = (
+        perform(person, labels, seed=1, expressiveness=c) for c in (FULLY_EXPRESSIVE, Expressiveness())
+    )
     assert not np.allclose([p.smile for p in plain.poses], [p.smile for p in noisy.poses])
     mute = Channel(valence_noise=0.0, arousal_noise=0.0, mute=1.0)
-    stone = perform(person, labels, seed=1, candour=Candour(face=mute, voice=mute, words=mute))
+    stone = perform(person, labels, seed=1, expressiveness=Expressiveness(face=mute, voice=mute, words=mute))
     assert np.ptp([p.smile for p in stone.poses]) < 0.3
     assert all(u.line.valence == 0.05 for u in stone.utterances)
 

@@ -22,7 +22,7 @@ from models.files import file_hash
 from models.spec import TARGETS, Modality, WindowSpec
 from models.visual.alignment import network_input
 from models.visual.detectors import HaarDetector
-from offline.commands.predict import app, mismatches
+from offline.commands.predict import app
 from offline.data.aff_wild2 import SourceTrial
 from offline.data.extractors import Extractors
 from offline.data.folds import FoldSplit, write_folds
@@ -34,6 +34,7 @@ from offline.metrics import score
 from offline.prediction import predict
 from offline.prediction.files import read_trial
 from offline.prediction.predict import check_store, embed_trial, merge_folds, predict_trial, run_folds
+from offline.prediction.replay import feature_mismatches
 from stream.mqtt.connection import run as run_async
 from stream.options import InputOptions, OutputOptions
 from stream.session import stream
@@ -231,8 +232,8 @@ def test_another_frame_rate_than_the_bundles_is_named(bundle: Bundle) -> None:
             bundle=bundle, detector=HaarDetector(), new_recogniser=None, source=recording(frame_rate)
         )
 
-    assert mismatches(parts(30.01)) == []
-    (note,) = mismatches(parts(25))
+    assert feature_mismatches(parts(30.01)) == []
+    (note,) = feature_mismatches(parts(25))
     assert "25 frames a second, but the bundle was trained at 30" in note
 
 
@@ -240,7 +241,7 @@ def test_crops_that_no_recording_brings_are_not_asked_for(bundle: Bundle) -> Non
     recipe = bundle.manifest.recipe.model_copy(update={"detector": PartUse(name=DISTRIBUTED)})
     trained = replace(bundle, manifest=bundle.manifest.model_copy(update={"recipe": recipe}))
     parts = SimpleNamespace(bundle=trained, detector=HaarDetector(), new_recogniser=None, source=recording())
-    (note,) = mismatches(parts)  # type: ignore[arg-type]
+    (note,) = feature_mismatches(parts)  # type: ignore[arg-type]
     assert "trained on features of distributed-crops: no recording brings them" in note
 
 
@@ -257,8 +258,8 @@ def test_other_parts_than_the_bundles_are_named(bundle: Bundle) -> None:
             source=recording(),
         )
 
-    assert mismatches(parts("haar", "vosk-tiny")) == []
-    found = mismatches(parts("yunet", "vosk-model-small-en-us-0.15"))
+    assert feature_mismatches(parts("haar", "vosk-tiny")) == []
+    found = feature_mismatches(parts("yunet", "vosk-model-small-en-us-0.15"))
     assert [note.rpartition("give ")[2] for note in found] == ["--detector haar", "--recogniser vosk-tiny"]
 
 
@@ -275,9 +276,9 @@ def test_another_version_of_the_bundles_detector_is_named(bundle: Bundle) -> Non
             source=recording(),
         )
 
-    assert mismatches(parts(None)) == []
-    assert mismatches(parts(HaarDetector.sha256())) == []
-    (note,) = mismatches(parts("0" * 64))
+    assert feature_mismatches(parts(None)) == []
+    assert feature_mismatches(parts(HaarDetector.sha256())) == []
+    (note,) = feature_mismatches(parts("0" * 64))
     assert "another version of the detector haar" in note
 
 

@@ -17,7 +17,7 @@ from models.spec import COMPACT, PAPER
 from models.text.embedder import TextEmbedder
 from models.visual.backbone import Backbone
 from offline.data.store import Store
-from offline.pretraining.audio import mixed_up, shifted
+from offline.pretraining.audio import mix_up, shift_bands
 from offline.pretraining.base import ENCODERS, EncoderName
 from offline.pretraining.language import read_utterances
 from offline.pretraining.pretrain import PretrainEpoch, join_parts, pretrain_part, split_people
@@ -231,9 +231,9 @@ def test_words_get_the_mean_label_of_the_time_in_which_they_are_said(tiny_store:
 
 def test_a_voice_is_shifted_along_the_bands_and_by_nothing_where_by_zero() -> None:
     patches = np.random.default_rng(3).normal(size=(2, 96, 64)).astype(np.float32)
-    assert np.array_equal(shifted(patches, 0), patches)
+    assert np.array_equal(shift_bands(patches, 0), patches)
     for by in (-3, -1, 2):
-        moved = shifted(patches, by)
+        moved = shift_bands(patches, by)
         assert moved.shape == patches.shape
         assert np.array_equal(moved[..., 3:-3], np.roll(patches, by, axis=2)[..., 3:-3])
         assert np.array_equal(moved[..., 0 if by > 0 else -1], patches[..., 0 if by > 0 else -1])
@@ -245,7 +245,7 @@ def test_what_is_mixed_lies_between_two_and_its_label_as_far_between_theirs(seed
     labels = random.uniform(-1, 1, (8, 2)).astype(np.float32)
     # Patches that say what their label is.
     patches = np.broadcast_to(labels[:, :1, None], (8, 96, 64)).astype(np.float32)
-    mixed, wanted = mixed_up(patches, labels, random)
+    mixed, wanted = mix_up(patches, labels, random)
     assert np.allclose(mixed[:, 0, 0], wanted[:, 0], atol=1e-6)
     assert labels.min() - 1e-6 <= wanted.min()
     assert wanted.max() <= labels.max() + 1e-6

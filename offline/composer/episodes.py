@@ -1,8 +1,8 @@
-"""What happens in a composed trial, one spell after another: what is felt, what the face shows, what is said. Pure.
+"""What happens in a composed trial, one episode after another: what is felt, what the face shows, what is said. Pure.
 
 No free recording of real people has continuous labels, so trials are composed of parts that have some: pictures that
-people voted on, sentences that actors said in a named mood, comments with named emotions. A spell is a few seconds in
-which one feeling is held or one turns into another. The face mostly shows it, at times shows nothing or something
+people voted on, sentences that actors said in a named mood, comments with named emotions. An episode is a few seconds
+in which one feeling is held or one turns into another. The face mostly shows it, at times shows nothing or something
 else, or is not there; the person talks or is silent; voice and words agree with the face as often as they do in
 people, which is far from always.
 """
@@ -24,28 +24,28 @@ FaceMode = Literal["shows", "neutral", "differs", "absent"]
 VoiceMode = Literal["agrees", "neutral", "differs"]
 WordsMode = Literal["agrees", "neutral", "differs", "unheard"]
 
-FACES: Final[dict[FaceMode, float]] = {
+FACE_MODES: Final[dict[FaceMode, float]] = {
     "shows": 0.68,
     "neutral": 0.14,
     "differs": 0.04,
     "absent": 0.14,
 }
-VOICES: Final[dict[VoiceMode, float]] = {"agrees": 0.68, "neutral": 0.22, "differs": 0.10}
-WORDS: Final[dict[WordsMode, float]] = {"agrees": 0.5, "neutral": 0.2, "differs": 0.1, "unheard": 0.2}
+VOICE_MODES: Final[dict[VoiceMode, float]] = {"agrees": 0.68, "neutral": 0.22, "differs": 0.10}
+WORDS_MODES: Final[dict[WordsMode, float]] = {"agrees": 0.5, "neutral": 0.2, "differs": 0.1, "unheard": 0.2}
 """How often each happens, as parts of one. Unheard words are of a language that the recogniser does not know."""
 
-TALKS: Final = 0.55
-"""How often a person talks during a spell."""
+TALKING_SHARE: Final = 0.55
+"""How often a person talks during an episode."""
 
-TURNS: Final = 0.3
-"""How often a spell turns one feeling into another rather than holding one."""
+TURNING_SHARE: Final = 0.3
+"""How often an episode turns one feeling into another rather than holding one."""
 
 SHORTEST_S: Final = 2.0
 LONGEST_S: Final = 9.0
 
 
 @dataclass(frozen=True, eq=False)
-class Spell:
+class Episode:
     """Some seconds of a trial, from `start_s` to `end_s`: a feeling held, or `felt` turning into `becomes`.
 
     `voice` and `words` are None where the person is silent.
@@ -66,30 +66,32 @@ class Spell:
         return self.felt + np.float32(step) * (self.becomes - self.felt)
 
 
-def draw_spells(length_s: float, feelings: NDArray[np.float32], random: np.random.Generator) -> list[Spell]:
-    """Spells that fill `length_s` seconds; each feeling is one of `feelings` (n, 2), all areas of the plane alike."""
+def draw_episodes(
+    length_s: float, feelings: NDArray[np.float32], random: np.random.Generator
+) -> list[Episode]:
+    """Episodes that fill `length_s` seconds; feelings are of `feelings` (n, 2), all areas of the plane alike."""
     chances = level_density(feelings)
-    spells: list[Spell] = []
+    episodes: list[Episode] = []
     now_s = 0.0
     while now_s < length_s:
         felt = feelings[random.choice(len(feelings), p=chances)]
-        turns = random.random() < TURNS
+        turns = random.random() < TURNING_SHARE
         becomes = feelings[random.choice(len(feelings), p=chances)] if turns else felt
         lasts_s = float(np.clip(random.lognormal(1.35, 0.45), SHORTEST_S, LONGEST_S))
-        talks = random.random() < TALKS
-        spells.append(
-            Spell(
+        talks = random.random() < TALKING_SHARE
+        episodes.append(
+            Episode(
                 now_s,
                 min(length_s, now_s + lasts_s),
                 felt,
                 becomes,
-                _draw(FACES, random),
-                _draw(VOICES, random) if talks else None,
-                _draw(WORDS, random) if talks else None,
+                _draw(FACE_MODES, random),
+                _draw(VOICE_MODES, random) if talks else None,
+                _draw(WORDS_MODES, random) if talks else None,
             )
         )
         now_s += lasts_s
-    return spells
+    return episodes
 
 
 def level_density(feelings: NDArray[np.float32], cells: int = 8) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ SAMPLE_RATE: Final = LogMelSpec().sample_rate
 
 
 @dataclass(frozen=True)
-class Disturbance:
+class SoundAugmentation:
     """How far each disturbance goes; each is drawn anew for every sentence."""
 
     gain_db: tuple[float, float] = (-18.0, 6.0)
@@ -29,7 +29,7 @@ class Disturbance:
     reverb_s: tuple[float, float] = (0.05, 0.35)
 
 
-def disturbed(samples: Float32, how: Disturbance, random: np.random.Generator) -> Float32:
+def augment_sound(samples: Float32, how: SoundAugmentation, random: np.random.Generator) -> Float32:
     """A disturbed copy; its length changes with the speed."""
     sound = _resampled(samples, 1.0 + random.uniform(-how.speed, how.speed))
     size = len(sound)
@@ -60,7 +60,7 @@ def _resampled(samples: Float32, speed: float) -> NDArray[np.float64]:
     return slower
 
 
-def _colour(fft: int, how: Disturbance, random: np.random.Generator) -> NDArray[np.float64]:
+def _colour(fft: int, how: SoundAugmentation, random: np.random.Generator) -> NDArray[np.float64]:
     """A microphone's response: a tilt, and a smooth ripple along octaves."""
     octaves = np.log2(np.maximum(np.fft.rfftfreq(fft, 1 / SAMPLE_RATE), 50.0) / 1000.0)
     knots = np.arange(-5.0, 4.0)
@@ -70,7 +70,7 @@ def _colour(fft: int, how: Disturbance, random: np.random.Generator) -> NDArray[
     return 10 ** (decibels / 20)
 
 
-def _room(how: Disturbance, random: np.random.Generator) -> NDArray[np.float64]:
+def _room(how: SoundAugmentation, random: np.random.Generator) -> NDArray[np.float64]:
     """An impulse and an exponentially decaying noise after it."""
     decay_s = random.uniform(*how.reverb_s)
     times = np.arange(int(how.reverb_s[1] * SAMPLE_RATE)) / SAMPLE_RATE

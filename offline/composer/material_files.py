@@ -11,12 +11,12 @@ import numpy as np
 from models.errors import UserError
 from models.files import file_hash, file_hashes, tree_hash
 from models.visual.framing import Square
-from offline.composer.material import Comment, Material, Pictures, Sentence, share_out
-from offline.composer.observe import Observations, observe
+from offline.composer.detected_faces import DetectedFaces, detect_faces
+from offline.composer.material import Comment, Material, Pictures, Sentence, split_material
 from offline.composer.plan import TRAINING_PARTS
 from offline.people import emodb, ferplus, goemotions
 from offline.people.sound import read_sound
-from offline.people.wording import spoken_words
+from offline.people.text_normalisation import spoken_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ class MaterialFiles:
         return hashlib.sha256(tree_hash(files).encode()).hexdigest()
 
 
-def gather(
+def load_material(
     files: MaterialFiles,
     detector: FaceDetector,
     kept_in: Path,
@@ -79,7 +79,7 @@ def gather(
 
     def read_pictures(path: Path) -> Pictures:
         read = ferplus.read_pictures(path)
-        return observe_pictures(read, observe(read.images, detector, kept_in, on_picture))
+        return place_faces(read, detect_faces(read.images, detector, kept_in, on_picture))
 
     pictures = read_pictures(files.faces)
     test: list[Material] = []
@@ -89,13 +89,13 @@ def gather(
         texts = _read_comments(files.test_texts or files.texts)
         test.append(Material(unseen, tuple(held or kept), tuple(texts)))
     try:
-        parts = share_out(pictures, kept, _read_comments(files.texts), TRAINING_PARTS + 1)
+        parts = split_material(pictures, kept, _read_comments(files.texts), TRAINING_PARTS + 1)
     except ValueError as e:
         raise UserError(f"there is too little to compose of: {e}") from e
     return [*parts, *test]
 
 
-def observe_pictures(pictures: ferplus.Pictures, found: Observations) -> Pictures:
+def place_faces(pictures: ferplus.Pictures, found: DetectedFaces) -> Pictures:
     """Pictures with where the live path frames each."""
     return Pictures(
         pictures.images,

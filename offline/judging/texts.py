@@ -26,7 +26,7 @@ TAIL_S: Final = 0.5
 _WORDS_ALONE: Final = Availability(visual=False, audio=False)
 
 
-def say(words: Sequence[str], longest_s: float) -> list[SpeechEvent]:
+def utter(words: Sequence[str], longest_s: float) -> list[SpeechEvent]:
     """The words one after another from time 0, in closed utterances of at most `longest_s` seconds."""
     spoken = [Word(text, i * WORD_S, (i + 1) * WORD_S, 1.0) for i, text in enumerate(words)]
     at_once = max(1, int(longest_s / WORD_S + 1e-9))
@@ -36,7 +36,7 @@ def say(words: Sequence[str], longest_s: float) -> list[SpeechEvent]:
     ]
 
 
-def estimate_saying(path: LivePath, words: Sequence[str]) -> ItemEstimate:
+def estimate_text(path: LivePath, words: Sequence[str]) -> ItemEstimate:
     """Words said from a fresh state, with nothing to see or to hear beside them.
 
     The mean over the frames in which they are said, and a short tail.
@@ -46,7 +46,7 @@ def estimate_saying(path: LivePath, words: Sequence[str]) -> ItemEstimate:
     """
     recipe = path.bundle.manifest.recipe
     longest_s = transcriber_settings(WindowSpec().length, path.frame_rate).max_utterance_s
-    said = (*say(words, longest_s), EVERYTHING_SETTLED)
+    said = (*utter(words, longest_s), EVERYTHING_SETTLED)
     crop = zero_crop(recipe.crop)
     silence = np.zeros((recipe.logmel.patch_frames, recipe.logmel.bands), np.float32)
     moments = []
@@ -61,4 +61,4 @@ def estimate_saying(path: LivePath, words: Sequence[str]) -> ItemEstimate:
             available=_WORDS_ALONE,
         )
         moments.append(Moment(features, () if index else said))
-    return mean_estimate(settle_all(path.reading, moments), present=bool(words))
+    return mean_estimate(settle_all(path.estimator_with_words, moments), present=bool(words))

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from models.audio.logmel import LogMel
 from models.errors import UserError
-from offline.people.disturbance import Disturbance, disturbed
 from offline.people.emotions import place_emotions
 from offline.people.sound import read_sound
+from offline.people.sound_augmentation import SoundAugmentation, augment_sound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Sentence:
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class AugmentedSentence:
     """A sentence as it is learned from: the log-mel frames (n, bands) of its versions, and a teacher's vectors."""
 
     sentence: Sentence
@@ -73,9 +73,9 @@ def read_sentences(
     )
 
 
-def make_lessons(
+def augment_sentences(
     sentences: Sequence[Sentence], versions: int, seed: int, teacher: VoiceTeacher | None
-) -> list[Lesson]:
+) -> list[AugmentedSentence]:
     """Every sentence with its disturbed copies. Raises UserError for one too short for a single frame."""
     log_mel = LogMel()
     found = []
@@ -86,10 +86,10 @@ def make_lessons(
         # A sentence's own seed: leaving one out changes no other.
         random = np.random.default_rng([seed, *name.encode()])
         sounds = [sentence.samples] + [
-            disturbed(sentence.samples, Disturbance(), random) for _ in range(versions - 1)
+            augment_sound(sentence.samples, SoundAugmentation(), random) for _ in range(versions - 1)
         ]
         vectors = None if teacher is None else teacher.vectors[name]
-        found.append(Lesson(sentence, tuple(log_mel.forward(sound) for sound in sounds), vectors))
+        found.append(AugmentedSentence(sentence, tuple(log_mel.forward(sound) for sound in sounds), vectors))
     return found
 
 
@@ -100,7 +100,7 @@ def make_patches(frames: Float32, ends: Sequence[int], patch_frames: int) -> Flo
     return np.stack([padded[end : end + patch_frames] for end in ends])
 
 
-def masked(patch: Float32, random: np.random.Generator) -> Float32:
+def mask_spectrogram(patch: Float32, random: np.random.Generator) -> Float32:
     """A copy with strips of bands and of frames gone (SpecAugment: Park et al. 2019), its bands shifted as by a
     shorter or longer vocal tract.
     """

@@ -23,7 +23,7 @@ def estimate_voice(path: LivePath, recording: Path) -> ItemEstimate:
     never opens. Raises UserError where the file cannot be read.
     """
     samples = read_sound(recording)
-    perception, period = path.hearing, SAMPLE_RATE / path.frame_rate
+    perception, period = path.sound_perception, SAMPLE_RATE / path.frame_rate
     state = perception.initial_state()
     speech = Speech(None, transcriber_settings(WindowSpec().length, path.frame_rate), has_sound=True)
     moments = []
@@ -43,6 +43,6 @@ def estimate_voice(path: LivePath, recording: Path) -> ItemEstimate:
         moments.append(Moment(None, tuple(speech.finish())))
     finally:
         speech.close()
-    estimates = settle_all(path.wordless, moments)
+    estimates = settle_all(path.estimator_without_words, moments)
     voiced = [e for e in estimates if e.present.voice]
     return mean_estimate(voiced or estimates, present=bool(voiced))

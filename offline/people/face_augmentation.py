@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FaceChanges:
+class FaceAugmentation:
     """How far each change may go: half-widths of uniform draws, or shares of the pictures."""
 
     turn_degrees: float = 12.0
@@ -61,8 +61,8 @@ def crop_centred(pictures: Tensor, squares: Tensor, spec: CropSpec) -> Tensor:
     return sample(pictures, across + per_picture(squares[:, 0]), down + per_picture(squares[:, 1]))
 
 
-def crop_changed(
-    pictures: Tensor, squares: Tensor, spec: CropSpec, how: FaceChanges, random: torch.Generator
+def crop_augmented(
+    pictures: Tensor, squares: Tensor, spec: CropSpec, how: FaceAugmentation, random: torch.Generator
 ) -> Tensor:
     """Crops (N, input_size, input_size) of `squares`, each under changes of its own."""
     crops = _crop_moved(pictures, squares, spec, how, random)
@@ -77,7 +77,7 @@ def sample(pictures: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _crop_moved(
-    pictures: Tensor, squares: Tensor, spec: CropSpec, how: FaceChanges, random: torch.Generator
+    pictures: Tensor, squares: Tensor, spec: CropSpec, how: FaceAugmentation, random: torch.Generator
 ) -> Tensor:
     """The middle of each square, turned, scaled, shifted, mirrored."""
     count = len(pictures)
@@ -95,7 +95,7 @@ def _crop_moved(
     return sample(pictures, across, sin * x + cos * y + per_picture(centre[:, 1]))
 
 
-def _relight(crops: Tensor, how: FaceChanges, random: torch.Generator) -> Tensor:
+def _relight(crops: Tensor, how: FaceAugmentation, random: torch.Generator) -> Tensor:
     """In other light, through another camera's tone curve."""
     count, side = len(crops), crops.shape[-1]
     gamma = draw_uniform(-how.log_gamma, how.log_gamma, count, random).exp()
@@ -111,7 +111,7 @@ def _relight(crops: Tensor, how: FaceChanges, random: torch.Generator) -> Tensor
     return ((crops - mean) * per_picture(gain) + mean + per_picture(offset) + ramp).clamp(0, 1)
 
 
-def _refocus(crops: Tensor, how: FaceChanges, random: torch.Generator) -> Tensor:
+def _refocus(crops: Tensor, how: FaceAugmentation, random: torch.Generator) -> Tensor:
     """Blurred or sharpened, of fewer pixels, noisy."""
     count, side = len(crops), crops.shape[-1]
     kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
@@ -130,7 +130,7 @@ def _refocus(crops: Tensor, how: FaceChanges, random: torch.Generator) -> Tensor
     return (crops + noise * per_picture(strength)).clamp(0, 1)
 
 
-def _hide_patch(crops: Tensor, how: FaceChanges, random: torch.Generator) -> Tensor:
+def _hide_patch(crops: Tensor, how: FaceAugmentation, random: torch.Generator) -> Tensor:
     """A rectangle of one shade over some."""
     count, side = len(crops), crops.shape[-1]
     x, y = pixel_centres(side)

@@ -11,11 +11,17 @@ from torch import Tensor
 
 from models.spec import CropSpec
 from models.visual.framing import Square, frame_face
-from offline.people.face_changes import FaceChanges, crop_centred, crop_changed, draw_chance, draw_uniform
-from offline.people.mouth_changes import FaceAxes, open_mouths, swap_mouths
+from offline.people.face_augmentation import (
+    FaceAugmentation,
+    crop_augmented,
+    crop_centred,
+    draw_chance,
+    draw_uniform,
+)
+from offline.people.mouth_augmentation import FaceAxes, open_mouths, swap_mouths
 
 SPEC = CropSpec(framing="box", grey=True)
-STILL = FaceChanges(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+STILL = FaceAugmentation(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 LANDMARKS = torch.tensor([[15.5, 19.5], [32.5, 19.5], [24.0, 29.0], [17.5, 37.5], [30.5, 37.5]])
 
 seeds = st.integers(0, 2**32 - 1)
@@ -46,25 +52,27 @@ def rotated(landmarks: Tensor, degrees: float) -> Tensor:
 def test_changed_crops_stay_in_range_and_are_the_same_for_one_seed(seed: int, count: int) -> None:
     pictures, squares, _ = draw_faces(count, seed)
     before = pictures.clone()
-    crops = crop_changed(pictures, squares, SPEC, FaceChanges(), seeded(seed))
+    crops = crop_augmented(pictures, squares, SPEC, FaceAugmentation(), seeded(seed))
     assert crops.shape == (count, 40, 40)
     assert torch.isfinite(crops).all()
     assert crops.min() >= 0
     assert crops.max() <= 1
-    assert torch.equal(crops, crop_changed(pictures, squares, SPEC, FaceChanges(), seeded(seed)))
+    assert torch.equal(crops, crop_augmented(pictures, squares, SPEC, FaceAugmentation(), seeded(seed)))
     assert torch.equal(pictures, before)
 
 
 def test_other_seeds_change_faces_otherwise() -> None:
     pictures, squares, _ = draw_faces(4)
-    first, second = (crop_changed(pictures, squares, SPEC, FaceChanges(), seeded(seed)) for seed in (1, 2))
+    first, second = (
+        crop_augmented(pictures, squares, SPEC, FaceAugmentation(), seeded(seed)) for seed in (1, 2)
+    )
     assert ((first - second).abs().mean(dim=(1, 2)) > 0.01).all()
 
 
 def test_without_any_change_a_crop_is_the_centred_one_or_its_mirror_image() -> None:
     pictures, squares, _ = draw_faces(16)
     crops, centred = (
-        crop_changed(pictures, squares, SPEC, STILL, seeded(3)),
+        crop_augmented(pictures, squares, SPEC, STILL, seeded(3)),
         crop_centred(pictures, squares, SPEC),
     )
     straight = (crops - centred).abs().amax(dim=(1, 2)) < 1e-5
@@ -93,8 +101,8 @@ def test_a_shift_of_the_face_with_its_square_changes_nothing() -> None:
 @pytest.mark.parametrize("name", ["log_gamma", "log_contrast", "brightness", "shade", "noise"])
 def test_each_kind_of_change_alone_does_something(name: str) -> None:
     pictures, squares, _ = draw_faces(8)
-    how = FaceChanges(**(vars(STILL) | {name: 0.3}))
-    still, crops = (crop_changed(pictures, squares, SPEC, change, seeded(1)) for change in (STILL, how))
+    how = FaceAugmentation(**(vars(STILL) | {name: 0.3}))
+    still, crops = (crop_augmented(pictures, squares, SPEC, change, seeded(1)) for change in (STILL, how))
     assert (still - crops).abs().max() > 0.02
 
 

@@ -21,7 +21,7 @@ JUDGED_S: Final = 1.0
 _SIGHT_ALONE: Final = Availability(audio=False, language=False)
 
 
-def estimate_picture(path: LivePath, picture: Images) -> ItemEstimate:
+def estimate_face(path: LivePath, picture: Images) -> ItemEstimate:
     """A grey picture (n, n) shown still from a fresh state, as a camera without microphone.
 
     The camera says that it has no newer picture, so the face is sought and embedded once.
@@ -34,5 +34,5 @@ def estimate_picture(path: LivePath, picture: Images) -> ItemEstimate:
         state, features = path.perception.step(state, frame, _SIGHT_ALONE)
         # Without sound no word can come: every frame is settled.
         moments.append(Moment(features, () if index else (EVERYTHING_SETTLED,)))
-    estimates = settle_all(path.wordless, moments)
+    estimates = settle_all(path.estimator_without_words, moments)
     return mean_estimate(estimates[-round(JUDGED_S * path.frame_rate) :], present=estimates[-1].present.face)

@@ -1,5 +1,5 @@
 """Mouths opened as if speaking, and mouths taken from other faces: what an open mouth alone says must not decide what
-a face says. Pure; tensors as in `face_changes`.
+a face says. Pure; tensors as in `face_augmentation`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from offline.people.face_changes import draw_chance, draw_uniform, per_picture, pixel_centres, sample
+from offline.people.face_augmentation import draw_chance, draw_uniform, per_picture, pixel_centres, sample
 
 _EDGE: Final = 0.05
 """How soft the edges of what is drawn are, in distances of the eyes."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from models.visual.detectors import Face, FaceDetector, HaarDetector
-from models.visual.framing import FRAMINGS, BoxFraming, Square
+from models.visual.framing import BoxFraming, Square, framing_of
 from offline.files import replacing
 from offline.people.canvas import HEIGHT, SHOWN_SIDE, WIDTH, show_on_canvas
 
@@ -29,7 +29,7 @@ _REVISION: Final = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Observations:
+class DetectedFaces:
     """Of N pictures, in their own pixels: `squares` (N, 3) as x, y, side; `landmarks` (N, 5, 2); `found` (N,)."""
 
     squares: NDArray[np.float32]
@@ -37,12 +37,12 @@ class Observations:
     found: NDArray[np.bool_]
 
 
-def observe(
+def detect_faces(
     images: NDArray[np.uint8],
     detector: FaceDetector,
     kept_in: Path,
     on_picture: Callable[[], None] = lambda: None,
-) -> Observations:
+) -> DetectedFaces:
     """Each picture (N, s, s) shown on a canvas to the detector; what was found once is read back from a folder.
 
     Raises UserError where the folder cannot be written.
@@ -50,8 +50,8 @@ def observe(
     path = kept_in / f"observed-{_content_hash(images, detector)[:16]}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as kept:
-            return Observations(kept["squares"], kept["landmarks"], kept["found"])
-    framing = FRAMINGS.get(detector.name, BoxFraming(1.0))
+            return DetectedFaces(kept["squares"], kept["landmarks"], kept["found"])
+    framing = framing_of(detector.name)
     squares = np.tile(np.array(USUAL_SQUARE, np.float32), (len(images), 1))
     landmarks = np.tile(np.array(USUAL_LANDMARKS, np.float32), (len(images), 1, 1))
     found = np.zeros(len(images), np.bool_)
@@ -66,7 +66,7 @@ def observe(
     np.savez(buffer, squares=squares, landmarks=landmarks, found=found)
     with replacing(path) as file:
         file.write(buffer.getvalue())
-    return Observations(squares, landmarks, found)
+    return DetectedFaces(squares, landmarks, found)
 
 
 def _in_picture(face: Face, framing: BoxFraming, side: int) -> tuple[Square, NDArray[np.float32]]:
@@ -81,5 +81,5 @@ def _in_picture(face: Face, framing: BoxFraming, side: int) -> tuple[Square, NDA
 def _content_hash(images: NDArray[np.uint8], detector: FaceDetector) -> str:
     """Over the pictures, the detector and how it is framed."""
     sha256 = HaarDetector.sha256() if isinstance(detector, HaarDetector) else ""
-    how = f"{_REVISION} {detector.name} {sha256} {FRAMINGS.get(detector.name)} {images.shape}"
+    how = f"{_REVISION} {detector.name} {sha256} {framing_of(detector.name)} {images.shape}"
     return hashlib.sha256(how.encode() + images.tobytes()).hexdigest()

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offline.people.disturbance import SAMPLE_RATE, Disturbance, Float32, background, disturbed
+from offline.people.sound_augmentation import (
+    SAMPLE_RATE,
+    Float32,
+    SoundAugmentation,
+    augment_sound,
+    background,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -24,8 +30,8 @@ def level_db(samples: Float32) -> float:
 @given(SEEDS)
 @settings(max_examples=20, deadline=None)
 def test_a_copy_stays_in_range_and_about_as_long(seed: int) -> None:
-    sound, how = sentence(), Disturbance()
-    copy = disturbed(sound, how, np.random.default_rng(seed))
+    sound, how = sentence(), SoundAugmentation()
+    copy = augment_sound(sound, how, np.random.default_rng(seed))
     assert copy.dtype == np.float32
     assert np.isfinite(copy).all()
     assert np.abs(copy).max() <= 1.0
@@ -35,14 +41,16 @@ def test_a_copy_stays_in_range_and_about_as_long(seed: int) -> None:
 @given(SEEDS)
 @settings(max_examples=20, deadline=None)
 def test_the_level_moves_by_the_gain_and_no_more(seed: int) -> None:
-    sound, how = sentence(), Disturbance(noise_share=0.0)
-    moved = level_db(disturbed(sound, how, np.random.default_rng(seed))) - level_db(sound)
+    sound, how = sentence(), SoundAugmentation(noise_share=0.0)
+    moved = level_db(augment_sound(sound, how, np.random.default_rng(seed))) - level_db(sound)
     lowest, highest = how.gain_db
     assert lowest - 0.1 <= moved <= highest + 0.1
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
-    one, same, other = (disturbed(sentence(), Disturbance(), np.random.default_rng(s)) for s in (3, 3, 4))
+    one, same, other = (
+        augment_sound(sentence(), SoundAugmentation(), np.random.default_rng(s)) for s in (3, 3, 4)
+    )
     assert np.array_equal(one, same)
     assert not np.array_equal(one[:100], other[:100])
 
@@ -50,18 +58,20 @@ def test_the_same_seed_gives_the_same_bits() -> None:
 def test_the_recording_itself_is_left_alone() -> None:
     sound = sentence()
     before = sound.copy()
-    disturbed(sound, Disturbance(reverb_share=1.0, noise_share=1.0), np.random.default_rng(0))
+    augment_sound(sound, SoundAugmentation(reverb_share=1.0, noise_share=1.0), np.random.default_rng(0))
     assert np.array_equal(sound, before)
 
 
 def test_too_loud_a_copy_is_clipped() -> None:
-    loud = disturbed(sentence() * 9, Disturbance(gain_db=(20.0, 20.0)), np.random.default_rng(0))
+    loud = augment_sound(sentence() * 9, SoundAugmentation(gain_db=(20.0, 20.0)), np.random.default_rng(0))
     assert np.abs(loud).max() == 1.0
 
 
 def test_nothing_asked_for_changes_hardly_anything() -> None:
-    plain = Disturbance((0.0, 0.0), 0.0, 0.0, 0.0, noise_share=0.0, reverb_share=0.0)
-    np.testing.assert_allclose(disturbed(sentence(), plain, np.random.default_rng(0)), sentence(), atol=1e-5)
+    plain = SoundAugmentation((0.0, 0.0), 0.0, 0.0, 0.0, noise_share=0.0, reverb_share=0.0)
+    np.testing.assert_allclose(
+        augment_sound(sentence(), plain, np.random.default_rng(0)), sentence(), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
