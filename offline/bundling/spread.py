@@ -52,9 +52,10 @@ def calibrate_spread(bundle: Bundle, store: Store, partition: Partition = "test"
                 continue
             seen = replace(embeddings, missing=embeddings.missing | masked)
             prediction = predict_trial(bundle, trial, seen, "stream")
-            known = ~np.isnan(prediction.labels).any(axis=1)
+            labels = trial.labels_given(set(bundle.ensemble.modalities) - seen.missing)
+            known = ~np.isnan(labels).any(axis=1)
             spreads.append(prediction.spread[known])
-            errors.append((prediction.value - prediction.labels)[known])
+            errors.append((prediction.value - labels)[known])
             patterns.append(_presence_patterns(trial, prediction, seen.missing)[known])
     if not sum(map(len, spreads)):
         raise UserError(f"{store.folder} has no label in its {partition} trials to calibrate the spread on")

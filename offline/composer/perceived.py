@@ -8,24 +8,28 @@ gone quiet is remembered for a while; where nothing is there, the answer returns
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from models.spec import Modality
+from offline.data.store import modality_set
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WEIGHTS: Final[dict[str, tuple[float, float]]] = {
-    "face": (0.6, 0.45),
-    "voice": (0.15, 0.45),
-    "words": (0.25, 0.10),
+WEIGHTS: Final[dict[Modality, tuple[float, float]]] = {
+    Modality.VISUAL: (0.6, 0.45),
+    Modality.AUDIO: (0.15, 0.45),
+    Modality.LANGUAGE: (0.25, 0.10),
 }
-"""By channel: how much it counts for valence and for arousal beside the others."""
+"""By modality: how much it counts for valence and for arousal beside the others."""
 
-RISE_S: Final[dict[str, float]] = {"face": 0.1, "voice": 0.5, "words": 0.3}
+RISE_S: Final[dict[Modality, float]] = {Modality.VISUAL: 0.1, Modality.AUDIO: 0.5, Modality.LANGUAGE: 0.3}
 """How long a channel must last before it counts in full."""
 
-MEMORY_S: Final[dict[str, float]] = {"face": 0.7, "voice": 1.5, "words": 2.0}
+MEMORY_S: Final[dict[Modality, float]] = {Modality.VISUAL: 0.7, Modality.AUDIO: 1.5, Modality.LANGUAGE: 2.0}
 """The time constant at which a channel that has ended is forgotten."""
 
 NEUTRAL_WEIGHT: Final = 0.3
@@ -40,7 +44,7 @@ class Channel:
     active: NDArray[np.bool_]
 
 
-def perceive(channels: dict[str, Channel], frame_rate: float) -> NDArray[np.float32]:
+def perceive(channels: dict[Modality, Channel], frame_rate: float) -> NDArray[np.float32]:
     """The labels (N, 2) in [-1, 1]: the weighted mean of all channels at each frame."""
     frames = len(next(iter(channels.values())).active)
     total = np.zeros((frames, 2))
@@ -55,6 +59,22 @@ def perceive(channels: dict[str, Channel], frame_rate: float) -> NDArray[np.floa
     weight += NEUTRAL_WEIGHT * ((1 - strongest) ** 2)[:, None]
     labels: NDArray[np.float32] = np.clip(total / np.maximum(weight, 1e-6), -1, 1).astype(np.float32)
     return labels
+
+
+def perceive_partly(
+    channels: dict[Modality, Channel], frame_rate: float, labels: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The labels of somebody who is told of some modalities only, (N, 8, 2): neutral without any, `labels` with all.
+
+    A voice alone tells what the voice says: a network that learned to hear from labels that a face decides would
+    believe no voice.
+    """
+    found = np.zeros((len(labels), 2 ** len(channels), 2), np.float32)
+    for count in range(1, len(channels)):
+        for told in combinations(channels, count):
+            found[:, modality_set(told)] = perceive({m: channels[m] for m in told}, frame_rate)
+    found[:, modality_set(channels)] = labels
+    return found
 
 
 def _follow(

@@ -12,11 +12,11 @@ import numpy as np
 
 from models.audio.logmel import RollingPatches
 from models.bundle.manifest import GIVEN_WORDS, FeatureRecipe, PartUse
-from models.spec import CROP_SPECS, WindowSpec
+from models.spec import CROP_SPECS, Modality, WindowSpec
 from models.speech.words import Settled, SpeechEvent
 from offline.composer.episodes import draw_episodes
 from offline.composer.faces import FaceTrack, draw_faces, draw_shots
-from offline.composer.perceived import perceive
+from offline.composer.perceived import perceive, perceive_partly
 from offline.composer.voices import (
     SAMPLE_RATE,
     draw_utterances,
@@ -26,6 +26,7 @@ from offline.composer.voices import (
     words_channel,
 )
 from offline.composer.words import speech_events
+from offline.data.arrays import write_rows
 from offline.data.store import TRIAL, TrialFacts
 from offline.data.trial_writer import TrialWriter
 from offline.files import replacing_folder
@@ -41,18 +42,21 @@ if TYPE_CHECKING:
     from offline.composer.plan import ComposedTrial, ComposePlan
     from offline.data.extractors import Extractors
 
-REVISION: Final = 1
+REVISION: Final = 2
 """Counts up whenever the same plan and material no longer give the same trials."""
 
 
 @dataclass(frozen=True, eq=False)
 class Composition:
-    """A trial before it is written: N frames of faces, the sound (n,), what is said, and the labels (N, 2)."""
+    """A trial before it is written: N frames of faces, the sound (n,), what is said, the labels (N, 2), and those of
+    who is told of some modalities only, `partial_labels` (N, 8, 2).
+    """
 
     faces: FaceTrack
     sound: NDArray[np.float32]
     events: tuple[SpeechEvent, ...]
     labels: NDArray[np.float32]
+    partial_labels: NDArray[np.float32]
     frame_rate: float
 
 
@@ -81,12 +85,14 @@ def compose(
     talking = mouth_track(utterances, frames, frame_rate)
     faces = draw_faces(shots, material.pictures, talking, frame_rate, recipe.crop, random)
     channels = {
-        "face": faces.channel,
-        "voice": voice_channel(utterances, frames, frame_rate),
-        "words": words_channel(utterances, frames, frame_rate),
+        Modality.VISUAL: faces.channel,
+        Modality.AUDIO: voice_channel(utterances, frames, frame_rate),
+        Modality.LANGUAGE: words_channel(utterances, frames, frame_rate),
     }
     events = (*speech_events(utterances), Settled(math.inf))
-    return Composition(faces, sound, events, perceive(channels, frame_rate), frame_rate)
+    labels = perceive(channels, frame_rate)
+    partial = perceive_partly(channels, frame_rate, labels)
+    return Composition(faces, sound, events, labels, partial, frame_rate)
 
 
 def write_composition(
@@ -101,6 +107,7 @@ def write_composition(
                 writer.add(features, composition.events if index == 0 else ())
             writer.add(None, ())
             writer.finish(1 / composition.frame_rate)
+        write_rows(staged / "partial_labels.npy", composition.partial_labels)
         facts = TrialFacts(
             name=trial.name,
             partition=trial.partition,

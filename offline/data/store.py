@@ -13,6 +13,7 @@
         language.npy    float32 (N, E) word vectors, zeros where no word; E = 0 without a text encoder
         words.json      the final words of each utterance
         labels.npy      float32 (N, 2) valence and arousal, NaN where not annotated
+        partial_labels.npy  float32 (N, 8, 2) those of who is told of some modalities only; in composed trials
 
 Frame k is label row k and stays so: rows without annotation are NaN and not left out. The report drops them
 (section 3.2), but the branches are causal over time, so a trial with holes cut out would show the network jumps
@@ -32,10 +33,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from models.bundle.manifest import FeatureRecipe, Manifest, PartUse
 from models.errors import UserError
 from models.files import tree_hash
+from models.spec import Modality
 from offline.data.arrays import map_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from numpy.typing import NDArray
 
@@ -48,6 +50,9 @@ PARTITIONS: Final[tuple[Partition, ...]] = get_args(Partition)
 
 CropSource = Literal["distributed", "detected"]
 """Whether a trial's crops came with the data set, or from our own face stage."""
+
+MODALITY_BITS: Final = {Modality.VISUAL: 4, Modality.AUDIO: 2, Modality.LANGUAGE: 1}
+"""What each modality adds to the place of a set of modalities among all eight."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -150,6 +155,19 @@ class TrialRecord:
         return self._map("labels", (2,), np.float32)
 
     @property
+    def partial_labels(self) -> NDArray[np.float32] | None:
+        """(N, 8, 2): the labels that somebody would give who is told of some modalities only, by `modality_set`; None
+        where the trial has one label for all, as recordings that people annotated have.
+        """
+        name = "partial_labels"
+        return self._map(name, (8, 2), np.float32) if (self.folder / f"{name}.npy").is_file() else None
+
+    def labels_given(self, modalities: Collection[Modality]) -> NDArray[np.float32]:
+        """(N, 2): `labels` as they are for somebody who is told of these modalities only, where the trial says so."""
+        partial = self.partial_labels
+        return self.labels if partial is None else partial[:, modality_set(modalities)]
+
+    @property
     def log_mel(self) -> NDArray[np.float32]:
         """(J, 64): all log-mel frames that some patch shows."""
         return map_rows(self.folder / "logmel.npy", (self.recipe.logmel.bands,), np.float32)
@@ -184,6 +202,11 @@ class TrialRecord:
 
     def _map(self, name: str, row: tuple[int | None, ...], dtype: type[np.generic]) -> NDArray[Any]:
         return map_rows(self.folder / f"{name}.npy", row, dtype, self.frames)
+
+
+def modality_set(modalities: Collection[Modality]) -> int:
+    """The place in `TrialRecord.partial_labels` of what is told of some modalities only: 0 is of none, 7 of all."""
+    return sum(bit for modality, bit in MODALITY_BITS.items() if modality in modalities)
 
 
 def gather_patches(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.errors import UserError
 from models.spec import TARGETS, Modality, NetworkSpec
+from offline.data.store import MODALITY_BITS
 from offline.data.whole_trials import (
     TrialEmbeddings,
     availability,
@@ -171,16 +172,32 @@ class TrainingInputs:
             ]
             pixels = [self._pixels(w, d) for w, d in zip(windows, augmentations, strict=True)]
             maps = trunk_maps(self._trunk, torch.cat(pixels).to(self._device))
+        available = torch.stack(
+            [mask_branches(self._available(w), self._mask_share, random) for w in windows]
+        )
         return Batch(
             maps=maps,
             units=units,
             audio=self._stack(windows, Modality.AUDIO),
             language=self._stack(windows, Modality.LANGUAGE),
-            labels=self._to_device([cut(self.labels(w.trial), w.window, np.nan) for w in windows]),
-            available=torch.stack(
-                [mask_branches(self._available(w), self._mask_share, random) for w in windows]
+            labels=self._to_device(
+                [self._window_labels(w, there) for w, there in zip(windows, available, strict=True)]
             ),
+            available=available,
         )
+
+    def _window_labels(self, w: TrialWindow, available: Tensor) -> NDArray[np.float32]:
+        """A window's labels (T, K), as somebody would give them who is told of what is `available` (T, M).
+
+        Where the trial has one label for all, that is it: people who annotate a recording both see and hear it.
+        """
+        partial = w.trial.partial_labels
+        if partial is None:
+            return cut(self.labels(w.trial), w.window, np.nan)
+        bits = np.array([MODALITY_BITS[m] for m in self.spec.modalities])
+        told = available.cpu().numpy() @ bits
+        labels = cut(partial, w.window, np.nan)
+        return np.asarray(labels[np.arange(len(labels)), told], np.float32)[:, self._targets]
 
     @torch.no_grad()
     def embeddings(

@@ -240,7 +240,9 @@ def hash_store(store: Store) -> str:
     digest = hashlib.sha256()
     for trial in sorted(store.trials(), key=lambda t: t.name):
         digest.update(trial.facts.model_dump_json().encode())
-        digest.update(np.ascontiguousarray(trial.labels, np.float32).tobytes())
+        for labels in (trial.labels, trial.partial_labels):
+            if labels is not None:
+                digest.update(np.ascontiguousarray(labels, np.float32).tobytes())
     return digest.hexdigest()[:16]
 
 

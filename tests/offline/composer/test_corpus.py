@@ -68,6 +68,10 @@ def test_every_trial_of_the_plan_is_in_the_store(job: ComposeJob) -> None:
         crops = np.array(trial.crops)
         assert (crops[..., 0] == crops[..., 2]).all(), "grey"
         assert (np.array(trial.faces) == crops.any(axis=(1, 2, 3))).all()
+        partial = trial.partial_labels
+        assert partial is not None
+        assert (partial[:, 7] == labels).all(), "who is told of everything"
+        assert (partial[:, 0] == 0).all(), "who is told of nothing"
         assert trial.voices is not None
         assert trial.voices.shape == (300,)
 

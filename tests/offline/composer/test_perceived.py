@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offline.composer.perceived import WEIGHTS, Channel, perceive
+from models.spec import Modality
+from offline.composer.perceived import WEIGHTS, Channel, perceive, perceive_partly
+from offline.data.store import modality_set
 
 RATE = 30.0
 
@@ -22,12 +24,12 @@ def test_weights_of_all_channels_are_parts_of_one() -> None:
 
 
 def test_a_face_alone_says_what_it_shows() -> None:
-    labels = perceive({"face": channel((-0.6, 0.5), [True] * 90)}, RATE)
+    labels = perceive({Modality.VISUAL: channel((-0.6, 0.5), [True] * 90)}, RATE)
     assert labels[-1] == pytest.approx([-0.6, 0.5], abs=1e-3)
 
 
 def test_where_nothing_is_there_the_answer_returns_to_neutral() -> None:
-    labels = perceive({"face": channel((0.8, 0.4), [True] * 60 + [False] * 240)}, RATE)
+    labels = perceive({Modality.VISUAL: channel((0.8, 0.4), [True] * 60 + [False] * 240)}, RATE)
     assert labels[59, 0] == pytest.approx(0.8, abs=0.01)
     fading = labels[60:, 0]
     assert (np.diff(fading) <= 1e-6).all()
@@ -36,7 +38,9 @@ def test_where_nothing_is_there_the_answer_returns_to_neutral() -> None:
 
 def test_a_voice_weighs_more_on_arousal_than_on_valence() -> None:
     there = [True] * 120
-    labels = perceive({"face": channel((0, 0), there), "voice": channel((-0.55, 0.65), there)}, RATE)
+    labels = perceive(
+        {Modality.VISUAL: channel((0, 0), there), Modality.AUDIO: channel((-0.55, 0.65), there)}, RATE
+    )
     assert labels[-1, 0] / -0.55 == pytest.approx(0.15 / 0.75, abs=0.02)
     assert labels[-1, 1] / 0.65 == pytest.approx(0.45 / 0.9, abs=0.02)
 
@@ -51,3 +55,20 @@ def test_labels_lie_between_what_the_channels_say_and_neutral(seed: int) -> None
     labels = perceive(channels, RATE)
     assert np.isfinite(labels).all()
     assert np.abs(labels).max() <= max(np.abs(c.feelings).max() for c in channels.values()) + 1e-6
+
+
+def test_who_is_told_of_one_modality_says_what_that_one_says() -> None:
+    there = [True] * 120
+    channels = {
+        Modality.VISUAL: channel((0.8, 0.4), there),
+        Modality.AUDIO: channel((-0.55, 0.65), there),
+        Modality.LANGUAGE: channel((-0.6, -0.2), [False] * 120),
+    }
+    labels = perceive(channels, RATE)
+    partial = perceive_partly(channels, RATE, labels)
+    assert partial.shape == (120, 8, 2)
+    assert (partial[:, modality_set(Modality)] == labels).all()
+    assert partial[-1, modality_set([Modality.VISUAL])] == pytest.approx([0.8, 0.4], abs=1e-3)
+    assert partial[-1, modality_set([Modality.AUDIO])] == pytest.approx([-0.55, 0.65], abs=1e-3)
+    assert (partial[:, modality_set([Modality.LANGUAGE])] == 0).all(), "nothing was said"
+    assert (partial[:, modality_set([])] == 0).all()
