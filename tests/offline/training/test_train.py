@@ -19,6 +19,7 @@ from models.errors import UserError
 from models.networks.fold import EmotionNetwork
 from models.spec import Modality
 from offline.commands.progress import TrainingLines
+from offline.data.arrays import write_rows
 from offline.data.folds import FoldSplit, split_folds, write_folds
 from offline.data.store import Store
 from offline.training import tensorboard, train
@@ -213,6 +214,26 @@ def test_padding_and_missing_sound_reach_the_network_as_such(
     assert batch.available[0, 0].tolist() == [True, False, False]
     result = train_fold(run, 0, nothing, tensorboard=False)
     assert result["finished"]
+
+
+def test_masked_windows_are_labelled_as_who_is_told_of_the_rest_would(
+    make_store: Callable[..., Path], tmp_path: Path
+) -> None:
+    store = make_store(people=1, trials=1, validation=1, frames=30)
+    by_set = np.tile(np.arange(8, dtype=np.float32)[None, :, None] / 8, (30, 1, 2))
+    write_rows(store / "train" / "p0-0" / "partial_labels.npy", by_set)
+    run = begin(tmp_path / "run", store, write_trunk(tmp_path / "t.safetensors"), options(mask_share=1.0))
+    trial = run.store.trial("p0-0")
+    inputs = TrainingInputs(run.store, [trial], run.pretrained, run.options, run.folder.cache, run.store_hash)
+    (window,) = inputs.windows(["p0-0"], run.options)
+    random = np.random.default_rng(0)
+    seen = set()
+    for _ in range(20):
+        batch = inputs.batch([window], random)
+        told = batch.available[0].numpy() @ np.array([4, 2, 1])
+        assert np.allclose(batch.labels[0].numpy(), told[:, None] / 8)
+        seen |= set(told.tolist())
+    assert seen == {1, 2, 3, 4, 5, 6, 7}
 
 
 def test_windows_without_a_label_are_left_out(
