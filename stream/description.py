@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from models.speech.recogniser import RecogniserChoice
     from stream.sources.events import Source
 
-DRAWN: Final = "a drawn person and a synthetic voice: a bundle for real people shows here that it runs, and not how good it is"
+DRAWN: Final = (
+    "a drawn person and a synthetic voice: a bundle for real people shows that it runs, not how good it is"
+)
 """Of the demo recording."""
 
 

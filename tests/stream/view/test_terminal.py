@@ -114,8 +114,8 @@ def test_what_the_bundle_is_good_for_is_said_wherever_it_is_named() -> None:
     place = next(n for n, line in enumerate(introduced) if line.startswith("me: bundle people"))
     assert introduced[place + 1 : place + 3] == [f"me: about {note}", "me: note a drawn person"]
     assert f"people: {note}" in " ".join(printed(made).replace("│", " ").split())
-    long = panel(bundle=BundleStatus("people", "practical", 6, True, "word " * 100))
-    assert sum("word" in line for line in text(long).splitlines()) == 2, "two lines of a small terminal"
+    long = panel(bundle=BundleStatus("people", "practical", 6, True, "long " * 100))
+    assert sum("long long" in line for line in text(long).splitlines()) == 2, "two lines of a small terminal"
 
 
 def test_labels_are_shown_beside_the_estimate_and_compared_in_the_end() -> None:
