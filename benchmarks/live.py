@@ -31,7 +31,7 @@ from models.centering import ccc
 from models.spec import TARGETS
 from models.text.small_bert import BASE
 from stream.flow.ladder import AUTO, FULL, RUNGS
-from stream.options import DEMO_RECORDING, InputOptions, OutputOptions
+from stream.options import DEMO_BUNDLE, DEMO_RECORDING, InputOptions, OutputOptions
 from stream.session import stream, use_threads
 
 if TYPE_CHECKING:
@@ -247,6 +247,7 @@ def replay_once(recording: str, accelerator: str, latency_target_ms: float) -> f
     """Frames a second of one replay in this process."""
     choices = InputOptions(
         recording,
+        bundle=DEMO_BUNDLE,
         pace="fast",
         recogniser="vosk-tiny",
         accelerator=accelerator,

@@ -1,7 +1,7 @@
 """A sink of your own: it takes every estimate in the process, with no broker between.
 
     python examples/custom_sink.py talk.mp4
-    python examples/custom_sink.py stream/assets/demo.mp4 --above 0.7
+    python examples/custom_sink.py stream/assets/demo.mp4 --bundle demo --above 0.7
 
 This one says when somebody becomes excited and when they have calmed down. A sink is any object with the methods of
 `stream.sinks.base.Sink`; it can be attached to a camera (`camera:0`) or a URL in the same way.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from models.errors import UserError
 from stream.build import assemble, load
 from stream.mqtt.connection import run
-from stream.options import InputOptions
+from stream.options import DEFAULT_BUNDLE, InputOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,9 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Say when somebody becomes excited.")
     parser.add_argument("source", help="a recording, camera:0, or a stream's URL")
     parser.add_argument("--above", type=float, default=0.6, help="the arousal that counts as excited")
+    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help="a shipped bundle's name, or a folder")
     given = parser.parse_args(arguments)
     try:
-        parts = load(InputOptions(given.source, pace="fast"))
+        parts = load(InputOptions(given.source, bundle=given.bundle, pace="fast"))
         try:
             summary = run(assemble(parts, [ExcitementSink(given.above)], pace="fast").run())
         finally:

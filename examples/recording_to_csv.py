@@ -1,10 +1,10 @@
 """A recording's valence and arousal as a CSV: a row for each frame, made as fast as the machine can.
 
     python examples/recording_to_csv.py talk.mp4 talk.csv
-    python examples/recording_to_csv.py stream/assets/demo.mp4 demo.csv --recogniser vosk-tiny
+    python examples/recording_to_csv.py stream/assets/demo.mp4 demo.csv --bundle demo --recogniser vosk-tiny
 
 The numbers are the settled estimates of `stream-run --pace fast --record`. Where you want a file and no script, that
-command writes JSON lines, and `offline-predict demo talk.mp4 --out predictions/` writes a CSV with every fold's.
+command writes JSON lines, and `offline-predict people talk.mp4 --out predictions/` writes a CSV with every fold's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from models.errors import UserError
 from offline.prediction.replay import replay
 from stream.build import load
-from stream.options import InputOptions
+from stream.options import DEFAULT_BUNDLE, InputOptions
 from stream.session import default_threads, use_threads
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 COLUMNS = ("frame", "time_s", "valence", "arousal", "valence_spread", "arousal_spread")
 
 
-def write_csv(recording: Path, table: Path, bundle: str = "demo", recogniser: str = "auto") -> int:
+def write_csv(recording: Path, table: Path, bundle: str = DEFAULT_BUNDLE, recogniser: str = "auto") -> int:
     """Writes the table and returns its number of rows, one for each frame of the recording.
 
     Times are in seconds from the first frame, values in [-1, 1], spreads are standard deviations between folds.
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A recording's valence and arousal as a CSV.")
     parser.add_argument("recording", type=Path)
     parser.add_argument("table", type=Path)
-    parser.add_argument("--bundle", default="demo", help="a shipped bundle's name, or a folder")
+    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help="a shipped bundle's name, or a folder")
     parser.add_argument(
         "--recogniser", default="auto", help="as in stream-run; vosk-tiny for the demo's voice"
     )

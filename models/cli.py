@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from models.console import make_app, run
+from models.console import make_app, run, tell
 from models.errors import UserError
 from models.parts.install import pull
 from models.parts.registry import PARTS, find_part, get_part, install_command, models_folder
@@ -112,7 +112,9 @@ def list_parts() -> None:
         out.print(f"[red]{escape(trouble)}[/]")
 
 
-@info_app.command(epilog="Examples: models-info demo | models-info runs/joint/bundle")
+@info_app.command(
+    epilog="Examples: models-info demo | models-info people --card | models-info runs/joint/bundle"
+)
 def show_bundle(
     bundle: Annotated[
         str,
@@ -120,23 +122,38 @@ def show_bundle(
             metavar="BUNDLE", help="A bundle's folder, or the name of one that ships with the package."
         ),
     ],
+    card: Annotated[
+        bool,
+        typer.Option(
+            "--card",
+            help="Print the bundle's model card: what it is for, and how good; as it is, into a pipe.",
+        ),
+    ] = False,
 ) -> None:
     """Show a bundle's network, folds and training, and the pretrained parts that it needs.
 
     All files of the bundle are checked: a damaged one is refused.
     """
+    if card:
+        _print_card(bundle)
+        return
+    from models.bundle.card import has_card
     from models.bundle.load import load_bundle
+    from models.bundle.size import bytes_on_disk
 
     loaded = load_bundle(bundle, missing_parts="tolerate")
     manifest, recipe = loaded.manifest, loaded.manifest.recipe
     facts = Table.grid(padding=(0, 2))
-    size = sum(path.stat().st_size for path in loaded.folder.rglob("*") if path.is_file())
     frames = max(manifest.spec.branch(m).temporal.receptive_field for m in manifest.spec.modalities)
     facts.add_row("bundle", escape(f"{manifest.name} in {loaded.folder}"))
-    facts.add_row("content", f"sha256 {loaded.content_hash[:12]}, {size / 1e6:.1f} MB")
+    facts.add_row(
+        "content", f"sha256 {loaded.content_hash[:12]}, {bytes_on_disk(loaded.folder) / 1e6:.1f} MB"
+    )
     facts.add_row("trained", "yes" if manifest.trained else "[bold red]no[/]")
     if manifest.note:
         facts.add_row("note", escape(manifest.note))
+    if has_card(loaded.folder):
+        facts.add_row("card", escape(f"models-info {bundle} --card"))
     facts.add_row("preset", f"{manifest.preset}, for {' and '.join(manifest.spec.targets)}")
     for name, text in _branches(manifest.spec):
         facts.add_row(name, text)
@@ -154,6 +171,28 @@ def show_bundle(
     out.print(_parts_table(loaded))
 
 
+def _print_card(bundle: str) -> None:
+    """A bundle's card: laid out on a terminal, as it is elsewhere. Says so where it was written for other content."""
+    from models.bundle.card import body_of, read_card, written_for
+    from models.bundle.manifest import read_manifest
+    from models.bundle.shipped import resolve_bundle
+
+    folder = resolve_bundle(bundle)
+    manifest = read_manifest(folder)
+    card = read_card(folder)
+    if written_for(card) not in (None, manifest.content_hash):
+        tell(
+            f"this card was written for other content than the bundle {folder} has now: offline-card renews it"
+        )
+    out = _console()
+    if out.is_terminal:
+        from rich.markdown import Markdown
+
+        out.print(Markdown(body_of(card)))
+    else:
+        typer.echo(card, nl=not card.endswith("\n"))
+
+
 def _branches(spec: NetworkSpec) -> Iterator[tuple[str, str]]:
     for modality in spec.modalities:
         branch = spec.branch(modality)
@@ -162,23 +201,12 @@ def _branches(spec: NetworkSpec) -> Iterator[tuple[str, str]]:
 
 
 def _sizes(manifest: Manifest) -> str:
-    """Parameters of a fold and of what folds share, counted on a network without memory."""
-    import torch
+    from models.bundle.size import count_parameters
 
-    from models.networks.fold import EmotionNetwork
-
-    with torch.device("meta"):
-        networks = [
-            EmotionNetwork(manifest.spec.model_copy(update={"targets": entry.targets}))
-            for entry in manifest.folds[0].networks
-        ]
-    fold = sum(p.numel() for network in networks for p in network.parameters())
-    backbone = networks[0].backbone
-    trunk = 0 if backbone is None else sum(p.numel() for p in backbone.groups()["trunk"].parameters())
-    trunks = {entry.trunk for f in manifest.folds for entry in f.networks} - {None}
-    text = f"{fold / 1e6:.2f} million parameters a fold"
-    if trunks:
-        text += f", {trunk / 1e6:.2f} million of each network's in a trunk ({len(trunks)} different)"
+    size = count_parameters(manifest)
+    text = f"{size.fold_parameters / 1e6:.2f} million parameters a fold"
+    if size.trunks:
+        text += f", {size.trunk_parameters / 1e6:.2f} million of each network's in a trunk ({size.trunks} different)"
     return text
 
 

@@ -7,14 +7,16 @@ together of both. `stream.session` runs it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import torch
 
 from models.accelerate.cache import ArtifactCache
 from models.accelerate.select import Preference, serve
-from models.bundle.load import Bundle, load_bundle, resolve_bundle
+from models.bundle.load import Bundle, load_bundle
 from models.bundle.manifest import read_manifest
+from models.bundle.shipped import resolve_bundle, shipped_bundles
 from models.errors import UserError
 from models.parts.registry import PARTS, InstalledPart, find_part
 from models.spec import WindowSpec
@@ -22,13 +24,14 @@ from models.speech.recogniser import RecogniserChoice, RecogniserFactory, find_r
 from models.text.embedder import TextEmbedder
 from models.visual.detectors import FaceDetector, make_detector
 from models.visual.tracker import FaceTracker
-from stream.description import bundle_status, input_status
+from stream.description import bundle_status, input_status, source_notes
 from stream.engine import Engine
 from stream.estimation.batching import batch_sizes, frames_at_once
 from stream.estimation.estimator import Estimator
 from stream.flow.ladder import AUTO, FULL, find_rung
 from stream.mqtt.sink import MqttSink
 from stream.options import (
+    DEFAULT_BUNDLE,
     LATENCY_TARGET_MS,
     DetectorChoice,
     EngineSettings,
@@ -60,7 +63,8 @@ class LoadedParts:
     """Everything that a run needs, open and loaded.
 
     Weights that an accelerator computes with are in `runtime` alone: the bundle's own copies are given up.
-    `resident_mib` is the process's memory in MiB after each stage of loading, by counter name.
+    `resident_mib` is the process's memory in MiB after each stage of loading, by counter name; `notes` say, a line
+    each, what should be known of this source and this bundle together.
     """
 
     source: Source
@@ -71,6 +75,7 @@ class LoadedParts:
     embedder: TextEmbedder | None
     runtime: Runtime
     resident_mib: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def input_status(self) -> dict[str, InputStatus]:
         """Each input's state at the start; parts that the bundle was not trained with are named."""
@@ -90,7 +95,7 @@ def load(options: InputOptions, tell: Callable[[str], None] = lambda message: No
         microphone=options.microphone,
         size=options.size,
         frame_rate=options.frame_rate,
-        tick_rate=read_manifest(resolve_bundle(options.bundle)).recipe.frame_rate,
+        tick_rate=read_manifest(find_bundle(options.bundle)).recipe.frame_rate,
     )
     if not source.live and rung not in (None, FULL):
         raise UserError(f"a recording is never degraded: --budget {options.budget} is for live sources")
@@ -121,7 +126,31 @@ def load(options: InputOptions, tell: Callable[[str], None] = lambda message: No
     if embedder is not None:
         embedder = embedder.run_by(runtime.encode_text)
     resident["resident_mib_parts"] = resident_mib()
-    return LoadedParts(source, bundle, detector, recogniser, new_recogniser, embedder, runtime, resident)
+    return LoadedParts(
+        source,
+        bundle,
+        detector,
+        recogniser,
+        new_recogniser,
+        embedder,
+        runtime,
+        resident,
+        source_notes(options.source, bundle),
+    )
+
+
+def find_bundle(name_or_path: str) -> Path:
+    """The folder of a bundle, as `models.bundle.shipped.resolve_bundle` finds it.
+
+    Raises UserError where there is none, with the way out where it is the default one that is not there.
+    """
+    absent = name_or_path not in shipped_bundles() and not Path(name_or_path).is_dir()
+    if name_or_path == DEFAULT_BUNDLE and absent:
+        raise UserError(
+            f"the bundle '{DEFAULT_BUNDLE}', which serves unless another is named, is not in this installation: name "
+            "a bundle's folder, or the one for drawn people with --bundle demo"
+        )
+    return resolve_bundle(name_or_path)
 
 
 def choose_detector(choice: DetectorChoice, bundle: Bundle) -> DetectorChoice:
@@ -204,7 +233,7 @@ def assemble(
             bundle=bundle_status(parts.bundle),
             accelerator=parts.runtime.name,
             detector=parts.detector.name,
-            notes=parts.runtime.notes,
+            notes=(*parts.notes, *parts.runtime.notes),
             measures=parts.resident_mib,
         ),
         inputs=parts.input_status(),

@@ -10,7 +10,14 @@ import typer
 
 from models.console import make_app, run
 from models.errors import UserError
-from stream.options import DEMO_RECORDING, LATENCY_TARGET_MS, InputOptions, OutputOptions
+from stream.options import (
+    DEFAULT_BUNDLE,
+    DEMO_BUNDLE,
+    DEMO_RECORDING,
+    LATENCY_TARGET_MS,
+    InputOptions,
+    OutputOptions,
+)
 
 RUN_HELP: Final = """
 Estimate how a person seems to feel, 30 times a second, and publish it over MQTT.
@@ -18,7 +25,7 @@ Estimate how a person seems to feel, 30 times a second, and publish it over MQTT
 Examples:
 
   stream-run --demo
-      a recording, a recogniser and a broker that the package brings along
+      a drawn person, and a bundle, recogniser and broker that the package brings along
 
   stream-run talk.mp4 --broker mqtt://127.0.0.1:1883
       a recording, at the pace it plays
@@ -109,11 +116,12 @@ def stream_run(
         ),
     ] = False,
     bundle: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="The trained models: the name of a bundle that the package ships, or a bundle's folder."
+            help="The trained models: the name of a bundle that the package ships, or a bundle's folder; by default "
+            f"{DEFAULT_BUNDLE}, and {DEMO_BUNDLE} with --demo. What it is for and how good: models-info NAME --card."
         ),
-    ] = "demo",
+    ] = None,
     broker: Annotated[
         str | None,
         typer.Option(help="mqtt://user:password@host:port, mqtts://..., embedded or none."),
@@ -198,7 +206,7 @@ def stream_run(
         return
     input_options = InputOptions(
         source=_require_one_source(source, camera, demo=demo),
-        bundle=bundle,
+        bundle=bundle if bundle is not None else DEMO_BUNDLE if demo else DEFAULT_BUNDLE,
         pace=pace,
         detector=detector,
         recogniser=recogniser or ("vosk-tiny" if demo else "auto"),

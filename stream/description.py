@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from models.bundle.manifest import GIVEN_WORDS
 from models.visual.detectors import FaceDetector, HaarDetector
 from stream.messages import BundleStatus, InputStatus
+from stream.options import DEMO_BUNDLE, DEMO_RECORDING
 from stream.sources.file_clock import same_rate
 
 if TYPE_CHECKING:
     from models.bundle.load import Bundle, PartUse
     from models.speech.recogniser import RecogniserChoice
     from stream.sources.events import Source
+
+DRAWN: Final = (
+    "a drawn person and a synthetic voice: a bundle for real people shows that it runs, not how good it is"
+)
+"""Of the demo recording."""
 
 
 def bundle_status(bundle: Bundle) -> BundleStatus:
@@ -26,6 +33,12 @@ def bundle_status(bundle: Bundle) -> BundleStatus:
         trained=manifest.trained,
         note=manifest.note,
     )
+
+
+def source_notes(source: str, bundle: Bundle) -> tuple[str, ...]:
+    """What should be known of a source, by its name, before this bundle's estimates of it are read; a line each."""
+    drawn = Path(source) == DEMO_RECORDING
+    return (DRAWN,) if drawn and bundle.manifest.name != DEMO_BUNDLE else ()
 
 
 def input_status(

@@ -102,7 +102,7 @@ class InputStatus:
 
 @dataclass(frozen=True)
 class BundleStatus:
-    """Which fold models are at work."""
+    """Which fold models are at work; `note` says what they are good for, and what not."""
 
     name: str
     preset: str
@@ -125,7 +125,8 @@ class Status:
     """The engine's state: published on change and every 5 s (`schemas/status.json`).
 
     `budget` is `auto` or the rung of `stream.flow.ladder` that the engine is to stay on; `degraded` the rung it is
-    on, None at full. `notes` say, a line each, what was asked for and cannot be had.
+    on, None at full. `notes` say, a line each, what should be known of the source, and what was asked for and cannot
+    be had.
     """
 
     phase: Phase

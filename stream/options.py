@@ -12,6 +12,12 @@ from stream.flow.ladder import AUTO
 LATENCY_TARGET_MS: Final = 70.0
 """How long a recording's frame may wait to be estimated with others: for two more at 30 frames a second."""
 
+DEFAULT_BUNDLE: Final = "people"
+"""Served unless another is named: it learned from real people."""
+
+DEMO_BUNDLE: Final = "demo"
+"""Served with the demo recording unless another is named: it learned from drawn people, as the one in that is."""
+
 Pace = Literal["live", "fast"]
 DetectorChoice = Literal["auto", "haar", "yunet"]
 ViewChoice = Literal["auto", "full", "plain", "none"]
@@ -27,7 +33,7 @@ class InputOptions:
     """
 
     source: str
-    bundle: str = "demo"
+    bundle: str = DEFAULT_BUNDLE
     pace: Pace = "live"
     detector: DetectorChoice = "auto"
     recogniser: str = "auto"

@@ -9,11 +9,10 @@ import sys
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
-from models.bundle.load import resolve_bundle
 from models.bundle.manifest import read_manifest
 from models.console import tell
 from models.machine import usable_processors
-from stream.build import assemble, load, make_sinks
+from stream.build import assemble, find_bundle, load, make_sinks
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.topics import check_publisher_id
@@ -70,7 +69,7 @@ def default_threads(bundle: str) -> int:
     A compact network's layers are too small to share: a second thread costs more than it brings, and far more
     where the machine has other work.
     """
-    if read_manifest(resolve_bundle(bundle)).preset in ("compact", "practical"):
+    if read_manifest(find_bundle(bundle)).preset in ("compact", "practical"):
         return 1
     return _usable_cores()
 

@@ -26,8 +26,8 @@ SOURCE_DROPS: Final = frozenset({"ticks_dropped", "camera_surplus", "microphone_
 class RunFacts:
     """What of a run's status never changes.
 
-    `notes` say, a line each, what was asked for and cannot be had; `measures` are further counters, such as the
-    memory that was taken by loading.
+    `notes` say, a line each, what should be known of the source, and what was asked for and cannot be had; `measures`
+    are further counters, such as the memory that was taken by loading.
     """
 
     bundle: BundleStatus

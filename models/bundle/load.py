@@ -4,6 +4,7 @@
     trunk.safetensors     `trunk-N/*`: the trunks that folds share; `audio_encoder/*`: a bundled VGGish
     fold-K.safetensors    `valence-arousal/*`, or `valence/*` and `arousal/*`: what is the fold's own
     text/                 a bundled text encoder, as a transformers folder
+    README.md             the model card, where there is one (`models/bundle/card.py`)
     probe.safetensors     a small input, on which a fast path must agree with eager before it serves
 
 Loading executes nothing, checks every hash, and reports whatever is wrong in one line.
@@ -13,15 +14,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 from torch import Tensor
 
 from models.audio.vggish import Vggish, load_vggish_checkpoint
-from models.bundle.manifest import MANIFEST, TEXT, FeatureRecipe, FoldEntry, Manifest, PartUse, read_manifest
+from models.bundle.manifest import TEXT, FeatureRecipe, FoldEntry, Manifest, PartUse, read_manifest
 from models.bundle.save import draw_probe, save_bundle
+from models.bundle.shipped import resolve_bundle
 from models.bundle.tensors import fill, read_checked, read_tensors
 from models.errors import UserError
 from models.networks.ensemble import Ensemble
@@ -30,6 +31,7 @@ from models.parts.registry import PARTS, InstalledPart, find_part, require_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 __all__ = [
     "Bundle",
@@ -42,8 +44,6 @@ __all__ = [
     "resolve_bundle",
     "save_bundle",
 ]
-
-BUNDLES: Final = Path(__file__).parent.parent / "assets" / "bundles"
 
 _EMBEDDED: Final = frozenset({"haar"})
 """Parts inside a library that the package depends on: there is nothing to install and nothing to hash."""
@@ -78,23 +78,6 @@ class Bundle:
     def content_hash(self) -> str:
         """SHA-256 of everything in the bundle."""
         return self.manifest.content_hash
-
-
-def resolve_bundle(name_or_path: str | Path) -> Path:
-    """The folder of a bundle: one shipped in the package by its name, anything else by its path.
-
-    Raises UserError where there is no such bundle, naming the shipped ones.
-    """
-    text = str(name_or_path)
-    shipped = sorted(p.parent.name for p in BUNDLES.glob(f"*/{MANIFEST}"))
-    if text in shipped:
-        return BUNDLES / text
-    path = Path(name_or_path).expanduser()
-    if not path.is_dir():
-        raise UserError(
-            f"there is no bundle '{text}': give a folder, or a shipped one's name ({', '.join(shipped) or 'none'})"
-        )
-    return path
 
 
 def load_bundle(name_or_path: str | Path, *, missing_parts: MissingParts = "refuse") -> Bundle:

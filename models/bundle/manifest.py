@@ -1,6 +1,7 @@
 """What `bundle.json` says: strict, versioned, immutable.
 
-Every other file of the bundle is named here with its SHA-256, so the manifest's own hash is the bundle's.
+Every other file of the bundle is named here with its SHA-256, the model card excepted, so the manifest's own hash is
+the bundle's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from models.bundle.card import CARD
 from models.errors import UserError
 from models.spec import PRESETS, CropSpec, LogMelSpec, Modality, NetworkSpec, Target, WindowSpec
 from models.spread import SpreadCalibration
@@ -147,8 +149,8 @@ class Manifest(Entry):
         for role, modality in (("audio_encoder", Modality.AUDIO), ("text_encoder", Modality.LANGUAGE)):
             if (role in self.recipe.parts) != (modality in self.spec.modalities):
                 raise ValueError(f"there must be a {role} exactly where the spec has the {modality} branch")
-        names = [f.name for f in self.files]
-        if len({n.lower() for n in names}) != len(names) or MANIFEST in names:
+        names = {f.name.lower() for f in self.files}
+        if len(names) != len(self.files) or names & {MANIFEST.lower(), CARD.lower()}:
             raise ValueError("every file needs a name of its own")
         return self
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
+from models.bundle.card import keep_card
 from models.bundle.manifest import (
     MANIFEST,
     TEXT,
@@ -53,7 +54,7 @@ def save_bundle(
     text_encoder_folder: Path | None = None,
     probe: Mapping[str, Tensor] | None = None,
 ) -> Manifest:
-    """Write a bundle, whole or not at all; a bundle that was in `folder` is replaced.
+    """Write a bundle, whole or not at all; a bundle that was in `folder` is replaced, its model card kept.
 
     Trunks that are equal are stored once. The recipe's encoders that are given here become `bundled`.
     `probe` stands for the drawn probe input. Raises ValueError where folds are of different specs (targets
@@ -92,6 +93,7 @@ def save_bundle(
                 provenance=dict(provenance or {}),
             )
             (staged / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+            keep_card(folder, staged)
             put_in_place(staged, folder, Path(temporary) / "before")
     except OSError as e:
         raise UserError(f"the bundle cannot be written to {folder}: {e.strerror or e}") from e

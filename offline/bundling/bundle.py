@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
+from models.bundle.card import keep_card
 from models.bundle.load import Bundle, load_bundle, save_bundle
 from models.bundle.manifest import MANIFEST, FeatureRecipe, Manifest, PartUse
 from models.bundle.save import write_spread
@@ -123,6 +124,7 @@ def make_bundle(runs: Sequence[TrainedRun], folder: Path, options: BundlingOptio
                 bundle = load_bundle(str(staged), missing_parts="tolerate")
                 spread = calibrate_spread(bundle, Store.open(options.calibrate_from))
                 manifest = write_spread(staged, spread)
+            keep_card(folder, staged)
             size = sum(p.stat().st_size for p in staged.rglob("*") if p.is_file()) / 1e6
     except OSError as e:
         raise UserError(f"the bundle cannot be written to {folder}: {e.strerror or e}") from e

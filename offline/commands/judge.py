@@ -29,7 +29,7 @@ what is published (centered) and the mean of the folds' own outputs.
 
 Examples:
 
-  offline-judge demo --faces ferplus-validation.npz --limit 500
+  offline-judge people --faces ferplus-validation.npz --limit 500
       still pictures of faces, sight alone
 
   offline-judge bundle/ --voices emodb/ --texts emobank-dev.csv
@@ -101,7 +101,7 @@ def judge(
     if plots is not None and find_spec("matplotlib") is None:
         raise UserError("plots need matplotlib, which is not installed: pip install 'affectstream[train]'")
     if bundle is None:
-        raise UserError("name the bundle to judge: a shipped one's name (demo) or a folder")
+        raise UserError("name the bundle to judge: a shipped one's name (people) or a folder")
     if not (faces or voices or texts or clips or talking):
         if maps:
             return

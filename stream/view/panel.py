@@ -5,6 +5,7 @@ What is shown may come from anybody's broker: control characters are removed, an
 
 from __future__ import annotations
 
+import textwrap
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -112,8 +113,9 @@ class Panel:
         shown += [self._present_line(), self._words_line(width), self._frame_line(), self._drops_line()]
         details = [
             self._bundle_line(),
-            *self._input_lines(),
+            *self._about_lines(width),
             *self._note_lines(),
+            *self._input_lines(),
             Text(self.hint, style="dim"),
         ]
         shown += [line for line in details if line]
@@ -202,6 +204,21 @@ class Panel:
             (" bundle  ", "bold"), " ", (clean(", ".join(str(part) for part in parts if part)), "dim")
         )
 
+    @property
+    def _about_bundle(self) -> str:
+        """What the bundle says that it is good for; nothing where the banner of untrained ones says it."""
+        note = "" if self._status is None else clean(str(self._status["bundle"]["note"]))
+        return "" if note == UNTRAINED else note
+
+    def _about_lines(self, width: int) -> Iterable[Text]:
+        indent = " " * 10
+        for number, line in enumerate(
+            textwrap.wrap(self._about_bundle, max(20, width - len(indent)), max_lines=2, placeholder=" …")
+        ):
+            yield Text(" about    " if number == 0 else indent, style="bold").append(
+                line, style="not bold dim"
+            )
+
     def _input_lines(self) -> Iterable[Text]:
         for name, status in (self._status or {"inputs": {}})["inputs"].items():
             health = status["health"]
@@ -248,7 +265,9 @@ class Panel:
         lines = [f"source {clean(str(self._status['source']))}"]
         if self.trained is False:
             lines.append(UNTRAINED.upper())
-        lines += [line.plain for line in (self._bundle_line(), *self._input_lines(), *self._note_lines())]
+        lines.append(self._bundle_line().plain)
+        lines += [f"about {self._about_bundle}"] if self._about_bundle else []
+        lines += [line.plain for line in (*self._note_lines(), *self._input_lines())]
         lines += [self.hint] if self.hint else []
         prefix = f"{self.name}: " if self.name else ""
         return [prefix + " ".join(line.split()) for line in lines]
@@ -261,6 +280,9 @@ class Panel:
         if self.trained is False:
             table.add_row("bundle", Text(UNTRAINED, style="bold black on yellow"))
         if self._status is not None:
+            if self._about_bundle:
+                name = clean(str(self._status["bundle"]["name"]))
+                table.add_row("bundle", Text(f"{name}: {self._about_bundle}"))
             table.add_row("source", Text(clean(str(self._status["source"]))))
             table.add_row("frames", f"{self._status['frames']} estimated, {self._status['settled']} settled")
             table.add_row("latency", latency_text(self._status["latency_ms"]) or "-")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from stream.mqtt.broker import EmbeddedBroker
-from stream.options import DEMO_RECORDING
+from stream.options import DEMO_BUNDLE, DEMO_RECORDING
 from tests.stream.brokers import free_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -94,7 +94,9 @@ def test_a_subscriber_without_a_broker_says_so_in_one_line() -> None:
 @pytest.mark.slow
 def test_a_recordings_table_holds_what_a_run_records(tmp_path: Path) -> None:
     table, record = tmp_path / "demo.csv", tmp_path / "demo.jsonl"
-    ran = example("recording_to_csv", DEMO_RECORDING, table, "--recogniser", "vosk-tiny")
+    ran = example(
+        "recording_to_csv", DEMO_RECORDING, table, "--recogniser", "vosk-tiny", "--bundle", DEMO_BUNDLE
+    )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == f"{table}: {DEMO_FRAMES} frames\n"
     subprocess.run(
@@ -119,7 +121,7 @@ def test_a_recordings_table_holds_what_a_run_records(tmp_path: Path) -> None:
 
 
 def test_a_recording_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    ran = example("recording_to_csv", tmp_path / "missing.mp4", tmp_path / "out.csv")
+    ran = example("recording_to_csv", tmp_path / "missing.mp4", tmp_path / "out.csv", "--bundle", DEMO_BUNDLE)
     assert ran.returncode == 2
     assert ran.stderr.count("\n") == 1
     assert "missing.mp4" in ran.stderr
@@ -128,7 +130,7 @@ def test_a_recording_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_sink_of_ones_own_is_told_of_every_settled_frame() -> None:
     """The demo's person is excited in the middle of the recording, and twice in all."""
-    ran = example("custom_sink", DEMO_RECORDING, "--above", "0.7")
+    ran = example("custom_sink", DEMO_RECORDING, "--above", "0.7", "--bundle", DEMO_BUNDLE)
     assert ran.returncode == 0, ran.stderr
     *told, last = ran.stdout.splitlines()
     assert last == f"{DEMO_FRAMES} frames, {len(told)} changes"

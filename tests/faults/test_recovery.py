@@ -16,7 +16,7 @@ import pytest
 from stream.build import assemble, load
 from stream.estimation.batching import frames_at_once
 from stream.mqtt.sink import MqttSink
-from stream.options import LATENCY_TARGET_MS, InputOptions
+from stream.options import DEMO_BUNDLE, LATENCY_TARGET_MS, InputOptions
 from tests.stream.brokers import Mosquitto, Subscriber, until
 from tests.stream.scripted import Collected
 
@@ -92,7 +92,7 @@ class Running:
         self.seen = Collected()
 
     async def __aenter__(self) -> Running:
-        options = InputOptions(self._source, recogniser="none", budget="full")
+        options = InputOptions(self._source, bundle=DEMO_BUNDLE, recogniser="none", budget="full")
         parts = await asyncio.to_thread(load, options)
         self._engine = assemble(parts, [self.seen, *self._sinks], budget="full")
         self.status = self._engine.status

@@ -8,8 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console as RichConsole
 
+from models import cli
+from models.bundle.card import CARD
 from models.bundle.load import resolve_bundle
+from models.bundle.manifest import read_manifest
 from models.cli import info_command, list_command, pull_command
 from models.parts.registry import find_part
 
@@ -133,6 +137,46 @@ class TestInfo:
         assert "no: models-pull vggish" in line_with(out, "vggish")
         assert line_with(out, "0").split()[-2:] == ["0.457", "0.500"]
         assert line_with(out, "trained").split() == ["trained", "yes"]
+
+    def test_a_card_is_mentioned_and_printed_as_it_is(self, console: Console, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(resolve_bundle("demo"), tmp_path / "copy"))
+        (copy / CARD).unlink(missing_ok=True)
+        _, out, _ = console(info_command, "models-info", copy)
+        assert "--card" not in out
+        text = f"---\nlicense: apache-2.0\n---\n\n# [bold]A card[/] {'of long lines ' * 30}\n\n| a | b |\n|---|---|\n"
+        (copy / CARD).write_text(text)
+        _, out, _ = console(info_command, "models-info", copy)
+        assert line_with(out, "card").split() == ["card", "models-info", str(copy), "--card"]
+        assert console(info_command, "models-info", copy, "--card") == (0, text, "")
+
+    def test_a_card_is_laid_out_on_a_terminal(
+        self, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cli, "_console", lambda: RichConsole(force_terminal=True, width=60))
+        copy = Path(shutil.copytree(resolve_bundle("demo"), tmp_path / "copy"))
+        (copy / CARD).write_text("---\nlicense: apache-2.0\n---\n\n## For what\n\n- one\n- two\n")
+        status, out, err = console(info_command, "models-info", copy, "--card")
+        assert (status, err) == (0, "")
+        assert "For what" in out
+        assert "•" in out
+        assert "license" not in out
+        assert "##" not in out
+
+    def test_a_card_of_an_earlier_bundle_is_said_to_be_one(self, console: Console, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(resolve_bundle("demo"), tmp_path / "copy"))
+        for content, said in ((read_manifest(copy).content_hash, 0), ("0" * 64, 1)):
+            (copy / CARD).write_text(f"---\nbundle_sha256: {content}\n---\nA card.\n")
+            status, out, err = console(info_command, "models-info", copy, "--card")
+            assert status == 0
+            assert out.endswith("A card.\n")
+            assert err.count("written for other content") == err.count("\n") == said
+
+    def test_without_a_card_there_is_one_line(self, console: Console, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(resolve_bundle("demo"), tmp_path / "copy"))
+        (copy / CARD).unlink(missing_ok=True)
+        status, out, err = console(info_command, "models-info", copy, "--card")
+        assert (status, out) == (2, "")
+        assert err == f"models-info: the bundle in {copy} has no model card: offline-card writes one\n"
 
     def test_a_damaged_bundle_is_one_line(self, console: Console, tmp_path: Path) -> None:
         copy = Path(shutil.copytree(resolve_bundle("demo"), tmp_path / "copy"))

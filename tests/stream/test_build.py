@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from models.accelerate.select import serve
 from stream import build as assembly
-from stream.build import load
-from stream.options import InputOptions, Pace
+from stream.build import assemble, load
+from stream.description import DRAWN
+from stream.options import DEMO_BUNDLE, DEMO_RECORDING, InputOptions, Pace
 from tests.stream.recordings import steady, write_recording
 from tests.stream.scripted import small_bundle
 
@@ -53,6 +55,19 @@ def test_a_live_source_ticks_at_the_bundles_rate_and_is_judged_by_it(
     parts.source.close()
     assert parts.source.info.frame_rate == 50.0
     assert judged_by == [50.0]
+
+
+def test_the_demo_is_said_to_be_a_drawing_to_all_bundles_but_its_own(bundle: Path, tmp_path: Path) -> None:
+    options = InputOptions(str(DEMO_RECORDING), bundle=str(bundle), recogniser="none")
+    parts = load(options)
+    parts.source.close()
+    assert parts.notes == (DRAWN,)
+    assert assemble(parts, []).status().notes[0] == DRAWN
+    recording = write_recording(tmp_path / "real.mkv", steady(5, rate=25.0))
+    for other in (replace(options, bundle=DEMO_BUNDLE), replace(options, source=str(recording))):
+        parts = load(other)
+        parts.source.close()
+        assert parts.notes == ()
 
 
 @pytest.mark.parametrize("pace", ["live", "fast"])

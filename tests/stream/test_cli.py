@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from models.accelerate.backend import BACKENDS
 from models.errors import UserError
-from stream import session
+from stream import build, session
 from stream.build import load
 from stream.cli import _run_app
 from stream.flow.ladder import BUDGETS
-from stream.options import DEMO_RECORDING, InputOptions
+from stream.options import DEFAULT_BUNDLE, DEMO_BUNDLE, DEMO_RECORDING, InputOptions
 from stream.session import MOST_THREADS, default_threads
 
 if TYPE_CHECKING:
@@ -61,6 +61,44 @@ def test_help_does_not_wait_for_the_networks() -> None:
     assert ran.stdout.strip() == "False"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "bundle"),
+    [
+        (["talk.mp4"], DEFAULT_BUNDLE),
+        (["--camera", "0"], DEFAULT_BUNDLE),
+        (["--demo"], DEMO_BUNDLE),
+        (["--demo", "--bundle", "people"], "people"),
+        (["talk.mp4", "--bundle", "demo"], "demo"),
+        (["talk.mp4", "--bundle", "mine/"], "mine/"),
+    ],
+)
+def test_real_people_are_seen_by_the_bundle_for_them_and_the_drawn_one_by_its_own(
+    arguments: list[str], bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[InputOptions] = []
+
+    async def stream(input_options: InputOptions, output_options: object) -> None:
+        asked.append(input_options)
+
+    monkeypatch.setattr(session, "stream", stream)
+    ran = CliRunner().invoke(_run_app, arguments, catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    assert [options.bundle for options in asked] == [bundle]
+    assert InputOptions("talk.mp4").bundle == DEFAULT_BUNDLE == "people"
+
+
+def test_without_the_default_bundle_the_way_out_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(build, "shipped_bundles", lambda: ["demo"])
+    monkeypatch.setattr(build, "resolve_bundle", lambda name: pytest.fail("it is not looked for"))
+    for look in (lambda: default_threads(DEFAULT_BUNDLE), lambda: load(InputOptions(str(DEMO_RECORDING)))):
+        with pytest.raises(UserError, match=r"the bundle 'people'.*--bundle demo$") as refused:
+            look()
+        assert "\n" not in str(refused.value)
+
+
 def test_devices_are_listed_or_said_to_be_absent() -> None:
     ran = stream_run("--list-devices")
     assert ran.returncode == 0, ran.stderr
@@ -84,7 +122,7 @@ def test_devices_are_listed_or_said_to_be_absent() -> None:
     ],
 )
 def test_what_cannot_be_is_one_line_and_status_2(arguments: list[str], named: str) -> None:
-    ran = stream_run(*arguments, "--view", "none")
+    ran = stream_run(*arguments, "--bundle", DEMO_BUNDLE, "--view", "none")
     assert ran.returncode == 2, ran.stderr
     assert ran.stderr.count("\n") == 1, ran.stderr
     assert named in ran.stderr
@@ -108,5 +146,5 @@ def test_a_large_bundle_is_served_by_the_processors_that_the_process_may_use(
 
 def test_auto_and_full_are_budgets_of_recordings_too(tmp_path: Path) -> None:
     for budget in ("auto", "full"):
-        parts = load(InputOptions(str(DEMO_RECORDING), recogniser="none", budget=budget))
+        parts = load(InputOptions(str(DEMO_RECORDING), bundle=DEMO_BUNDLE, recogniser="none", budget=budget))
         parts.source.close()

@@ -16,10 +16,13 @@ import pytest
 
 from models.accelerate.backends import openvino
 from models.accelerate.hardware import has_package
-from models.bundle.load import resolve_bundle
+from models.bundle.card import read_card, written_for
+from models.bundle.shipped import resolve_bundle, shipped_bundles
+from models.bundle.untrained import make_untrained_bundle
+from models.text.small_bert import BertShape
 from stream.build import assemble, load
 from stream.cli import run_command
-from stream.options import DEMO_RECORDING, LATENCY_TARGET_MS, InputOptions
+from stream.options import DEFAULT_BUNDLE, DEMO_BUNDLE, DEMO_RECORDING, LATENCY_TARGET_MS, InputOptions
 from stream.sinks.record import RecordSink
 from tests.stream.brokers import Mosquitto, Subscriber, free_port, until
 from tests.stream.recordings import CLIPS
@@ -39,17 +42,18 @@ def decodable_frames(path: Path) -> int:
 
 
 async def replay(source: Path, record: Path, recogniser: str = "vosk-tiny") -> Record:
-    parts = load(InputOptions(str(source), pace="fast", recogniser=recogniser))
+    parts = load(InputOptions(str(source), bundle=DEMO_BUNDLE, pace="fast", recogniser=recogniser))
     await assemble(parts, [RecordSink(record)], pace="fast").run()
     return [json.loads(line) for line in record.read_text().splitlines()]
 
 
-def stream_run(*arguments: str | Path) -> subprocess.Popen[str]:
+def stream_run(*arguments: str | Path, bundle: str | Path = DEMO_BUNDLE) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-c",
         "from stream.cli import run_command; run_command()",
         *map(str, arguments),
+        *("--bundle", str(bundle)),
     ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -83,7 +87,11 @@ async def test_a_replay_repeats_byte_for_byte_at_either_pace(
     records: list[bytes] = []
     for pace in ("fast", "fast", "live"):
         record = tmp_path / f"{len(records)}.jsonl"
-        parts = load(InputOptions(str(clip), pace=pace, recogniser="vosk-tiny", latency_target_ms=target_ms))
+        parts = load(
+            InputOptions(
+                str(clip), bundle=DEMO_BUNDLE, pace=pace, recogniser="vosk-tiny", latency_target_ms=target_ms
+            )
+        )
         engine = assemble(parts, [RecordSink(record)], pace=pace, latency_target_ms=target_ms)
         await engine.run()
         records.append(record.read_bytes())
@@ -103,7 +111,10 @@ async def test_an_accelerated_replay_repeats_and_says_what_it_is(
     said: list[str] = []
     records: list[bytes] = []
     for pace in ("fast", "live"):
-        parts = load(InputOptions(str(clip), recogniser="vosk-tiny", accelerator=accelerator), said.append)
+        parts = load(
+            InputOptions(str(clip), bundle=DEMO_BUNDLE, recogniser="vosk-tiny", accelerator=accelerator),
+            said.append,
+        )
         record = tmp_path / f"{pace}.jsonl"
         summary = await assemble(parts, [RecordSink(record)], pace=pace).run()
         records.append(record.read_bytes())
@@ -133,7 +144,11 @@ async def test_an_accelerator_that_is_not_installed_is_said_in_status_and_eager_
     openvino._engine.cache_clear()
     monkeypatch.setattr(openvino, "has_package", lambda name: False)
     try:
-        parts = load(InputOptions(str(fixtures / "clips" / "lbax4n.mpg"), accelerator="openvino:int8"))
+        parts = load(
+            InputOptions(
+                str(fixtures / "clips" / "lbax4n.mpg"), bundle=DEMO_BUNDLE, accelerator="openvino:int8"
+            )
+        )
     finally:
         openvino._engine.cache_clear()
     status = (await assemble(parts, [], pace="fast").run()).status
@@ -154,7 +169,11 @@ async def test_without_a_recogniser_status_names_the_command_that_installs_one(
     fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AFFECT_MODELS", str(tmp_path / "nothing installed"))
-    parts = load(InputOptions(str(fixtures / "clips" / "lbax4n.mpg"), pace="fast", recogniser="auto"))
+    parts = load(
+        InputOptions(
+            str(fixtures / "clips" / "lbax4n.mpg"), bundle=DEMO_BUNDLE, pace="fast", recogniser="auto"
+        )
+    )
     engine = assemble(parts, [], pace="fast")
     summary = await engine.run()
     recogniser = summary.status.inputs["recogniser"]
@@ -185,7 +204,11 @@ def test_a_bundle_that_was_trained_without_words_is_served_without(fixtures: Pat
 def test_a_recording_of_another_frame_rate_than_the_bundles_is_said_to_be_one(
     fixtures: Path, clip: str, said: bool
 ) -> None:
-    parts = load(InputOptions(str(fixtures / "clips" / clip), recogniser="none", accelerator="eager"))
+    parts = load(
+        InputOptions(
+            str(fixtures / "clips" / clip), bundle=DEMO_BUNDLE, recogniser="none", accelerator="eager"
+        )
+    )
     camera = parts.input_status()["camera"]
     assert ("25 frames a second (the bundle was trained at 30" in camera.detail) == said
 
@@ -275,8 +298,9 @@ def test_what_a_user_gets_wrong_ends_in_one_line(
         ([clip, "--recogniser", tmp_path / "bundle"], "Vosk"),
         ([clip, "--id", "a/b"], "a/b"),
     ]
+    options = ("--bundle", DEMO_BUNDLE, "--view", "none")
     for arguments, named in mistakes:
-        monkeypatch.setattr(sys, "argv", ["stream-run", *map(str, arguments), "--view", "none"])
+        monkeypatch.setattr(sys, "argv", ["stream-run", *options, *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             run_command()
         errors = capfd.readouterr().err
@@ -288,3 +312,38 @@ def test_what_a_user_gets_wrong_ends_in_one_line(
     _, errors = running.communicate(timeout=60)
     assert running.returncode == 2
     assert errors.count("\n") == 1, errors
+
+
+def test_another_bundle_on_the_demo_says_that_it_sees_a_drawing(tmp_path: Path) -> None:
+    """A bundle of the shape and by the name of that for real people, in a process of its own, as lines."""
+    folder = tmp_path / "people"
+    manifest = make_untrained_bundle(
+        folder, "practical", folds=1, name="people", text=BertShape(layers=1, head=16, inner=2)
+    )
+    note = "learned from real people: good for trying out"
+    (folder / "bundle.json").write_text(manifest.model_copy(update={"note": note, "trained": True}).to_json())
+    running = stream_run(
+        *("--demo", "--pace", "fast", "--broker", "none", "--accelerator", "eager", "--view", "plain"),
+        *("--recogniser", "none"),
+        bundle=folder,
+    )
+    said, errors = running.communicate(timeout=180)
+    assert running.returncode == 0, errors
+    first, rest = said.split("\nframe ", maxsplit=1)
+    lines = first.splitlines()
+    assert lines[1].startswith("bundle people, practical, 1 fold")
+    assert lines[2] == f"about {note}"
+    assert lines[3].startswith("note a drawn person and a synthetic voice")
+    assert f"people: {note}" in rest, "the summary names it too"
+
+
+@pytest.mark.skipif(DEFAULT_BUNDLE not in shipped_bundles(), reason="the bundle for real people is not here")
+async def test_the_default_bundle_says_what_it_is_and_has_its_card(fixtures: Path) -> None:
+    clip = fixtures / "clips" / "lbax4n.mpg"
+    parts = load(InputOptions(str(clip), pace="fast", recogniser="none"))
+    status = (await assemble(parts, [], pace="fast").run()).status.to_json()
+    assert status["bundle"]["name"] == DEFAULT_BUNDLE
+    assert status["bundle"]["trained"]
+    assert status["bundle"]["note"]
+    assert status["notes"] == []
+    assert written_for(read_card(parts.bundle.folder)) == parts.bundle.content_hash

@@ -22,7 +22,7 @@ from models.visual.tracker import FaceTracker
 from offline.prediction.predict import Prediction, predict_trials
 from offline.prediction.replay import extract
 from stream.build import LoadedParts, assemble, load
-from stream.options import DEMO_RECORDING, InputOptions
+from stream.options import DEMO_BUNDLE, DEMO_RECORDING, InputOptions
 from stream.perception.features import Availability, Perception
 from stream.perception.speech import transcriber_settings
 from stream.sources.events import AudioChunk, VideoFrame
@@ -40,7 +40,7 @@ CLIPS = ["weekly_address_5s.mp4", "lbax4n.mpg", "1001_DFA_HAP_XX.flv", "face_nof
 
 
 def parts_of(recording: Path) -> LoadedParts:
-    return load(InputOptions(str(recording), pace="fast", recogniser="vosk-tiny"))
+    return load(InputOptions(str(recording), bundle=DEMO_BUNDLE, pace="fast", recogniser="vosk-tiny"))
 
 
 async def stream(recording: Path) -> Collected:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stream.options import DEMO_RECORDING, InputOptions, OutputOptions
+from stream.options import DEMO_BUNDLE, DEMO_RECORDING, InputOptions, OutputOptions
 from stream.session import stream
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def watched_host() -> Iterator[list[float]]:
 async def test_nothing_holds_the_event_loop_in_a_whole_run_of_the_demo(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
-    input_options = InputOptions(str(DEMO_RECORDING), recogniser="vosk-tiny")
+    input_options = InputOptions(str(DEMO_RECORDING), bundle=DEMO_BUNDLE, recogniser="vosk-tiny")
     output_options = OutputOptions(
         broker=f"mqtt://127.0.0.1:{mosquitto.port}",
         publisher_id="me",

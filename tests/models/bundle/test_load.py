@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.audio.vggish import Vggish
-from models.bundle.load import FeatureRecipe, PartUse, load_bundle, load_networks, resolve_bundle, save_bundle
+from models.bundle.load import FeatureRecipe, PartUse, load_bundle, load_networks, save_bundle
 from models.bundle.manifest import read_manifest
 from models.errors import UserError
 from models.networks.fold import EmotionNetwork
@@ -114,21 +114,8 @@ class TestRoundTrip:
         assert torch.equal(torch.rand(3), expected)
 
 
-class TestNames:
-    def test_a_shipped_bundle_by_its_name(self) -> None:
-        assert resolve_bundle("demo").name == "demo"
-        assert (resolve_bundle("demo") / "bundle.json").is_file()
-
-    def test_anything_else_is_a_path(self, folder: Path) -> None:
-        assert resolve_bundle(folder) == folder
-        assert resolve_bundle(str(folder)) == folder
-
-    def test_what_is_neither_is_refused_with_the_names_there_are(self) -> None:
-        with pytest.raises(UserError, match=r"no bundle 'demonstration'.*\(demo\)"):
-            resolve_bundle("demonstration")
-
-    def test_a_folder_without_a_manifest_is_refused(self, tmp_path: Path) -> None:
-        assert "is not a bundle: it has no bundle.json" in refusal(tmp_path)
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    assert "is not a bundle: it has no bundle.json" in refusal(tmp_path)
 
 
 class TestParts:

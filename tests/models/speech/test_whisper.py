@@ -401,7 +401,7 @@ def test_a_replay_with_whisper_repeats_byte_for_byte(weights: Path, fixtures: Pa
             str(fixtures / "clips" / "weekly_address_5s.mp4"),
         ]
         options = ["--pace", "fast", "--accelerator", "eager", "--recogniser", str(weights)]
-        options += ["--record", str(record), "--broker", "none"]
+        options += ["--record", str(record), "--broker", "none", "--bundle", "demo"]
         subprocess.run([*command, *options], check=True, capture_output=True, timeout=300)
         records.append(record.read_bytes())
     assert records[0] == records[1]

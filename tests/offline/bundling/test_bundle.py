@@ -231,7 +231,9 @@ def test_what_is_there_is_kept_unless_asked(made: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="exists already"):
         pack_run(run, target, note="another")
     assert file_hash(target / "bundle.json") == before
+    (target / "README.md").write_text("its card")
     pack_run(run, target, note="another", overwrite=True)
+    assert (target / "README.md").read_text() == "its card"
     assert load_networks(target)[0].note == "another"
     other = tmp_path / "other"
     other.mkdir()

@@ -30,7 +30,7 @@ from offline.data.store import Store, TrialRecord, gather_patches
 from offline.files import DiskProblem
 from stream.build import assemble, load
 from stream.estimation.estimates import make_estimate
-from stream.options import DetectorChoice, InputOptions
+from stream.options import DEMO_BUNDLE, DetectorChoice, InputOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +104,7 @@ class TestParity:
 
         monkeypatch.setattr("stream.estimation.estimator.make_estimate", watched)
         path = fixtures / "clips" / clip
-        choices = InputOptions(str(path), recogniser="vosk-tiny", detector="haar")
+        choices = InputOptions(str(path), bundle=DEMO_BUNDLE, recogniser="vosk-tiny", detector="haar")
         asyncio.run(assemble(load(choices), [], pace="fast").run())
 
         preprocess_trial(SourceTrial("x", "test", "x", path), store, extractors)

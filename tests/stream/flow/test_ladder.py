@@ -29,7 +29,7 @@ from stream.estimation.estimates import RETURNING
 from stream.estimation.estimator import Estimator
 from stream.flow.ladder import BUDGETS, FULL, RUNGS, Ladder, LadderSettings, LadderState, Rung, find_rung
 from stream.flow.scheduler import Scheduler
-from stream.options import DEMO_RECORDING, EngineSettings, InputOptions
+from stream.options import DEMO_BUNDLE, DEMO_RECORDING, EngineSettings, InputOptions
 from stream.perception.features import Availability, FrameFeatures, Perception
 from tests.stream.scripted import (
     Collected,
@@ -241,9 +241,9 @@ def test_the_same_crop_is_embedded_once(bundle: Bundle) -> None:
 
 def test_a_recording_with_a_rung_for_a_budget_is_refused() -> None:
     with pytest.raises(UserError, match="never degraded"):
-        load(InputOptions(str(DEMO_RECORDING), budget="one-fold"))
+        load(InputOptions(str(DEMO_RECORDING), bundle=DEMO_BUNDLE, budget="one-fold"))
     with pytest.raises(UserError, match="no budget"):
-        load(InputOptions(str(DEMO_RECORDING), budget="small"))
+        load(InputOptions(str(DEMO_RECORDING), bundle=DEMO_BUNDLE, budget="small"))
 
 
 # Folds that rest and return

@@ -103,6 +103,21 @@ def test_an_untrained_bundle_is_said_loudly_everywhere() -> None:
     assert "UNTRAINED" not in everything
 
 
+def test_what_the_bundle_is_good_for_is_said_wherever_it_is_named() -> None:
+    note = "learned from pictures, voices and words of real people: good for trying out, and not for judging anybody"
+    made = panel(bundle=BundleStatus("people", "practical", 6, True, note), notes=("a drawn person",))
+    for width, height in ((80, 24), (120, 40)):
+        lines = text(made, width, height).splitlines()
+        place = next(n for n, line in enumerate(lines) if "people, practical, 6 folds" in line)
+        assert " ".join(" ".join(lines[place + 1 :]).split()).startswith(f"about {note} note a drawn person")
+    introduced = made.introduction()
+    place = next(n for n, line in enumerate(introduced) if line.startswith("me: bundle people"))
+    assert introduced[place + 1 : place + 3] == [f"me: about {note}", "me: note a drawn person"]
+    assert f"people: {note}" in " ".join(printed(made).replace("│", " ").split())
+    long = panel(bundle=BundleStatus("people", "practical", 6, True, "long " * 100))
+    assert sum("long long" in line for line in text(long).splitlines()) == 2, "two lines of a small terminal"
+
+
 def test_labels_are_shown_beside_the_estimate_and_compared_in_the_end() -> None:
     labels = LabelledTrajectory(tuple(Affect(math.sin(frame / 20), -0.25) for frame in range(120)))
     agreement = Agreement(labels)

@@ -1,0 +1,1 @@
+"""A bundle's model card, written from its manifest, from judgements and from a template."""
