@@ -46,6 +46,7 @@ class BoxFraming:
 FRAMINGS: Final[dict[str, BoxFraming]] = {
     "yunet": BoxFraming(1.12),
     "haar": BoxFraming(1.207, 0.0, 0.024),
+    "haar-patient": BoxFraming(1.207, 0.0, 0.024),
 }
 """By the detector's name. YuNet's is the reference; Haar's was fitted to it on FER+ training pictures in which both
 find the face (medians of side and centre)."""

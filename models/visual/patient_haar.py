@@ -68,9 +68,9 @@ class PatientHaarDetector(HaarDetector):
     _MOST_PLACES: Final = 4
     _VIEW_SIDE: Final = 128
     """Of a place as it is looked at: twice the supposed face's side."""
-    _MOST_VOTES: Final = 8
-    _VOTES_TO_FIND: Final = 40
-    _VOTES_TO_FOLLOW: Final = 20
+    _MOST_VOTES: Final = 4
+    _VOTES_TO_FIND: Final = 14
+    _VOTES_TO_FOLLOW: Final = 8
     _SOUGHT_FACTOR: Final = 1.35
     _FOLLOWED_FACTOR: Final = 1.2
 
