@@ -246,7 +246,9 @@ def make_detector(
     """The chosen detector; `auto` is YuNet where `model_path` is given or its part installed, else Haar.
 
     Where crops are framed about the `box`, Haar is the patient one. Landmarks that are guessed from a box would be
-    too far off in the turned faces that it finds, so it does not serve crops that are aligned by them. Raises UserError for an unknown choice, and where YuNet is asked for but not there or not readable.
+    too far off in the turned faces that it finds, so it does not serve crops that are aligned by them.
+
+    Raises UserError for an unknown choice, and where YuNet is asked for but not there or not readable.
     """
     if choice not in ("auto", "haar", "yunet"):
         raise UserError(f"unknown face detector '{choice}': choose auto, haar or yunet")

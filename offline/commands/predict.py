@@ -303,7 +303,8 @@ def mismatches(parts: LoadedParts) -> list[str]:
     from stream.sources.file_clock import same_rate
 
     recipe = parts.bundle.manifest.recipe
-    used = {"detector": parts.detector.name}
+    # Crops about a box are alike whichever detector finds the face.
+    used = {"detector": parts.detector.name} if recipe.crop.framing == "landmarks" else {}
     if parts.new_recogniser is not None:
         used["recogniser"] = parts.recogniser.name
     wanted = {role: recipe.parts[role].name for role in used if role in recipe.parts}
@@ -314,11 +315,11 @@ def mismatches(parts: LoadedParts) -> list[str]:
             notes.append(
                 f"the {role} is {used[role]}, but the bundle was trained on features of {name}: {way_out}"
             )
-    if wanted.get("detector") == used["detector"] and not is_detector(
+    if wanted.get("detector") == parts.detector.name and not is_detector(
         parts.detector, recipe.parts["detector"]
     ):
         notes.append(
-            f"the bundle was trained with another version of the detector {used['detector']}, whose crops differ"
+            f"the bundle was trained with another version of the detector {parts.detector.name}, whose crops differ"
         )
     frame_rate = parts.source.info.frame_rate
     if not same_rate(frame_rate, recipe.frame_rate):
