@@ -135,7 +135,7 @@ class PatientHaarDetector(HaarDetector):
             view = _view(small, to_picture, (int(width), int(height)), cv2.BORDER_CONSTANT)
             hits.append(_on_picture(self._raw_hits("default", view, *limits), to_picture))
         left = np.concatenate(hits)
-        places = []
+        places: list[Hits] = []
         while len(left) >= 2 and len(places) < self._MOST_PLACES:
             together = _largest_group(left)
             if together.sum() < 2:
@@ -210,7 +210,8 @@ def _view(
         borderMode=border,
         borderValue=128,
     )
-    return cv2.equalizeHist(view)  # type: ignore[return-value]
+    stretched: Image = cv2.equalizeHist(view)
+    return stretched
 
 
 def _shrunk_region(grey: Image, place: Hits, view_side: int) -> tuple[Image, NDArray[np.float64], float]:
@@ -236,5 +237,6 @@ def _largest_group(hits: Hits) -> NDArray[np.bool_]:
     apart = np.abs(hits[:, None, :2] - hits[None, :, :2]).max(axis=2)
     sides = hits[:, 2]
     smaller, larger = np.minimum(sides[:, None], sides), np.maximum(sides[:, None], sides)
-    together: NDArray[np.bool_] = (apart < 0.3 * smaller) & (larger < 1.4 * smaller)
-    return together[int(together.sum(axis=1).argmax())]
+    together = (apart < 0.3 * smaller) & (larger < 1.4 * smaller)
+    largest: NDArray[np.bool_] = together[int(together.sum(axis=1).argmax())]
+    return largest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -47,7 +47,8 @@ def turn(picture: Picture, degrees: float) -> Picture:
     """The picture turned about its middle, its edges continued."""
     height, width = picture.shape[:2]
     about = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
-    return cv2.warpAffine(picture, about, (width, height), borderMode=cv2.BORDER_REPLICATE).astype(np.uint8)
+    turned: Picture = cv2.warpAffine(picture, about, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    return turned
 
 
 def same_faces(first: list[Face], second: list[Face]) -> bool:
@@ -170,9 +171,10 @@ def test_who_was_lost_is_sought_at_a_glance_and_then_wholly(monkeypatch: pytest.
 
 def test_it_serves_crops_framed_about_a_box_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AFFECT_MODELS", str(tmp_path / "models"))
-    for choice in ("auto", "haar"):
-        assert isinstance(make_detector(choice, framing="box"), PatientHaarDetector)  # type: ignore[arg-type]
-        assert type(make_detector(choice)) is HaarDetector  # type: ignore[arg-type]
+    choices: tuple[Literal["auto", "haar"], ...] = ("auto", "haar")
+    for choice in choices:
+        assert isinstance(make_detector(choice, framing="box"), PatientHaarDetector)
+        assert type(make_detector(choice)) is HaarDetector
 
 
 def test_it_follows_and_glances_and_has_a_hash_of_its_own(
