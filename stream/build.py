@@ -101,7 +101,9 @@ def load(options: InputOptions, tell: Callable[[str], None] = lambda message: No
         raise UserError(f"a recording is never degraded: --budget {options.budget} is for live sources")
     bundle = load_bundle(options.bundle, missing_parts="tolerate")
     resident = {"resident_mib_bundle": resident_mib()}
-    detector = make_detector(choose_detector(options.detector, bundle))
+    detector = make_detector(
+        choose_detector(options.detector, bundle), framing=bundle.manifest.recipe.crop.framing
+    )
     recogniser = _choose_recogniser(options.recogniser, bundle)
     new_recogniser = embedder = None
     if source.info.has_audio and recogniser.folder is not None:

@@ -45,7 +45,7 @@ __all__ = [
     "save_bundle",
 ]
 
-_EMBEDDED: Final = frozenset({"haar"})
+_EMBEDDED: Final = frozenset({"haar", "haar-patient"})
 """Parts inside a library that the package depends on: there is nothing to install and nothing to hash."""
 
 _CHOSEN_BY_THE_RUN: Final = frozenset({"detector", "recogniser"})

@@ -54,6 +54,14 @@ class FaceDetector(Protocol):
 
 
 @runtime_checkable
+class GlancingDetector(FaceDetector, Protocol):
+    """A detector whose whole search is too slow for every frame in which nobody is seen."""
+
+    def glance(self, rgb: Image) -> list[Face]:
+        """The faces that are easily seen, for much less than `detect`."""
+
+
+@runtime_checkable
 class FollowingDetector(FaceDetector, Protocol):
     """A detector that looks again near a face it knows for much less than searching the whole picture."""
 
@@ -127,13 +135,13 @@ class HaarDetector:
     _FOLLOWED: Final = _Reach(margin=0.3, factor=1.2)
 
     def __init__(self) -> None:
-        self._proposes = _cascade(self._PROPOSES)
-        self._confirms = _cascade(self._CONFIRMS)
+        self._proposes = load_cascade(self._PROPOSES)
+        self._confirms = load_cascade(self._CONFIRMS)
 
     @classmethod
     def sha256(cls) -> str:
         """What a feature recipe pins: a hash over the cascades and how they are used."""
-        cascades = {name: file_hash(_cascade_path(name)) for name in (cls._PROPOSES, cls._CONFIRMS)}
+        cascades = {name: file_hash(cascade_path(name)) for name in (cls._PROPOSES, cls._CONFIRMS)}
         return tree_hash(cascades | {"revision": str(cls._REVISION)})
 
     def detect(self, rgb: Image) -> list[Face]:
@@ -149,14 +157,14 @@ class HaarDetector:
             best = max(agreeing, key=lambda face: overlap(face.box, box), default=None)
             if best is not None and all(overlap(best.box, other.box) < self._AGREEMENT for other in faces):
                 faces.append(best)
-        return sorted(faces, key=_score_order)
+        return sorted(faces, key=by_score)
 
     def detect_near(self, rgb: Image, box: Box) -> list[Face]:
         """Faces of about the size of `box`, no further from it than a face moves in a frame or two, the most certain
         first.
         """
         rgb = as_rgb(rgb)
-        return sorted(self._find_near(rgb, box, self._FOLLOWED), key=_score_order)
+        return sorted(self._find_near(rgb, box, self._FOLLOWED), key=by_score)
 
     def _find_near(self, picture: Image, box: Box, reach: _Reach) -> list[Face]:
         """Faces around `box` in a picture in colours or in grey."""
@@ -176,7 +184,7 @@ class HaarDetector:
         faces = []
         for inner, hits in found:
             x, y, width, height = _scale_box(inner, 1 / shrink)
-            faces.append(_face_in_box((x + left, y + top, width, height), hits))
+            faces.append(face_in_box((x + left, y + top, width, height), hits))
         return faces
 
 
@@ -226,36 +234,50 @@ class YunetDetector:
             )
             for row in rows
         ]
-        return sorted(faces, key=_score_order)
+        return sorted(faces, key=by_score)
 
 
 def make_detector(
-    choice: Literal["auto", "haar", "yunet"] = "auto", model_path: Path | str | None = None
+    choice: Literal["auto", "haar", "yunet"] = "auto",
+    model_path: Path | str | None = None,
+    *,
+    framing: Literal["landmarks", "box"] = "landmarks",
 ) -> FaceDetector:
     """The chosen detector; `auto` is YuNet where `model_path` is given or its part installed, else Haar.
+
+    Where crops are framed about the `box`, Haar is the patient one. Landmarks that are guessed from a box would be
+    too far off in the turned faces that it finds, so it does not serve crops that are aligned by them.
 
     Raises UserError for an unknown choice, and where YuNet is asked for but not there or not readable.
     """
     if choice not in ("auto", "haar", "yunet"):
         raise UserError(f"unknown face detector '{choice}': choose auto, haar or yunet")
     if choice == "haar":
-        return HaarDetector()
+        return _make_haar(framing)
     if model_path is None:
         from models.parts.registry import find_part, require_part
 
         part = find_part("yunet") if choice == "auto" else require_part("yunet")
         if part is None:
-            return HaarDetector()
+            return _make_haar(framing)
         model_path = part.path
     return YunetDetector(model_path)
 
 
-def _cascade_path(file_name: str) -> Path:
+def _make_haar(framing: Literal["landmarks", "box"]) -> HaarDetector:
+    from models.visual.patient_haar import PatientHaarDetector
+
+    return PatientHaarDetector() if framing == "box" else HaarDetector()
+
+
+def cascade_path(file_name: str) -> Path:
+    """Where OpenCV's wheel has a cascade."""
     return Path(cv2.data.haarcascades) / file_name
 
 
-def _cascade(file_name: str) -> cv2.CascadeClassifier:
-    cascade = cv2.CascadeClassifier(str(_cascade_path(file_name)))
+def load_cascade(file_name: str) -> cv2.CascadeClassifier:
+    """A cascade of OpenCV's wheel. Raises UserError where it lacks it."""
+    cascade = cv2.CascadeClassifier(str(cascade_path(file_name)))
     if cascade.empty():
         raise UserError(f"this OpenCV lacks {file_name}: install opencv-python-headless>=4.10,<5")
     return cascade
@@ -275,7 +297,8 @@ def _search(
     return sorted(((x, y, w, h), n) for (x, y, w, h), n in found)
 
 
-def _face_in_box(box: Box, hits: int) -> Face:
+def face_in_box(box: Box, hits: int) -> Face:
+    """A face whose landmarks are where they are on average in an `alt2` box; surer with more hits."""
     corner, size = np.array(box[:2], np.float32), np.array(box[2:], np.float32)
     return Face(box, corner + HaarDetector.PROPORTIONS * size, hits / (hits + 10))
 
@@ -293,7 +316,8 @@ def _scale_box(box: Box, factor: float) -> Box:
     return (x * factor, y * factor, width * factor, height * factor)
 
 
-def _score_order(face: Face) -> tuple[float, Box]:
+def by_score(face: Face) -> tuple[float, Box]:
+    """Sorts faces, the most certain first."""
     return (-face.score, face.box)
 
 

@@ -11,6 +11,7 @@ from models.visual.detectors import (
     Face,
     FaceDetector,
     FollowingDetector,
+    GlancingDetector,
     HaarDetector,
     Image,
     YunetDetector,
@@ -51,10 +52,13 @@ class FaceObservation:
 
 @dataclass(frozen=True)
 class TrackerState:
-    """Where the primary face was last seen (None: nobody is followed), and how many frames ago."""
+    """Where the primary face was last seen (None: nobody is followed), and how many frames ago; `glances` counts the
+    frames since a whole search, where a detector can do with less in between.
+    """
 
     box: Box | None = None
     missed: int = 0
+    glances: int = 0
 
 
 class FaceTracker:
@@ -63,7 +67,9 @@ class FaceTracker:
     The first is the one with the greatest score times area; afterwards the one that overlaps the last most,
     by at least `min_overlap` (intersection over union). A face that is not found is not made up: its frame
     gives the zero crop. Its place is remembered for `patience` frames, in which nobody else is taken for it;
-    then the choice is open again. No clock is read: the same frames in the same order give the same crops.
+    then the choice is open again. A detector whose whole search is slow does it in the first frame that nobody is
+    followed in, and then in every `search_every`-th. No clock is read: the same frames in the same order give the
+    same crops.
     """
 
     def __init__(
@@ -73,12 +79,15 @@ class FaceTracker:
         *,
         min_overlap: float = 0.3,
         patience: int = 5,
+        search_every: int = 15,
     ) -> None:
         self.detector = detector
         self._following = detector if isinstance(detector, FollowingDetector) else None
         self.spec = CropSpec() if spec is None else spec
         self.min_overlap = min_overlap
+        self._glancing = detector if isinstance(detector, GlancingDetector) else None
         self.patience = patience
+        self.search_every = search_every
 
     def initial_state(self) -> TrackerState:
         """The state before the first frame: nobody is followed."""
@@ -91,7 +100,8 @@ class FaceTracker:
         if face is not None:
             return TrackerState(face.box), FaceObservation(face, self._crop_face(rgb, face))
         if state.box is None or state.missed >= self.patience:
-            return TrackerState(), FaceObservation(None, zero_crop(self.spec))
+            glances = (state.glances + 1) % self.search_every if state.box is None else 0
+            return TrackerState(glances=glances), FaceObservation(None, zero_crop(self.spec))
         return TrackerState(state.box, state.missed + 1), FaceObservation(None, zero_crop(self.spec))
 
     def _crop_face(self, rgb: Image, face: Face) -> Image:
@@ -102,12 +112,17 @@ class FaceTracker:
 
     def _find_primary(self, state: TrackerState, rgb: Image) -> Face | None:
         if state.box is None:
-            return max(self.detector.detect(rgb), key=lambda face: face.score * face.area, default=None)
+            faces = self._glance(rgb) if state.glances else self.detector.detect(rgb)
+            return max(faces, key=lambda face: face.score * face.area, default=None)
         if self._following is not None:
             face = self._find_same(state.box, self._following.detect_near(rgb, state.box))
             if face is not None:
                 return face
-        return self._find_same(state.box, self.detector.detect(rgb))
+        return self._find_same(state.box, self._glance(rgb))
+
+    def _glance(self, rgb: Image) -> list[Face]:
+        """The detector's quick search, or its only one."""
+        return self.detector.detect(rgb) if self._glancing is None else self._glancing.glance(rgb)
 
     def _find_same(self, box: Box, faces: list[Face]) -> Face | None:
         face = max(faces, key=lambda face: overlap(box, face.box), default=None)

@@ -49,8 +49,8 @@ class ComposeJob:
 
     def feature_parts(self) -> FeatureParts:
         """The recipe and the text encoder; crops are composed, not detected."""
-        found = make_detector(self.detector)
-        sha256 = HaarDetector.sha256() if isinstance(found, HaarDetector) else require_part("yunet").sha256
+        found = make_detector(self.detector, framing="box")
+        sha256 = found.sha256() if isinstance(found, HaarDetector) else require_part("yunet").sha256
         files = {path.name: file_hash(path) for path in text_encoder_files(self.text_encoder)}
         text = PartUse(name=self.text_encoder.resolve().name, sha256=tree_hash(files))
         return FeatureParts(
@@ -64,7 +64,7 @@ class ComposeJob:
 
     def load_material(self, on_picture: Callable[[], None] = lambda: None) -> list[Material]:
         """The material by part; what the detector found is kept in the store."""
-        return load_material(self.files, make_detector(self.detector), self.store / KEPT, on_picture)
+        return load_material(self.files, make_detector(self.detector, framing="box"), self.store / KEPT, on_picture)
 
 
 def prepare(job: ComposeJob) -> list[ComposedTrial]:

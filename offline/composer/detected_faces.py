@@ -80,6 +80,6 @@ def _in_picture(face: Face, framing: BoxFraming, side: int) -> tuple[Square, NDA
 
 def _content_hash(images: NDArray[np.uint8], detector: FaceDetector) -> str:
     """Over the pictures, the detector and how it is framed."""
-    sha256 = HaarDetector.sha256() if isinstance(detector, HaarDetector) else ""
+    sha256 = detector.sha256() if isinstance(detector, HaarDetector) else ""
     how = f"{_REVISION} {detector.name} {sha256} {framing_of(detector.name)} {images.shape}"
     return hashlib.sha256(how.encode() + images.tobytes()).hexdigest()

@@ -15,7 +15,7 @@ import numpy as np
 from models.spec import LogMelSpec, WindowSpec
 from models.speech.timeline import WordTimeline
 from models.speech.words import EVERYTHING_SETTLED, Settled, SpeechEvent, Word, WordsRevised
-from models.visual.detectors import Box, Face, FaceDetector, FollowingDetector, Image
+from models.visual.detectors import Box, Face, FaceDetector, FollowingDetector, GlancingDetector, Image
 from stream.estimation.window import RevisableWindow
 from stream.perception.features import Availability, FrameFeatures, Perception
 from stream.perception.speech import Speech, transcriber_settings
@@ -136,17 +136,26 @@ class OneSideDetector:
         self.name = detector.name
         self._detector = detector
         self._following = detector if isinstance(detector, FollowingDetector) else None
+        self._glancing = detector if isinstance(detector, GlancingDetector) else None
         self._side = side
 
     def detect(self, rgb: Image) -> list[Face]:
         """The faces whose middle is on that side."""
-        return [face for face in self._detector.detect(rgb) if self._is_on_side(face, rgb.shape[1])]
+        return self._on_side(self._detector.detect(rgb), rgb)
+
+    def glance(self, rgb: Image) -> list[Face]:
+        """The faces on that side that are easily seen, where the detector makes a difference."""
+        faces = self._detector.detect(rgb) if self._glancing is None else self._glancing.glance(rgb)
+        return self._on_side(faces, rgb)
 
     def detect_near(self, rgb: Image, box: Box) -> list[Face]:
         """The faces around `box`, wherever it is."""
         if self._following is not None:
             return self._following.detect_near(rgb, box)
         return self._detector.detect(rgb)
+
+    def _on_side(self, faces: list[Face], rgb: Image) -> list[Face]:
+        return [face for face in faces if self._is_on_side(face, rgb.shape[1])]
 
     def _is_on_side(self, face: Face, width: int) -> bool:
         middle = face.box[0] + face.box[2] / 2

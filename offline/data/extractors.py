@@ -35,7 +35,7 @@ class Extractors:
         """Loads everything. Raises UserError where a part is damaged."""
         return cls(
             parts=parts,
-            detector=make_detector(parts.detector),
+            detector=make_detector(parts.detector, framing=parts.recipe.crop.framing),
             new_recogniser=None if parts.recogniser is None else open_recogniser(parts.recogniser),
             embedder=None if parts.text_encoder is None else TextEmbedder(parts.text_encoder),
             audio_encoder=None if parts.audio_encoder is None else _open_vggish(parts.audio_encoder),

@@ -87,7 +87,7 @@ def choose_parts(choices: PartChoices, dataset: Path) -> FeatureParts:
     if not 1 <= choices.frame_rate <= 1000:
         raise UserError(f"--frame-rate must be 1 to 1000 frames a second, not {choices.frame_rate:g}")
     notes: list[str] = []
-    detector, detector_use = _detector(choices.detector, dataset, notes)
+    detector, detector_use = _detector(choices, dataset, notes)
     recogniser, recogniser_use = _recogniser(choices.recogniser, dataset, notes)
     text_encoder, text_use = _text_encoder(choices.text_encoder, choices.preset)
     audio_encoder, audio_use = _audio_encoder(choices.audio_encoder, choices.preset)
@@ -109,8 +109,9 @@ def choose_parts(choices: PartChoices, dataset: Path) -> FeatureParts:
     )
 
 
-def _detector(choice: DetectorChoice, dataset: Path, notes: list[str]) -> tuple[DetectorChoice, PartUse]:
-    detector = make_detector(choice)
+def _detector(choices: PartChoices, dataset: Path, notes: list[str]) -> tuple[DetectorChoice, PartUse]:
+    choice = choices.detector
+    detector = make_detector(choice, framing=CROP_SPECS[choices.preset].framing)
     found: DetectorChoice = "haar" if isinstance(detector, HaarDetector) else "yunet"
     if choice == "auto" and has_crops(dataset):
         notes.append(
@@ -120,8 +121,8 @@ def _detector(choice: DetectorChoice, dataset: Path, notes: list[str]) -> tuple[
         return found, PartUse(name=DISTRIBUTED)
     if choice == "auto" and not (dataset / PERFORMED).is_file():
         notes.append(f"no {CROPS}/ came with the data set: {found} finds the faces")
-    sha256 = HaarDetector.sha256() if found == "haar" else require_part("yunet").sha256
-    return found, PartUse(name=found, sha256=sha256)
+    sha256 = detector.sha256() if isinstance(detector, HaarDetector) else require_part("yunet").sha256
+    return found, PartUse(name=detector.name, sha256=sha256)
 
 
 def _recogniser(choice: str, dataset: Path, notes: list[str]) -> tuple[Path | None, PartUse | None]:

@@ -83,7 +83,8 @@ class LivePath:
 
         Raises UserError where it is not installed.
         """
-        return make_detector(choose_detector(self.options.detector, self.bundle))
+        choice = choose_detector(self.options.detector, self.bundle)
+        return make_detector(choice, framing=self.bundle.manifest.recipe.crop.framing)
 
     @cached_property
     def perception(self) -> Perception:

@@ -110,7 +110,7 @@ def read_material(
     Pictures whose near-duplicate is to be validated on are not trained on. Raises UserError where a file is absent,
     of another form, or no picture is left to learn from.
     """
-    detector = make_detector(files.detector)
+    detector = make_detector(files.detector, framing="box")
     training, validation = read_pictures(files.training), read_pictures(files.validation)
     fresh = ~np.isin(difference_hashes(training.images), difference_hashes(validation.images))
     if fresh.sum() < 2:
@@ -310,7 +310,7 @@ def _average_weights(averaged: nn.Module, module: nn.Module, kept: float) -> Non
 def _detector_identity(detector: FaceDetector) -> Json:
     from models.parts.registry import require_part
 
-    sha256 = HaarDetector.sha256() if isinstance(detector, HaarDetector) else require_part("yunet").sha256
+    sha256 = detector.sha256() if isinstance(detector, HaarDetector) else require_part("yunet").sha256
     return {"name": detector.name, "sha256": sha256}
 
 

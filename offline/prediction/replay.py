@@ -115,7 +115,8 @@ def prediction_of(settled: list[Estimate], name: str) -> Prediction:
 def feature_mismatches(parts: LoadedParts) -> list[str]:
     """Where a recording's features are made by other parts than those that the bundle was trained on."""
     recipe = parts.bundle.manifest.recipe
-    used = {"detector": parts.detector.name}
+    # Crops about a box are alike whichever detector finds the face.
+    used = {"detector": parts.detector.name} if recipe.crop.framing == "landmarks" else {}
     if parts.new_recogniser is not None:
         used["recogniser"] = parts.recogniser.name
     wanted = {role: recipe.parts[role].name for role in used if role in recipe.parts}
