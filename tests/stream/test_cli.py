@@ -20,14 +20,10 @@ from stream.cli import _run_app
 from stream.flow.ladder import BUDGETS
 from stream.options import DEMO_RECORDING, InputOptions
 from stream.session import MOST_THREADS, default_threads
+from tests.commands import run_in_own_process
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def stream_run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from stream.cli import run_command; run_command()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def plain(text: str) -> str:
@@ -62,7 +58,7 @@ def test_help_does_not_wait_for_the_networks() -> None:
 
 
 def test_devices_are_listed_or_said_to_be_absent() -> None:
-    ran = stream_run("--list-devices")
+    ran = run_in_own_process("stream-run", "--list-devices")
     assert ran.returncode == 0, ran.stderr
     assert re.search(r"camera", ran.stdout, re.IGNORECASE)
     assert re.search(r"microphone", ran.stdout, re.IGNORECASE)
@@ -84,7 +80,7 @@ def test_devices_are_listed_or_said_to_be_absent() -> None:
     ],
 )
 def test_what_cannot_be_is_one_line_and_status_2(arguments: list[str], named: str) -> None:
-    ran = stream_run(*arguments, "--view", "none")
+    ran = run_in_own_process("stream-run", *arguments, "--view", "none")
     assert ran.returncode == 2, ran.stderr
     assert ran.stderr.count("\n") == 1, ran.stderr
     assert named in ran.stderr

@@ -21,6 +21,7 @@ from stream.build import assemble, load
 from stream.cli import run_command
 from stream.options import DEMO_RECORDING, LATENCY_TARGET_MS, InputOptions
 from stream.sinks.record import RecordSink
+from tests.commands import command_line
 from tests.stream.brokers import Mosquitto, Subscriber, free_port, until
 from tests.stream.recordings import CLIPS
 
@@ -45,13 +46,9 @@ async def replay(source: Path, record: Path, recogniser: str = "vosk-tiny") -> R
 
 
 def stream_run(*arguments: str | Path) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-c",
-        "from stream.cli import run_command; run_command()",
-        *map(str, arguments),
-    ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command_line("stream-run", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_the_list_of_clips_is_complete(fixtures: Path) -> None:
