@@ -1,4 +1,4 @@
-"""What every test may use: the fixtures folder, and quiet threads."""
+"""What every test may use: the fixtures folder, commands, and quiet threads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+from tests.commands import Ended, RunCommand, run_in_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +41,16 @@ def people() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no people's data at {folder}: set AFFECT_PEOPLE to its folder")
     return folder
+
+
+@pytest.fixture
+def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunCommand:
+    """Runs a command, given by its name, in this process."""
+
+    def run(name: str, *arguments: object) -> Ended:
+        return run_in_process(monkeypatch, capsys, name, *arguments)
+
+    return run
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,8 +10,8 @@ import numpy as np
 from models.bundle.manifest import TEXT
 from models.spec import TARGETS
 from offline.cards.markdown import decimals, table, without_folders
+from offline.composer.episodes import FACE_MODES, LONGEST_S, SHORTEST_S, TALKING_SHARE, TURNING_SHARE, VOICE_MODES, WORDS_MODES
 from offline.composer.perceived import MEMORY_S, RISE_S, WEIGHTS
-from offline.composer.spells import FACES, LONGEST_S, SHORTEST_S, TALKS, TURNS, VOICES, WORDS
 from offline.files import read_json
 from offline.people.emotions import EMOTIONS
 
@@ -141,11 +141,11 @@ def emotion_table() -> str:
 def composition_table() -> str:
     """How often each thing happens in a composed trial, and how much each channel counts in its labels."""
     happens = [
-        ("face", _shares(FACES.items())),
-        ("voice", _shares(VOICES.items())),
-        ("words", _shares(WORDS.items())),
-        ("talking", f"{TALKS:.0%} of spells"),
-        ("spell", f"{SHORTEST_S:g} to {LONGEST_S:g} s; in {TURNS:.0%} one feeling turns into another"),
+        ("face", _shares(FACE_MODES.items())),
+        ("voice", _shares(VOICE_MODES.items())),
+        ("words", _shares(WORDS_MODES.items())),
+        ("talking", f"{TALKING_SHARE:.0%} of episodes"),
+        ("episode", f"{SHORTEST_S:g} to {LONGEST_S:g} s; in {TURNING_SHARE:.0%} one feeling turns into another"),
     ]
     counts = [
         (name, f"{valence:g}", f"{arousal:g}", f"{RISE_S[name]:g} s", f"{MEMORY_S[name]:g} s")

@@ -64,7 +64,9 @@ class ComposeJob:
 
     def load_material(self, on_picture: Callable[[], None] = lambda: None) -> list[Material]:
         """The material by part; what the detector found is kept in the store."""
-        return load_material(self.files, make_detector(self.detector, framing="box"), self.store / KEPT, on_picture)
+        return load_material(
+            self.files, make_detector(self.detector, framing="box"), self.store / KEPT, on_picture
+        )
 
 
 def prepare(job: ComposeJob) -> list[ComposedTrial]:

@@ -37,7 +37,7 @@ from models.spec import Modality
 from offline.data.arrays import map_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -204,9 +204,9 @@ class TrialRecord:
         return map_rows(self.folder / f"{name}.npy", row, dtype, self.frames)
 
 
-def modality_set(modalities: Collection[Modality]) -> int:
+def modality_set(modalities: Iterable[Modality]) -> int:
     """The place in `TrialRecord.partial_labels` of what is told of some modalities only: 0 is of none, 7 of all."""
-    return sum(bit for modality, bit in MODALITY_BITS.items() if modality in modalities)
+    return sum(MODALITY_BITS[modality] for modality in set(modalities))
 
 
 def gather_patches(

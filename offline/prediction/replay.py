@@ -127,7 +127,7 @@ def feature_mismatches(parts: LoadedParts) -> list[str]:
             notes.append(
                 f"the {role} is {used[role]}, but the bundle was trained on features of {name}: {way_out}"
             )
-    if wanted.get("detector") == used["detector"] and not is_detector(
+    if wanted.get("detector") == parts.detector.name and not is_detector(
         parts.detector, recipe.parts["detector"]
     ):
         notes.append(

@@ -193,7 +193,7 @@ class TrainingInputs:
         """
         partial = w.trial.partial_labels
         if partial is None:
-            return cut(self.labels(w.trial), w.window, np.nan)
+            return np.asarray(cut(self.labels(w.trial), w.window, np.nan), np.float32)
         bits = np.array([MODALITY_BITS[m] for m in self.spec.modalities])
         told = available.cpu().numpy() @ bits
         labels = cut(partial, w.window, np.nan)

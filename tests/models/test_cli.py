@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console as RichConsole
@@ -14,28 +14,19 @@ from models import cli
 from models.bundle.card import CARD
 from models.bundle.load import resolve_bundle
 from models.bundle.manifest import read_manifest
-from models.cli import info_command, list_command, pull_command
 from models.parts.registry import find_part
+
+if TYPE_CHECKING:
+    from tests.commands import RunCommand
 
 Console = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def console(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Console:
-    """Runs a command as its console script does: status, stdout, stderr."""
+def console(monkeypatch: pytest.MonkeyPatch, run_command: RunCommand, tmp_path: Path) -> Console:
+    """Runs a command in this process, with a folder of models of the test's own: status, stdout, stderr."""
     monkeypatch.setenv("AFFECT_MODELS", str(tmp_path / "models"))
-
-    def run(command: Callable[[], None], name: str, *arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        status = 0
-        try:
-            command()
-        except SystemExit as e:
-            status = int(e.code or 0)
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
+    return run_command
 
 
 def line_with(text: str, start: str) -> str:
@@ -45,14 +36,14 @@ def line_with(text: str, start: str) -> str:
 class TestPull:
     def test_from_a_file(self, console: Console, fixtures: Path, tmp_path: Path) -> None:
         file = fixtures / "face" / "face_detection_yunet_2023mar.onnx"
-        status, out, err = console(pull_command, "models-pull", "yunet", "--from", file)
+        status, out, err = console("models-pull", "yunet", "--from", file)
         assert (status, err) == (0, "")
         assert out.startswith(f"yunet: {tmp_path / 'models' / 'yunet' / file.name} (sha256 8f2383e4dd3c)")
         assert find_part("yunet") is not None
 
     def test_a_file_that_is_not_the_part(self, console: Console, tmp_path: Path) -> None:
         (tmp_path / "other.onnx").write_bytes(b"other")
-        status, _, err = console(pull_command, "models-pull", "yunet", "--from", tmp_path / "other.onnx")
+        status, _, err = console("models-pull", "yunet", "--from", tmp_path / "other.onnx")
         assert status == 2
         assert err.startswith("models-pull: yunet from ")
         assert "is refused: its hash is" in err
@@ -69,7 +60,7 @@ class TestPull:
         ],
     )
     def test_what_cannot_be(self, console: Console, arguments: list[str], expected: str) -> None:
-        status, out, err = console(pull_command, "models-pull", *arguments)
+        status, out, err = console("models-pull", *arguments)
         assert (status, out) == (2, "")
         assert err.startswith(f"models-pull: {expected}")
         assert err.count("\n") == 1
@@ -79,8 +70,8 @@ class TestList:
     def test_names_what_is_installed_and_how_to_install_the_rest(
         self, console: Console, fixtures: Path, tmp_path: Path
     ) -> None:
-        console(pull_command, "models-pull", "yunet", "--from", fixtures / "face")
-        status, out, _ = console(list_command, "models-list")
+        console("models-pull", "yunet", "--from", fixtures / "face")
+        status, out, _ = console("models-list")
         assert status == 0
         assert "no: models-pull vggish" in line_with(out, "vggish")
         installed = line_with(out, "yunet")
@@ -90,11 +81,11 @@ class TestList:
         assert f"Folder for parts: {tmp_path / 'models'}" in out
 
     def test_shows_a_part_that_is_refused(self, console: Console, fixtures: Path) -> None:
-        console(pull_command, "models-pull", "yunet", "--from", fixtures / "face")
+        console("models-pull", "yunet", "--from", fixtures / "face")
         part = find_part("yunet")
         assert part is not None
         part.path.write_bytes(b"altered")
-        status, out, _ = console(list_command, "models-list")
+        status, out, _ = console("models-list")
         assert status == 0
         assert "refused, see below" in line_with(out, "yunet ")
         assert "install it again with `models-pull yunet`" in out
@@ -102,7 +93,7 @@ class TestList:
 
 class TestInfo:
     def test_says_what_the_demo_bundle_is(self, console: Console) -> None:
-        status, out, err = console(info_command, "models-info", "demo")
+        status, out, err = console("models-info", "demo")
         assert (status, err) == (0, "")
         assert line_with(out, "preset").split()[1:] == ["compact,", "for", "valence", "and", "arousal"]
         assert line_with(out, "sees").split()[1:3] == ["121", "frames,"]
@@ -112,7 +103,7 @@ class TestInfo:
         from models.bundle.untrained import NOTE, make_untrained_bundle
 
         make_untrained_bundle(tmp_path / "two", folds=2)
-        _, out, _ = console(info_command, "models-info", tmp_path / "two")
+        _, out, _ = console("models-info", tmp_path / "two")
         assert line_with(out, "trained").split() == ["trained", "no"]
         assert NOTE in line_with(out, "note")
         assert [line.split()[0] for line in out.splitlines() if "none" in line] == ["0", "1"]
@@ -132,7 +123,7 @@ class TestInfo:
             trained=True,
             validation_ccc=[{"valence": 0.4567, "arousal": 0.5}],
         )
-        status, out, _ = console(info_command, "models-info", tmp_path / "sound")
+        status, out, _ = console("models-info", tmp_path / "sound")
         assert status == 0
         assert "no: models-pull vggish" in line_with(out, "vggish")
         assert line_with(out, "0").split()[-2:] == ["0.457", "0.500"]
@@ -141,13 +132,13 @@ class TestInfo:
     def test_a_card_is_mentioned_and_printed_as_it_is(self, console: Console, tmp_path: Path) -> None:
         copy = Path(shutil.copytree(resolve_bundle("demo"), tmp_path / "copy"))
         (copy / CARD).unlink(missing_ok=True)
-        _, out, _ = console(info_command, "models-info", copy)
+        _, out, _ = console("models-info", copy)
         assert "--card" not in out
         text = f"---\nlicense: apache-2.0\n---\n\n# [bold]A card[/] {'of long lines ' * 30}\n\n| a | b |\n|---|---|\n"
         (copy / CARD).write_text(text)
-        _, out, _ = console(info_command, "models-info", copy)
+        _, out, _ = console("models-info", copy)
         assert line_with(out, "card").split() == ["card", "models-info", str(copy), "--card"]
-        assert console(info_command, "models-info", copy, "--card") == (0, text, "")
+        assert console("models-info", copy, "--card") == (0, text, "")
 
     def test_a_card_is_laid_out_on_a_terminal(
         self, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -155,7 +146,7 @@ class TestInfo:
         monkeypatch.setattr(cli, "_console", lambda: RichConsole(force_terminal=True, width=60))
         copy = Path(shutil.copytree(resolve_bundle("demo"), tmp_path / "copy"))
         (copy / CARD).write_text("---\nlicense: apache-2.0\n---\n\n## For what\n\n- one\n- two\n")
-        status, out, err = console(info_command, "models-info", copy, "--card")
+        status, out, err = console("models-info", copy, "--card")
         assert (status, err) == (0, "")
         assert "For what" in out
         assert "•" in out
@@ -166,7 +157,7 @@ class TestInfo:
         copy = Path(shutil.copytree(resolve_bundle("demo"), tmp_path / "copy"))
         for content, said in ((read_manifest(copy).content_hash, 0), ("0" * 64, 1)):
             (copy / CARD).write_text(f"---\nbundle_sha256: {content}\n---\nA card.\n")
-            status, out, err = console(info_command, "models-info", copy, "--card")
+            status, out, err = console("models-info", copy, "--card")
             assert status == 0
             assert out.endswith("A card.\n")
             assert err.count("written for other content") == err.count("\n") == said
@@ -174,28 +165,28 @@ class TestInfo:
     def test_without_a_card_there_is_one_line(self, console: Console, tmp_path: Path) -> None:
         copy = Path(shutil.copytree(resolve_bundle("demo"), tmp_path / "copy"))
         (copy / CARD).unlink(missing_ok=True)
-        status, out, err = console(info_command, "models-info", copy, "--card")
+        status, out, err = console("models-info", copy, "--card")
         assert (status, out) == (2, "")
         assert err == f"models-info: the bundle in {copy} has no model card: offline-card writes one\n"
 
     def test_a_damaged_bundle_is_one_line(self, console: Console, tmp_path: Path) -> None:
         copy = Path(shutil.copytree(resolve_bundle("demo"), tmp_path / "copy"))
         (copy / "trunk.safetensors").write_bytes(b"damaged")
-        status, out, err = console(info_command, "models-info", copy)
+        status, out, err = console("models-info", copy)
         assert (status, out) == (2, "")
         assert err.startswith(f"models-info: {copy / 'trunk.safetensors'} is damaged or altered")
         assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("command", "name", "example"),
+    ("name", "example"),
     [
-        (pull_command, "models-pull", "models-pull yunet"),
-        (list_command, "models-list", "Example: models-list"),
-        (info_command, "models-info", "models-info demo"),
+        ("models-pull", "models-pull yunet"),
+        ("models-list", "Example: models-list"),
+        ("models-info", "models-info demo"),
     ],
 )
-def test_help_has_an_example(console: Console, command: Callable[[], None], name: str, example: str) -> None:
-    status, out, _ = console(command, name, "--help")
+def test_help_has_an_example(console: Console, name: str, example: str) -> None:
+    status, out, _ = console(name, "--help")
     assert status == 0
     assert example in out

@@ -20,14 +20,10 @@ from stream.cli import _run_app
 from stream.flow.ladder import BUDGETS
 from stream.options import DEFAULT_BUNDLE, DEMO_BUNDLE, DEMO_RECORDING, InputOptions
 from stream.session import MOST_THREADS, default_threads
+from tests.commands import run_in_own_process
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def stream_run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from stream.cli import run_command; run_command()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def plain(text: str) -> str:
@@ -100,7 +96,7 @@ def test_without_the_default_bundle_the_way_out_is_named(
 
 
 def test_devices_are_listed_or_said_to_be_absent() -> None:
-    ran = stream_run("--list-devices")
+    ran = run_in_own_process("stream-run", "--list-devices")
     assert ran.returncode == 0, ran.stderr
     assert re.search(r"camera", ran.stdout, re.IGNORECASE)
     assert re.search(r"microphone", ran.stdout, re.IGNORECASE)
@@ -122,7 +118,7 @@ def test_devices_are_listed_or_said_to_be_absent() -> None:
     ],
 )
 def test_what_cannot_be_is_one_line_and_status_2(arguments: list[str], named: str) -> None:
-    ran = stream_run(*arguments, "--bundle", DEMO_BUNDLE, "--view", "none")
+    ran = run_in_own_process("stream-run", *arguments, "--bundle", DEMO_BUNDLE, "--view", "none")
     assert ran.returncode == 2, ran.stderr
     assert ran.stderr.count("\n") == 1, ran.stderr
     assert named in ran.stderr

@@ -24,6 +24,7 @@ from stream.build import assemble, load
 from stream.cli import run_command
 from stream.options import DEFAULT_BUNDLE, DEMO_BUNDLE, DEMO_RECORDING, LATENCY_TARGET_MS, InputOptions
 from stream.sinks.record import RecordSink
+from tests.commands import command_line
 from tests.stream.brokers import Mosquitto, Subscriber, free_port, until
 from tests.stream.recordings import CLIPS
 
@@ -48,14 +49,12 @@ async def replay(source: Path, record: Path, recogniser: str = "vosk-tiny") -> R
 
 
 def stream_run(*arguments: str | Path, bundle: str | Path = DEMO_BUNDLE) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-c",
-        "from stream.cli import run_command; run_command()",
-        *map(str, arguments),
-        *("--bundle", str(bundle)),
-    ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command_line("stream-run", *arguments, "--bundle", bundle),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_the_list_of_clips_is_complete(fixtures: Path) -> None:

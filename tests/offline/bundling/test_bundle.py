@@ -12,7 +12,6 @@ import torch
 
 from models.bundle.load import load_bundle, load_networks
 from models.bundle.save import draw_probe
-from models.console import run as run_app
 from models.errors import UserError
 from models.files import file_hash
 from models.spec import COMPACT, CropSpec, Modality
@@ -20,7 +19,6 @@ from models.text.small_bert import make_text_encoder
 from models.visual.alignment import network_input
 from offline.bundling import bundle as packing
 from offline.bundling.bundle import BundlingOptions, BundlingResult, make_bundle
-from offline.commands.bundle import app
 from offline.data.store import Store
 from offline.tensors import load_tensors, save_tensors
 from offline.training.options import TrainOptions
@@ -32,6 +30,8 @@ from tests.offline.stores import write_store, write_trunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.commands import RunCommand
 
 NOTE = "trained on noise: for testing only"
 
@@ -301,24 +301,17 @@ def test_a_folder_of_runs_stands_for_the_one_in_it(made: Path, tmp_path: Path) -
         find_runs([tmp_path / "absent"])
 
 
-def test_the_command(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = [str(made / "runs"), "-o", str(tmp_path / "bundle"), "--note", NOTE]
-    monkeypatch.setattr("sys.argv", ["offline-bundle", *arguments])
-    run_app(app)
-    said = capsys.readouterr().out
+def test_the_command(made: Path, tmp_path: Path, run_command: RunCommand) -> None:
+    arguments = [made / "runs", "-o", tmp_path / "bundle", "--note", NOTE]
+    said = run_command("offline-bundle", *arguments).said
     assert "fold 2: validation CCC valence" in said
     assert "bundle 'bundle', 3 folds" in said
-    with pytest.raises(SystemExit) as ended:
-        run_app(app)
-    assert ended.value.code == 2
-    error = capsys.readouterr().err
+    ended = run_command("offline-bundle", *arguments)
+    assert ended.status == 2
+    error = ended.err
     assert error.count("\n") == 1
     assert "--overwrite" in error
 
 
-def test_help_has_examples(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.argv", ["offline-bundle", "--help"])
-    run_app(app)
-    assert "offline-bundle runs/compact -o bundle/" in capsys.readouterr().out
+def test_help_has_examples(run_command: RunCommand) -> None:
+    assert "offline-bundle runs/compact -o bundle/" in run_command("offline-bundle", "--help").said

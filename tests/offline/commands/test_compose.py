@@ -10,24 +10,11 @@ import pytest
 
 from models.text.small_bert import make_text_encoder
 from offline.data.store import Store
+from tests.commands import run_in_own_process
 from tests.offline.composer.made import write_faces, write_texts, write_voices
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-PROGRAM = (
-    "import sys; from offline.commands.compose import command; sys.argv[0] = 'offline-compose'; command()"
-)
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +43,7 @@ def test_help_imports_no_torch() -> None:
     probe = "import sys, offline.commands.compose; print('torch' in sys.modules or 'cv2' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-    assert "offline-compose store/" in run("--help").stdout
+    assert "offline-compose store/" in run_in_own_process("offline-compose", "--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -72,7 +59,7 @@ def test_help_imports_no_torch() -> None:
 def test_what_cannot_be_is_one_line_and_status_2(
     material: Path, tmp_path: Path, changed: dict[str, object], named: str
 ) -> None:
-    done = run(tmp_path / "store", *options(material, **changed))
+    done = run_in_own_process("offline-compose", tmp_path / "store", *options(material, **changed))
     assert done.returncode == 2, done.stderr
     assert named in done.stderr
     assert "Traceback" not in done.stderr
@@ -81,8 +68,8 @@ def test_what_cannot_be_is_one_line_and_status_2(
 @pytest.mark.slow
 def test_trials_are_composed_once_and_found_again(material: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    first = run(store, *options(material), "--workers", 1)
+    first = run_in_own_process("offline-compose", store, *options(material), "--workers", 1)
     assert first.returncode == 0, first.stderr
     assert len(Store.open(store).trials()) == 6
-    again = run(store, *options(material), "--workers", 1)
+    again = run_in_own_process("offline-compose", store, *options(material), "--workers", 1)
     assert "6 of 6 trials are there already" in again.stderr

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from models.errors import UserError
-from offline.commands import predict, pretrain, train
 from offline.commands.devices import choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.commands import RunCommand
 
 
 @pytest.fixture
@@ -51,28 +51,24 @@ def test_other_names_are_refused(choice: str, gpus: Callable[[int], None]) -> No
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
-        (train.command, ["--preset", "compact", "--run"]),
-        (pretrain.command, ["--output"]),
-        (predict.command, ["--partition", "train", "--out"]),
+        ("offline-train", ["--preset", "compact", "--run"]),
+        ("offline-pretrain", ["--output"]),
+        ("offline-predict", ["--partition", "train", "--out"]),
     ],
     ids=["offline-train", "offline-pretrain", "offline-predict"],
 )
 def test_every_command_says_so_in_one_line_and_writes_nothing(
-    command: Callable[[], None],
+    command: str,
     arguments: list[str],
     gpus: Callable[[int], None],
     tiny_store: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_command: RunCommand,
 ) -> None:
     gpus(1)
-    bundle = ["demo"] if command is predict.command else []
-    given = [*bundle, str(tiny_store), *arguments, str(tmp_path / "out"), "--device", "cuda:9"]
-    monkeypatch.setattr(sys, "argv", ["a-command", *given])
-    with pytest.raises(SystemExit) as ended:
-        command()
-    assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert said == "a-command: there is no CUDA device 9 here: give --device cpu or cuda:0\n"
+    bundle = ["demo"] if command == "offline-predict" else []
+    given = [*bundle, tiny_store, *arguments, tmp_path / "out", "--device", "cuda:9"]
+    ended = run_command(command, *given)
+    assert ended.status == 2
+    assert ended.err == f"{command}: there is no CUDA device 9 here: give --device cpu or cuda:0\n"
     assert list(tmp_path.iterdir()) == []

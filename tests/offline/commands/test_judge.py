@@ -6,35 +6,26 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from offline.commands.judge import command
 from tests.offline.judging.made import write_faces, write_texts, write_voices
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.commands import RunCommand
+
 Console = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def console(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Console:
-    """Runs the command as its console script does: status, stdout, stderr."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["offline-judge", *map(str, arguments)])
-        status = 0
-        try:
-            command()
-        except SystemExit as e:
-            status = int(e.code or 0)
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
+def console(run_command: RunCommand) -> Console:
+    """Runs `offline-judge` in this process: status, stdout, stderr."""
+    return partial(run_command, "offline-judge")
 
 
 @pytest.mark.slow

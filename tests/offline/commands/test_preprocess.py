@@ -10,16 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from offline.commands.preprocess import command
 from offline.data.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.commands import RunCommand
 
 CLIP = "swiz3n.mpg"
 CLIP_FRAMES = 75
@@ -38,20 +40,9 @@ Console = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def console(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Console:
-    """Runs the command as its console script does: status, stdout, stderr."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["offline-preprocess", *map(str, arguments)])
-        status = 0
-        try:
-            command()
-        except SystemExit as e:
-            status = int(e.code or 0)
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
+def console(run_command: RunCommand) -> Console:
+    """Runs `offline-preprocess` in this process: status, stdout, stderr."""
+    return partial(run_command, "offline-preprocess")
 
 
 def write_dataset(folder: Path, clips: dict[str, Path], rows: int = CLIP_FRAMES) -> Path:

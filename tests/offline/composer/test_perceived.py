@@ -67,7 +67,7 @@ def test_who_is_told_of_one_modality_says_what_that_one_says() -> None:
     labels = perceive(channels, RATE)
     partial = perceive_partly(channels, RATE, labels)
     assert partial.shape == (120, 8, 2)
-    assert (partial[:, modality_set(Modality)] == labels).all()
+    assert (partial[:, modality_set(list(Modality))] == labels).all()
     assert partial[-1, modality_set([Modality.VISUAL])] == pytest.approx([0.8, 0.4], abs=1e-3)
     assert partial[-1, modality_set([Modality.AUDIO])] == pytest.approx([-0.55, 0.65], abs=1e-3)
     assert (partial[:, modality_set([Modality.LANGUAGE])] == 0).all(), "nothing was said"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,6 @@ from models.spec import preset
 from models.text.embedder import TextEmbedder
 from models.text.small_bert import make_text_encoder
 from models.visual.backbone import Backbone
-from offline.commands import pretrain_words, teach
 from offline.people.goemotions import Comments, read_comments
 from offline.people_pretraining.comments import TextModel, judge_text, save_text_encoder, train_text
 from offline.people_pretraining.options import TextOptions
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offline.people_pretraining.progress import WordsEpoch
+    from tests.commands import RunCommand
 
 WIDTH = 64
 OPTIONS = TextOptions(epochs=2, batch=12, words=30, lone_words=4)
@@ -184,13 +183,8 @@ def test_bad_input_is_told_in_one_line(
         read_word_vectors(tmp_path / "odd.npz")
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["offline-pretrain-words", *map(str, arguments)])
-    pretrain_words.command()
-
-
 def test_the_command_joins_the_backbone_and_keeps_it_the_next_time(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, run_command: RunCommand
 ) -> None:
     spec = preset("practical")
     assert spec.visual is not None
@@ -201,8 +195,7 @@ def test_the_command_joins_the_backbone_and_keeps_it_the_next_time(
     )
     voices, out = write_voices(tmp_path / "emodb", takes="abcdef"), tmp_path / "trunk.safetensors"
     learn = ["--voices", voices, "--leave-out", "09", "--voice-epochs", 1, "-o", out]
-    run(monkeypatch, *learn, "--join", tmp_path / "faces.safetensors")
-    printed = capsys.readouterr().out
+    printed = run_command("offline-pretrain-words", *learn, "--join", tmp_path / "faces.safetensors").said
     assert "CCC of speakers left out" in printed
     for _ in range(2):
         found = load_pretrained(out, spec)
@@ -212,7 +205,7 @@ def test_the_command_joins_the_backbone_and_keeps_it_the_next_time(
         assert found.provenance["backbone"] == {"source": "faces"}
         assert found.provenance["audio_encoder"]["speakers"] == ["03", "08"]
         assert found.provenance["audio_encoder"]["teacher"] is None
-        run(monkeypatch, *learn)
+        assert run_command("offline-pretrain-words", *learn).status == 0
     assert not list(tmp_path.glob(".*"))
 
 
@@ -240,30 +233,27 @@ def test_the_command_refuses_in_one_line(
     message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_command: RunCommand,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as ended:
-        run(monkeypatch, *arguments)
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == f"offline-pretrain-words: {message}\n"
+    ended = run_command("offline-pretrain-words", *arguments)
+    assert ended.status == 2
+    assert ended.err == f"offline-pretrain-words: {message}\n"
 
 
-def test_a_file_without_a_backbone_cannot_be_joined(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_without_a_backbone_cannot_be_joined(tmp_path: Path, run_command: RunCommand) -> None:
     save_pretrained(tmp_path / "deaf.safetensors", PretrainedEncoders())
-    with pytest.raises(SystemExit):
-        run(monkeypatch, "--voices", tmp_path, "--join", tmp_path / "deaf.safetensors")
-    assert "has no face backbone to join" in capsys.readouterr().err
+    ended = run_command(
+        "offline-pretrain-words", "--voices", tmp_path, "--join", tmp_path / "deaf.safetensors"
+    )
+    assert ended.status
+    assert "has no face backbone to join" in ended.err
 
 
 def test_the_teach_command_writes_vectors_of_texts(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, run_command: RunCommand
 ) -> None:
     make_text_encoder(tmp_path / "minilm", 12, seed=1)
     texts, glove, out = folder / "goemotions" / "train.tsv", folder / "glove.npz", tmp_path / "t.npz"
     given = ["texts", texts, "--model", tmp_path / "minilm", "--vectors", glove, "-o", out, "--words", 5]
-    monkeypatch.setattr(sys, "argv", ["offline-teach", *map(str, given)])
-    teach.command()
-    assert capsys.readouterr().out == f"{out}: 60 comments, 5 words\n"
+    assert run_command("offline-teach", *given).out == f"{out}: 60 comments, 5 words\n"

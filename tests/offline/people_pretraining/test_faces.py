@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import cv2
@@ -49,6 +48,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from tests.commands import RunCommand
 
 CROP = CROP_SPECS["practical"]
 OPTIONS = FaceOptions(epochs=2, batch=12)
@@ -315,29 +316,18 @@ def test_the_network_sees_the_same_grey_three_times() -> None:
     assert torch.allclose(inputs[:, 2], 2 * crops - 1)
 
 
-def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    from offline.commands.pretrain_people import command
-
-    monkeypatch.setattr(sys, "argv", ["offline-pretrain-people", *arguments])
-    try:
-        command()
-    except SystemExit as e:
-        return int(e.code or 0)
-    return 0
-
-
 def test_the_command_writes_the_trunk_and_nothing_else(
     archives: tuple[Path, Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_command: RunCommand,
 ) -> None:
     out = tmp_path / "out" / "trunk.safetensors"
     files = ["--faces", str(archives[0]), "--validation-faces", str(archives[1])]
     options = ["-o", str(out), "--detector", "haar", "--epochs", "1", "--batch", "24", "--threads", "1"]
-    assert run_command(monkeypatch, *files, *options) == 0
+    ended = run_command("offline-pretrain-people", *files, *options)
+    assert ended.status == 0
     assert [path.name for path in out.parent.iterdir()] == ["trunk.safetensors"]
-    printed = capsys.readouterr().out
+    printed = ended.out
     assert "faces: epoch 1/1" in printed
     assert "faces: anger: valence" in printed
     assert load_pretrained(out, PRACTICAL).backbone is not None
@@ -361,12 +351,13 @@ def test_bad_input_is_one_line(
     archives: tuple[Path, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_command: RunCommand,
 ) -> None:
     files = ["--faces", str(archives[0]), "--validation-faces", str(archives[1]), "--detector", "haar"]
     monkeypatch.chdir(tmp_path)
-    assert run_command(monkeypatch, *files, "-o", "out.safetensors", *arguments) == 2
-    error = capsys.readouterr().err
+    ended = run_command("offline-pretrain-people", *files, "-o", "out.safetensors", *arguments)
+    assert ended.status == 2
+    error = ended.err
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from offline.performer.plan import CorpusPlan
 from offline.performer.recording import draw_performance
 from offline.performer.trajectory import composed_trajectory, random_trajectory
 from offline.performer.voice import SAMPLE_RATE
+from tests.commands import command_line, run_in_own_process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,7 +173,7 @@ def test_numbers_that_make_no_corpus_are_refused(numbers: dict[str, float]) -> N
 def test_the_command_refuses_what_is_no_finite_number_before_it_writes(
     option: str, number: str, tmp_path: Path
 ) -> None:
-    done = run(str(tmp_path / "c"), option, number)
+    done = run_in_own_process("offline-perform", str(tmp_path / "c"), option, number)
     assert done.returncode == 2
     assert option in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -212,18 +212,9 @@ def test_silence_and_speech_alternate_and_end_in_time() -> None:
     assert len(list(draw_performance(performance, (160, 120)))) == 600
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    script = (
-        "import sys; from offline.commands.perform import command; sys.argv[0] = 'offline-perform'; command()"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=120, check=False
-    )
-
-
 def test_the_command_says_what_is_wrong_in_one_line() -> None:
     for arguments in ([], ["a", "--demo", "b.mp4"], ["--demo", "b.avi"], ["c", "--people", "1"]):
-        done = run(*arguments)
+        done = run_in_own_process("offline-perform", *arguments)
         assert done.returncode == 2, arguments
         assert done.stderr.startswith("offline-perform: ")
         assert len(done.stderr.splitlines()) == 1
@@ -231,7 +222,7 @@ def test_the_command_says_what_is_wrong_in_one_line() -> None:
 
 def test_the_command_makes_a_corpus_and_finds_it_done(tmp_path: Path) -> None:
     arguments = [str(tmp_path / "c"), "--people", "2", "--minutes", "0.1", "--workers", "1"]
-    first, second = run(*arguments), run(*arguments)
+    first, second = (run_in_own_process("offline-perform", *arguments) for _ in range(2))
     assert first.returncode == second.returncode == 0, first.stderr
     assert "2 people, 180 frames" in first.stdout
     assert "2 of 2 performances are there already" in second.stderr
@@ -239,8 +230,7 @@ def test_the_command_makes_a_corpus_and_finds_it_done(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_it_leaves_no_process_behind(tmp_path: Path) -> None:
-    line = [sys.executable, "-c", "from offline.commands.perform import command; command()"]
-    line += [str(tmp_path / "c"), "--people", "4", "--minutes", "4", "--workers", "2"]
+    line = command_line("offline-perform", tmp_path / "c", "--people", 4, "--minutes", 4, "--workers", 2)
     running = subprocess.Popen(line, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("c/videos/*")) and time.monotonic() < deadline:

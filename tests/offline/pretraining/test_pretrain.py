@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +28,8 @@ from tests.offline.stores import write_trial
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.commands import RunCommand
 
 OPTIONS = PretrainOptions(
     epochs=2, audio_epochs=2, language_epochs=2, every=2, pictures=16, patches=16, utterances=4
@@ -158,10 +159,8 @@ def test_a_checkpoint_of_training_is_no_trunk(tmp_path: Path, tiny_store: Path) 
 
 
 def test_the_command_writes_what_folds_stand_on_and_a_text_encoder_and_nothing_else(
-    tmp_path: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_store: Path, run_command: RunCommand
 ) -> None:
-    from offline.commands.pretrain import command
-
     out = tmp_path / "out" / "trunk.safetensors"
     arguments = [
         "--audio-epochs",
@@ -181,24 +180,16 @@ def test_the_command_writes_what_folds_stand_on_and_a_text_encoder_and_nothing_e
         "--device",
         "cpu",
     ]
-    monkeypatch.setattr(sys, "argv", ["offline-pretrain", str(tiny_store), "-o", str(out), *arguments])
-    command()
+    ended = run_command("offline-pretrain", tiny_store, "-o", out, *arguments)
+    assert ended.status == 0, ended.err
     assert {p.name for p in out.parent.iterdir()} == {"trunk.safetensors", "trunk-text"}
-    assert "visual: epoch 1/1" in capsys.readouterr().out
-    monkeypatch.setattr(
-        sys, "argv", ["offline-pretrain", str(tiny_store), "-o", str(out), "--preset", "huge"]
-    )
-    with pytest.raises(SystemExit) as ended:
-        command()
-    assert ended.value.code == 2
-    assert "unknown preset 'huge'" in capsys.readouterr().err
-    monkeypatch.setattr(
-        sys, "argv", ["offline-pretrain", str(tiny_store), "-o", str(out), "--parts", "visual,smell"]
-    )
-    with pytest.raises(SystemExit) as ended:
-        command()
-    assert ended.value.code == 2
-    assert "there is no part 'smell': choose from visual, audio, language" in capsys.readouterr().err
+    assert "visual: epoch 1/1" in ended.out
+    ended = run_command("offline-pretrain", tiny_store, "-o", out, "--preset", "huge")
+    assert ended.status == 2
+    assert "unknown preset 'huge'" in ended.err
+    ended = run_command("offline-pretrain", tiny_store, "-o", out, "--parts", "visual,smell")
+    assert ended.status == 2
+    assert "there is no part 'smell': choose from visual, audio, language" in ended.err
 
 
 @pytest.mark.parametrize("option", ["--learning-rate", "--weight-decay"])
@@ -206,17 +197,12 @@ def test_a_number_that_is_not_finite_is_refused_by_its_option(
     option: str,
     tmp_path: Path,
     tiny_store: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_command: RunCommand,
 ) -> None:
-    from offline.commands.pretrain import command
-
     out = tmp_path / "trunk.safetensors"
-    monkeypatch.setattr(sys, "argv", ["offline-pretrain", str(tiny_store), "-o", str(out), option, "inf"])
-    with pytest.raises(SystemExit) as ended:
-        command()
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == f"offline-pretrain: {option}: Input should be a finite number\n"
+    ended = run_command("offline-pretrain", tiny_store, "-o", out, option, "inf")
+    assert ended.status == 2
+    assert ended.err == f"offline-pretrain: {option}: Input should be a finite number\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from models.console import run as run_app
 from models.errors import UserError
 from offline.data.store import Store
 from offline.prediction.files import write_trials
@@ -28,10 +28,12 @@ from tests.offline.stores import write_store, write_trunk
 
 pytest.importorskip("matplotlib", reason="reports need matplotlib: pip install 'affectstream[train]'")
 
-from offline.commands.report import app
 from offline.metrics import score_targets
 from offline.reporting.figures import draw_trial
 from offline.reporting.report import PredictionGroup, choose_trials, distinct_names, make_report
+
+if TYPE_CHECKING:
+    from tests.commands import RunCommand
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -62,21 +64,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def command(run_command: RunCommand) -> Command:
     """Runs `offline-report` in this process; gives all that it printed."""
 
     def call(*arguments: object, status: int = 0) -> str:
-        monkeypatch.setattr("sys.argv", ["offline-report", *map(str, arguments), "--threads", "1"])
-        ended: object = 0
-        try:
-            run_app(app)
-        except SystemExit as exit_:
-            ended = exit_.code
-        found = capsys.readouterr()
-        assert ended == status, found.err
+        ended = run_command("offline-report", *arguments, "--threads", "1")
+        assert ended.status == status, ended.err
         if status:
-            assert found.err.count("\n") == 1, found.err
-        return found.out + found.err
+            assert ended.err.count("\n") == 1, ended.err
+        return ended.out + ended.err
 
     return call
 

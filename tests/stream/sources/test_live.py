@@ -1,148 +1,38 @@
-"""Live inputs: really paced pictures and sound (lavfi, UDP, a virtual microphone), devices faked only at the
-edge.
-"""
+"""Live inputs: ticks at their own pace, devices that come and go, everything closed at the end."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import av
 import numpy as np
 import pytest
 
 from models.errors import UserError
 from stream.flow.backoff import Backoff
 from stream.flow.channel import Channel
-from stream.sources.devices import Address, RequestedFormat, open_address, stream_address
-from stream.sources.events import SAMPLE_RATE, AudioChunk, InputChange, NoPicture, SourceEvent, VideoFrame
+from stream.sources.devices import RequestedFormat
+from stream.sources.events import SAMPLE_RATE, InputChange, NoPicture, SourceEvent, VideoFrame
 from stream.sources.live import LiveSource, open_live
 from stream.sources.pump import pump
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-TICK = 1 / 30
-PROMPT = Backoff(first_s=0.1, most_s=0.4)
-
-
-def picture(seconds: float = 60.0, rate: float = 30.0) -> Address:
-    return stream_address(f"lavfi:testsrc2=size=160x120:rate={rate}:duration={seconds},realtime")
-
-
-def microphone(seconds: float = 60.0) -> Address:
-    graph = f"sine=frequency=440:sample_rate=48000:samples_per_frame=480:duration={seconds},arealtime"
-    return replace(stream_address(f"lavfi:{graph}"), kind="microphone")
-
-
-class Device:
-    """What an opener gives: a real container, with something that happens at its packets."""
-
-    def __init__(self, container: Any, at_packet: Callable[[int, Any], None]) -> None:
-        self.container, self.at_packet = container, at_packet
-        self.streams = container.streams
-        self.closed = False
-
-    def demux(self, streams: Any) -> Iterator[Any]:
-        for number, packet in enumerate(self.container.demux(streams)):
-            self.at_packet(number, packet)
-            yield packet
-
-    def close(self) -> None:
-        self.closed = True
-        self.container.close()
-
-
-class Devices:
-    """An opener whose n-th opening of an input does as `acts` says; later ones are well."""
-
-    def __init__(self, **acts: list[Callable[[int, Any], None] | Exception]) -> None:
-        self.acts = acts
-        self.opened: list[Device] = []
-
-    def __call__(self, address: Address) -> Device:
-        acts = self.acts.get("microphone" if address.kind == "microphone" else "camera", [])
-        act = acts.pop(0) if acts else well
-        if isinstance(act, Exception):
-            raise act
-        device = Device(open_address(address), act)
-        self.opened.append(device)
-        return device
-
-
-def well(number: int, packet: Any) -> None:
-    """Nothing happens."""
-
-
-def unplugged(at: int) -> Callable[[int, Any], None]:
-    def act(number: int, packet: Any) -> None:
-        if number == at:
-            raise OSError(19, "No such device")
-
-    return act
-
-
-def stalled(at: int, seconds: float) -> Callable[[int, Any], None]:
-    def act(number: int, packet: Any) -> None:
-        if number == at:
-            time.sleep(seconds)
-
-    return act
-
-
-def jumped(at: int, seconds: float) -> Callable[[int, Any], None]:
-    def act(number: int, packet: Any) -> None:
-        if number >= at and packet.pts is not None:
-            packet.pts += round(seconds / packet.time_base)
-            packet.dts = packet.pts
-
-    return act
-
-
-def watch(source: LiveSource, ticks: int) -> list[SourceEvent]:
-    """That many ticks and what came between them, checked against what every live source promises."""
-    events: list[SourceEvent] = []
-    running: Any = source.events()
-    index, end = 0, 0
-    last_s = -1.0
-    for event in running:
-        events.append(event)
-        if isinstance(event, VideoFrame | NoPicture):
-            assert event.index == index
-            assert event.time_s > last_s
-            assert event.time_s / TICK == pytest.approx(round(event.time_s / TICK))
-            index, last_s = index + 1, event.time_s
-            if index == ticks:
-                break
-        elif isinstance(event, AudioChunk):
-            assert event.start_sample >= end
-            assert event.samples.dtype == np.float32
-            end = event.end_sample
-    running.close()
-    assert source.counters.get("inputs_not_closed", 0) == 0
-    return events
-
-
-def frames_of(events: list[SourceEvent]) -> list[VideoFrame]:
-    return [e for e in events if isinstance(e, VideoFrame)]
-
-
-def sound_of(events: list[SourceEvent]) -> list[AudioChunk]:
-    return [e for e in events if isinstance(e, AudioChunk)]
-
-
-def health_of(events: list[SourceEvent], name: str) -> list[str]:
-    return [e.status.health for e in events if isinstance(e, InputChange) and e.name == name]
+from tests.stream.sources.live_inputs import (
+    PROMPT,
+    TICK,
+    Devices,
+    frames_of,
+    health_of,
+    jumped,
+    microphone,
+    picture,
+    sound_of,
+    stalled,
+    unplugged,
+    watch,
+)
 
 
 def test_ticks_at_their_own_pace_with_sound_beside_them() -> None:
@@ -341,147 +231,3 @@ def test_sound_inside_a_stream_and_its_refusal() -> None:
     without = open_live(f"lavfi:{graph}", microphone="none")
     assert not without.info.has_audio
     assert sound_of(list(without.events())) == []
-
-
-BROADCAST = """
-import av, sys, time
-from fractions import Fraction
-import numpy as np
-with av.open(sys.argv[1], "w", format="mpegts") as out:
-    stream = out.add_stream("mpeg2video", rate=30)
-    stream.width, stream.height, stream.pix_fmt, stream.gop_size = 160, 120, "yuv420p", 5
-    began = time.monotonic()
-    for index in range(100_000):
-        frame = av.VideoFrame.from_ndarray(np.full((120, 160, 3), index % 200, np.uint8), format="rgb24")
-        frame.pts, frame.time_base = index, Fraction(1, 30)
-        for packet in stream.encode(frame):
-            out.mux(packet)
-        time.sleep(max(0.0, began + index / 30 - time.monotonic()))
-"""
-
-
-@pytest.mark.slow
-def test_a_network_stream_from_another_process_that_dies_and_comes_back() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"udp://127.0.0.1:{port}"
-
-    def broadcast() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", BROADCAST, f"{url}?pkt_size=1316"])
-
-    sender = broadcast()
-    try:
-        source = open_live(url)
-        events: list[SourceEvent] = []
-        running: Any = source.events()
-        for event in running:
-            events.append(event)
-            if isinstance(event, VideoFrame | NoPicture):
-                if event.index == 30:
-                    sender.kill()
-                    sender.wait()
-                if event.index == 150:
-                    sender = broadcast()
-                if event.index > 160 and isinstance(event, VideoFrame) and not event.repeated:
-                    break
-                assert event.index < 900, "it did not come back"
-        running.close()
-    finally:
-        sender.kill()
-        sender.wait()
-    assert {"waiting", "lost"} <= set(health_of(events, "camera"))
-    assert health_of(events, "camera")[-1] == "ok"
-    ticks = [e for e in events if isinstance(e, VideoFrame | NoPicture)]
-    assert [e.index for e in ticks] == list(range(len(ticks)))
-    assert ticks[-1].time_s > 5.0
-
-
-@pytest.fixture
-def virtual_microphone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Any]]:
-    """A PulseAudio of the test's own with a null sink whose monitor is the default microphone; gives a
-    player.
-    """
-    if not all(shutil.which(tool) for tool in ("pulseaudio", "pactl", "paplay")):
-        pytest.skip("no virtual microphone: install pulseaudio and pulseaudio-utils")
-    if not [*Path("/usr/lib").glob("**/alsa-lib/libasound_module_pcm_pulse.so")]:
-        pytest.skip("no virtual microphone: install libasound2-plugins")
-    for name in ("HOME", "XDG_RUNTIME_DIR", "PULSE_RUNTIME_PATH", "PULSE_STATE_PATH"):
-        monkeypatch.setenv(name, str(tmp_path))
-    server = subprocess.Popen(
-        [
-            "pulseaudio",
-            "-n",
-            "--daemonize=no",
-            "--exit-idle-time=-1",
-            "--disable-shm=yes",
-            "--load=module-native-protocol-unix",
-            "--load=module-null-sink sink_name=played",
-            "--load=module-remap-source master=played.monitor source_name=heard",
-        ],
-        env=dict(os.environ),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(50):
-            done = subprocess.run(["pactl", "set-default-source", "heard"], capture_output=True, check=False)
-            if done.returncode == 0:
-                break
-            time.sleep(0.1)
-        else:
-            pytest.skip("no virtual microphone: PulseAudio does not start here")
-        yield lambda path: subprocess.Popen(["paplay", "--device=played", str(path)])
-    finally:
-        server.terminate()
-        server.wait(10)
-
-
-@pytest.mark.slow
-def test_speech_through_a_virtual_microphone(
-    fixtures: Path, virtual_microphone: Callable[[Path], subprocess.Popen[bytes]]
-) -> None:
-    from stream.sources.devices import microphone_address
-
-    spoken_path = fixtures / "speech" / "vosk_test_digits.wav"
-    with av.open(str(spoken_path)) as container:
-        spoken = np.concatenate([f.to_ndarray().reshape(-1) for f in container.decode(audio=0)]) / 32768
-    source = LiveSource(picture(), microphone_address("default"))
-    player = virtual_microphone(spoken_path)
-    try:
-        events = watch(source, 240)
-    finally:
-        player.kill()
-        player.wait()
-    assert health_of(events, "microphone")[-1] == "ok"
-    sound = sound_of(events)
-    heard = np.zeros(sound[-1].end_sample, np.float64)
-    for chunk in sound:
-        heard[chunk.start_sample : chunk.end_sample] = chunk.samples
-    # The sound is as long as the ticks last, however many of them a busy host made the source drop.
-    last_tick = [e for e in events if isinstance(e, VideoFrame | NoPicture)][-1]
-    assert len(heard) / SAMPLE_RATE == pytest.approx(last_tick.time_s + TICK, abs=0.4)
-    # Each second of speech is found where the one before it says it should be: nothing lost, moved or torn.
-    # By loudness in steps of 5 ms: following a clock sample by sample changes a waveform more than what is
-    # heard.
-    said, came = loudness(spoken), loudness(heard)
-    lags = []
-    for at in range(200, 900, 100):
-        part = said[at : at + 200] - said[at : at + 200].mean()
-        likeness = [
-            float(np.dot(part, came[k : k + 200] - came[k : k + 200].mean()))
-            / float(
-                np.linalg.norm(part) * np.linalg.norm(came[k : k + 200] - came[k : k + 200].mean()) + 1e-9
-            )
-            for k in range(len(came) - 200)
-        ]
-        place = int(np.argmax(likeness))
-        assert likeness[place] > 0.9
-        lags.append((place - at) * 0.005)
-    assert max(lags) - min(lags) < 0.03
-
-
-def loudness(samples: np.ndarray) -> np.ndarray:
-    """Root mean square over 40 ms, every 5 ms: wide enough not to see single periods of a voice."""
-    pieces = samples[: len(samples) // 80 * 80].reshape(-1, 80)
-    return np.sqrt(np.convolve((pieces.astype(np.float64) ** 2).mean(axis=1), np.full(8, 1 / 8), "same"))
