@@ -113,12 +113,13 @@ def install(source: str) -> bool:
         return pip_install(requirement)
     if "://" in source:
         return pip_install(requirement, "--index-url", source)
-    if not Path(source).is_dir():
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
         say(
             f"AFFECT_TORCH is '{source}', no folder here: give cpu, cuda, an index's URL or a folder of wheels"
         )
         return False
-    return pip_install(requirement, *LOCAL, "--find-links", source)
+    return pip_install(requirement, *LOCAL, "--find-links", str(folder))
 
 
 def say(line: str) -> None:
