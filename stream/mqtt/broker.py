@@ -52,9 +52,15 @@ class EmbeddedBroker:
         return self
 
     async def _start(self, port: int) -> None:
-        from amqtt.broker import Broker
-        from amqtt.contexts import BrokerConfig, ListenerConfig
-        from amqtt.errors import BrokerError
+        try:
+            from amqtt.broker import Broker
+            from amqtt.contexts import BrokerConfig, ListenerConfig
+            from amqtt.errors import BrokerError
+        except ImportError as error:
+            raise UserError(
+                f"the package amqtt, the embedded broker, cannot be loaded ({error}): "
+                "pip install amqtt, or name a broker: --broker mqtt://127.0.0.1:1883"
+            ) from error
 
         for name in ("amqtt", "transitions"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
