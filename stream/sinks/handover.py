@@ -75,6 +75,16 @@ class Handover:
         return len(self._waiting) >= ROOM
 
     @property
+    def is_empty(self) -> bool:
+        """Whether no estimate waits."""
+        return not self._waiting
+
+    @property
+    def taken(self) -> int:
+        """How many estimates were taken."""
+        return self._taken
+
+    @property
     def ended(self) -> bool:
         """Whether no more estimates will come."""
         return self._ended
@@ -132,6 +142,12 @@ class Handover:
                 if left_s is not None and left_s <= 0:
                     return None
                 self._changed.wait(left_s)
+
+    def take_one(self) -> Estimate:
+        """The oldest estimate; blocks until there is one. Raises what ended the run, or `Ended`."""
+        estimate = self.take()
+        assert estimate is not None
+        return estimate
 
     async def take_async(self) -> Estimate:
         """The oldest estimate, waited for on the running event loop. Raises what ended the run, or `Ended`."""
