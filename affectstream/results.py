@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from stream.messages import Affect, Estimate, Status, TranscriptWord
 
 COLOURS: Final = ("tab:blue", "tab:orange")
-SAID_UP_TO: Final = 60
-"""Words that are written beneath the picture, where there are no more: with more of them nothing could be read."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -153,7 +151,4 @@ def _draw_presence(axis: Any, result: Result) -> None:
         axis.fill_between(
             result.times, height - 0.35, height + 0.35, where=present, step="post", color="0.5", lw=0
         )
-    if len(result.words) <= SAID_UP_TO:
-        for word in result.words:
-            axis.text(word.start_s, -0.5, word.text, rotation=90, fontsize=6, va="top", clip_on=True)
-    axis.set(yticks=range(len(there)), yticklabels=list(there), ylim=(-2.5, 2.5), xlabel="seconds")
+    axis.set(yticks=range(len(there)), yticklabels=list(there), ylim=(-0.6, 2.6), xlabel="seconds")

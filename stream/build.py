@@ -121,7 +121,7 @@ def _load_beside(
 ) -> LoadedParts:
     """Everything but the source, as it needs it."""
 
-    def once(what: Hashable, load_it: Callable[[], T]) -> T:
+    def once(what: tuple[Hashable, ...], load_it: Callable[[], T]) -> T:
         return load_it() if shared is None else shared.once(what, load_it)
 
     bundle = shared.bundle if shared else load_bundle(options.bundle, missing_parts="tolerate")
@@ -136,7 +136,7 @@ def _load_beside(
         language, encoder = bundle.ensemble.spec.language, bundle.text_encoder_folder
         if encoder is not None and language is not None:
             width = language.embedding
-            embedder = once("text encoder", lambda: TextEmbedder(encoder, expected_width=width))
+            embedder = once(("text encoder",), lambda: TextEmbedder(encoder, expected_width=width))
     most_at_once = frames_at_once(options.latency_target_ms, source.info.frame_rate)
     text_model = None if embedder is None else embedder.model
 

@@ -30,7 +30,7 @@ class SharedBundle:
     def __init__(self, bundle: Bundle, accelerator: str) -> None:
         self.bundle = bundle
         self.accelerator = accelerator
-        self._kept: dict[Hashable, Any] = {}
+        self._kept: dict[tuple[Hashable, ...], Any] = {}
         self._loading = threading.Lock()
 
     @property
@@ -58,13 +58,18 @@ class SharedBundle:
         """What it says it is good for."""
         return self.bundle.manifest.note
 
-    def once(self, what: Hashable, load: Callable[[], T]) -> T:
+    def once(self, what: tuple[Hashable, ...], load: Callable[[], T]) -> T:
         """What `load` gives: loaded the first time, the same from then on. Blocks while another thread loads."""
         with self._loading:
             if what not in self._kept:
                 self._kept[what] = load()
             kept: T = self._kept[what]
             return kept
+
+    def kept(self, kind: str) -> tuple[Any, ...]:
+        """What was loaded of a kind: `runtime`, `recogniser` or `text encoder`."""
+        with self._loading:
+            return tuple(x for key, x in self._kept.items() if key[0] == kind)
 
     def __repr__(self) -> str:
         return f"<SharedBundle {self.name}: {self.folds} folds, {self.accelerator}>"
