@@ -10,7 +10,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-FOLDERS = ("models", "stream", "offline", "benchmarks", "examples", "tests")
+FOLDERS = ("models", "stream", "offline", "affectstream", "benchmarks", "examples", "tests")
 
 
 def named_extras() -> dict[str, str]:

@@ -171,7 +171,9 @@ class PushedRecording:
         """Adds a frame, waiting for room. Raises UserError where its time is not later than the last one's."""
         with self._changed:
             zero_s = time_s if self.first_frame_s is None else self.first_frame_s
-            if self._next_index and time_s - zero_s <= self._last_s:
+            # To the microsecond, below which the difference of two large times means nothing.
+            at_s = round(time_s - zero_s, 6)
+            if at_s <= self._last_s:
                 raise UserError(
                     f"the frame at {time_s:g} s is not later than the last one: "
                     "push frames in the order of their times"
@@ -182,7 +184,7 @@ class PushedRecording:
                 for samples, at_s in self._early:
                     self._place(samples, at_s)
                 self._early.clear()
-            self._last_s = time_s - zero_s
+            self._last_s = at_s
             self._frames.append(VideoFrame(self._next_index, self._last_s, time.time(), _scaled(rgb)))
             self._next_index += 1
             self._changed.notify_all()

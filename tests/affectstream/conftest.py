@@ -38,7 +38,7 @@ def running() -> list[str]:
 def _no_thread_is_left() -> Iterator[None]:
     """Every test leaves everything closed; a moment later at the latest, where it left that to an event loop."""
     yield
-    deadline_s = time.monotonic() + 5
+    deadline_s = time.monotonic() + 30
     while running() and time.monotonic() < deadline_s:
         time.sleep(0.02)
     assert running() == []

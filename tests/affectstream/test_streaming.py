@@ -13,6 +13,7 @@ import pytest
 import affectstream
 from stream.sinks.handover import ROOM
 from tests.affectstream.conftest import running
+from tests.stream.brokers import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +53,7 @@ def test_one_kind_alone(talk: Path, quick: dict[str, Any], kind: Any) -> None:
 def test_a_recording_waits_for_a_slow_loop(talk: Path, quick: dict[str, Any]) -> None:
     """All the frames would be through in the time that the first step of this loop takes."""
     estimates = affectstream.stream(talk, **quick)
-    taken = []
+    taken: list[Estimate] = []
     for estimate in estimates:
         if not taken:
             time.sleep(5)
@@ -116,9 +117,7 @@ async def test_a_loop_works_inside_a_running_event_loop(talk: Path, quick: dict[
 async def test_a_break_from_an_async_loop_closes_everything_soon(quick: dict[str, Any]) -> None:
     async for _ in affectstream.astream(LAVFI, microphone="none", **quick):
         break
-    async with asyncio.timeout(5):
-        while running():
-            await asyncio.sleep(0.02)
+    await until(lambda: not running(), timeout_s=30)
 
 
 def test_an_event_loop_that_ends_right_after_the_break_waits_for_it(quick: dict[str, Any]) -> None:

@@ -49,10 +49,12 @@ class TestRecording:
     @pytest.mark.parametrize("sound_first", [True, False])
     def test_sound_goes_before_the_frames_it_belongs_to(self, sound_first: bool) -> None:
         source = PushedRecording(frame_rate=10.0, sound=True)
-        pushes = [lambda n=n: source.push_frame(rgb(), 1.0 + n / 10) for n in range(3)]
-        pushes.insert(0 if sound_first else 3, lambda: source.push_sound(tone(0.3), 1.0, RATE))
-        for push in pushes:
-            push()
+        if sound_first:
+            source.push_sound(tone(0.3), 1.7e9, RATE)
+        for n in range(3):
+            source.push_frame(rgb(), 1.7e9 + n / 10)
+        if not sound_first:
+            source.push_sound(tone(0.3), 1.7e9, RATE)
         source.finish()
         events = list(source.events())
         assert kinds(events) == "sfsfsf"
