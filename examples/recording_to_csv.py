@@ -3,8 +3,9 @@
     python examples/recording_to_csv.py talk.mp4 talk.csv
     python examples/recording_to_csv.py stream/assets/demo.mp4 demo.csv --recogniser vosk-tiny
 
-The numbers are the settled estimates of `stream-run --pace fast --accelerator eager --record`. Where you want a file and no script, that
-command writes JSON lines, and `offline-predict demo talk.mp4 --out predictions/` writes a CSV with every fold's.
+The numbers are the settled estimates of `stream-run --pace fast --accelerator eager --record`. Where you want a file
+and no script, that command writes JSON lines, and `offline-predict demo talk.mp4 --out predictions/` writes a CSV of
+all folds.
 """
 
 from __future__ import annotations

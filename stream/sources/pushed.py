@@ -181,8 +181,8 @@ class PushedRecording:
             self._changed.wait_for(self._has_room)
             if self.first_frame_s is None:
                 self.first_frame_s = time_s
-                for samples, at_s in self._early:
-                    self._place(samples, at_s)
+                for samples, heard_s in self._early:
+                    self._place(samples, heard_s)
                 self._early.clear()
             self._last_s = at_s
             self._frames.append(VideoFrame(self._next_index, self._last_s, time.time(), _scaled(rgb)))

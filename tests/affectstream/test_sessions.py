@@ -54,12 +54,17 @@ def test_a_recording_that_is_pushed_is_estimated_as_its_file(talk: Path) -> None
 
 
 def test_a_recording_is_held_back_until_estimates_are_taken(
-    talk: Path, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions, "NOBODY_TAKES_S", 0.5)
-    with affectstream.open_session(live=False, **quick) as session:
+
+    def push_many(session: Session) -> None:
+        for n in range(400):
+            session.push_frame(picture(n % 200), n / 30)
+
+    with affectstream.open_session(live=False, sound=False, **quick) as session:
         with pytest.raises(affectstream.UserError, match=r"call take\(\) between pushes"):
-            push_all(session, talk)
+            push_many(session)
         assert session.take()
 
 

@@ -75,7 +75,7 @@ def test_what_waits_is_embedded_together_where_that_is_allowed(
 
 def test_an_error_is_everybodys_who_was_in_the_call(bundle: Bundle) -> None:
     runtime = shared_runtime(bundle, together=True)
-    with pytest.raises(RuntimeError), torch.inference_mode():
+    with pytest.raises(ValueError, match="expected crops"), torch.inference_mode():
         runtime.at(2).embed(torch.zeros(1, 7, 3, 3), None)
     with torch.inference_mode():
         assert runtime.at(2).embed(bundle.probe["crops"][:1], None)[0] is not None
