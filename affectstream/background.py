@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from stream.mqtt.connection import run as run_async
@@ -61,11 +62,14 @@ class BackgroundRun:
         self._thread.join()
 
     def stop(self) -> None:
-        """Has it end soon; returns at once. From any thread."""
+        """Has it end soon; returns at once. From any thread; once, so that nothing interrupts its closing."""
         with self._lock:
+            if self._stopping:
+                return
             self._stopping = True
-            if self._loop is not None and self._task is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._task.cancel)
+            if self._loop is not None and self._task is not None:
+                with suppress(RuntimeError):  # the loop has ended by itself
+                    self._loop.call_soon_threadsafe(self._task.cancel)
 
     def close(self) -> None:
         """Ends it, and waits until it has. May be repeated."""

@@ -59,18 +59,18 @@ class _Run:
         self._background = BackgroundRun(
             plan_run(source, pace, options), [self._handover], on_end=self._handover.end
         )
-        self._begun = False
+        self._claimed = False
 
     @property
     def status(self) -> Status | None:
         """How the run stands, at most a second old, and at its end: inputs, drops, latency, notes. None before it."""
         return self._handover.status
 
-    def _begin(self) -> None:
-        if self._begun:
+    def _claim(self) -> None:
+        """Raises AffectError the second time."""
+        if self._claimed:
             raise AffectError("a stream is read once: ask affectstream for another")
-        self._begun = True
-        self._background.start()
+        self._claimed = True
 
 
 class Stream(_Run):
@@ -80,11 +80,12 @@ class Stream(_Run):
     """
 
     def __iter__(self) -> Generator[Estimate, None, None]:
-        self._begin()
+        self._claim()
         return self._take_all()
 
     def _take_all(self) -> Generator[Estimate, None, None]:
         try:
+            self._background.start()
             while True:
                 yield self._handover.take_one()
         except Ended:
@@ -109,11 +110,12 @@ class AsyncStream(_Run):
     """Estimates to loop over once with `async for`. `async with` and `aclose` end it from outside the loop."""
 
     def __aiter__(self) -> AsyncGenerator[Estimate, None]:
-        self._begin()
+        self._claim()
         return self._take_all()
 
     async def _take_all(self) -> AsyncGenerator[Estimate, None]:
         try:
+            self._background.start()
             while True:
                 yield await self._handover.take_async()
         except Ended:
