@@ -100,6 +100,7 @@ class BackgroundRun:
             source=self._source,
             shared=plan.shared,
             more_sinks=self._sinks,
+            keep_eager=True,
         ) as engine:
             self._opened.set()
             await engine.run()

@@ -88,11 +88,13 @@ def load(
     *,
     source: Source | None = None,
     shared: SharedBundle | None = None,
+    keep_eager: bool = False,
 ) -> LoadedParts:
     """Opens and loads everything that the options name; blocking. Raises UserError for the first that fails.
 
     `tell` is told, in one line, before something that takes long begins. A `source` that is open already is taken in
-    place of the options'; a `shared` bundle in place of theirs, computed by its own accelerator.
+    place of the options'; a `shared` bundle in place of theirs, computed by its own accelerator. `keep_eager` keeps
+    eager weights beside accelerated ones: torch.compile may need them again where a process runs more than once.
     """
     rung = find_rung(options.budget)
     preference = Preference.parse(options.accelerator if shared is None else shared.accelerator)
@@ -106,7 +108,7 @@ def load(
     try:
         if not source.live and rung not in (None, FULL):
             raise UserError(f"a recording is never degraded: --budget {options.budget} is for live sources")
-        return _load_beside(source, options, preference, tell, shared)
+        return _load_beside(source, options, preference, tell, shared, keep_eager)
     except BaseException:
         source.close()
         raise
@@ -118,6 +120,7 @@ def _load_beside(
     preference: Preference,
     tell: Callable[[str], None],
     shared: SharedBundle | None,
+    keep_eager: bool,
 ) -> LoadedParts:
     """Everything but the source, as it needs it."""
 
@@ -151,7 +154,7 @@ def _load_beside(
             # The source's at either pace: a route chosen by pace would change a replay's record.
             frame_rate=source.info.frame_rate,
             progress=tell,
-            keep_eager=shared is not None,
+            keep_eager=keep_eager or shared is not None,
             repeatable=not source.live,
         )
         return runtime if shared is None else SharedRuntime(runtime, together=source.live)

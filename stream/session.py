@@ -57,12 +57,13 @@ async def open_engine(
     source: Source | None = None,
     shared: SharedBundle | None = None,
     more_sinks: Sequence[Sink] = (),
+    keep_eager: bool = False,
     tell_progress: Callable[[str], None] = lambda message: None,
 ) -> AsyncIterator[Engine]:
     """An engine over all that the options name, loaded and ready to run; everything is closed behind it.
 
     A `source` or a `shared` bundle is taken in place of the options'; `more_sinks` take estimates beside theirs.
-    Raises UserError for what a user can mend.
+    `keep_eager` keeps what `stream.build.load` says. Raises UserError for what a user can mend.
     """
     if output_options.publisher_id is not None:
         check_publisher_id(output_options.publisher_id)
@@ -74,7 +75,9 @@ async def open_engine(
             engine.command(command)
 
     async with AsyncExitStack() as stack:
-        load_all = partial(load, input_options, tell_progress, source=source, shared=shared)
+        load_all = partial(
+            load, input_options, tell_progress, source=source, shared=shared, keep_eager=keep_eager
+        )
         parts = await _loaded(load_all)
         stack.callback(parts.source.close)
         broker = await _broker_address(output_options, stack)
