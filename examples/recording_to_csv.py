@@ -3,8 +3,9 @@
     python examples/recording_to_csv.py talk.mp4 talk.csv
     python examples/recording_to_csv.py stream/assets/demo.mp4 demo.csv --bundle demo --recogniser vosk-tiny
 
-The numbers are the settled estimates of `stream-run --pace fast --record`. Where you want a file and no script, that
-command writes JSON lines, and `offline-predict people talk.mp4 --out predictions/` writes a CSV with every fold's.
+The numbers are the settled estimates of `stream-run --pace fast --accelerator eager --record`. Where you want a file
+and no script, that command writes JSON lines, and `offline-predict people talk.mp4 --out predictions/` writes a CSV
+of all folds.
 """
 
 from __future__ import annotations
@@ -15,11 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.errors import UserError
-from offline.prediction.replay import replay
-from stream.build import load
-from stream.options import DEFAULT_BUNDLE, InputOptions
-from stream.session import default_threads, use_threads
+import affectstream
+from stream.options import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,18 +32,14 @@ def write_csv(recording: Path, table: Path, bundle: str = DEFAULT_BUNDLE, recogn
     `recogniser` is `auto` (the best full model that is installed), `none`, a part's name or a Vosk model's folder.
     Raises UserError where the recording, the bundle or the recogniser cannot be used.
     """
-    use_threads(
-        default_threads(bundle)
-    )  # as stream-run does, once and first: other numbers of threads round otherwise
-    parts = load(InputOptions(str(recording), bundle=bundle, pace="fast", recogniser=recogniser))
-    prediction = replay(parts)  # value and spread (frames, 2), in the order of `prediction.targets`
+    result = affectstream.estimate(recording, bundle=bundle, recogniser=recogniser, accelerator="eager")
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        rows = zip(prediction.times, prediction.value, prediction.spread, strict=True)
+        rows = zip(result.times, result.values, result.spread, strict=True)
         for frame, (time_s, value, spread) in enumerate(rows):
             writer.writerow([frame, f"{time_s:.6f}", *(f"{number:.6f}" for number in (*value, *spread))])
-    return len(prediction.times)
+    return len(result)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         rows = write_csv(given.recording, given.table, given.bundle, given.recogniser)
-    except (UserError, OSError) as error:
+    except (affectstream.UserError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"{given.table}: {rows} frames")

@@ -23,7 +23,8 @@ from rich.table import Table
 from models.console import make_app, run, tell
 from models.errors import UserError
 from models.parts.install import pull
-from models.parts.registry import PARTS, find_part, get_part, install_command, models_folder
+from models.parts.overview import list_parts as states_of_parts
+from models.parts.registry import get_part, install_command, models_folder
 
 if TYPE_CHECKING:
     from models.bundle.load import Bundle
@@ -95,21 +96,17 @@ def list_parts() -> None:
     """List all pretrained parts: what each is for, whether it is installed, where, and with which hash."""
     out = _console()
     table = Table("part", "for", "licence", "MB", "installed", "sha256", box=None, pad_edge=False)
-    troubles = []
-    for part in PARTS.values():
-        where, sha256 = f"no: {install_command(part.name)}", ""
-        try:
-            found = find_part(part)
-            if found is not None:
-                where, sha256 = str(found.path), found.sha256[:12]
-        except UserError as e:
-            where = "refused, see below"
-            troubles.append(str(e))
+    states = states_of_parts()
+    for part in states:
+        where = f"no: {part.install}" if part.path is None else str(part.path)
+        where = "refused, see below" if part.trouble else where
+        sha256 = (part.sha256 or "")[:12]
         table.add_row(part.name, part.purpose, part.licence, str(part.megabytes), escape(where), sha256)
     out.print(table)
     out.print(f"Folder for parts: {escape(str(models_folder()))}")
-    for trouble in troubles:
-        out.print(f"[red]{escape(trouble)}[/]")
+    for part in states:
+        if part.trouble:
+            out.print(f"[red]{escape(part.trouble)}[/]")
 
 
 @info_app.command(

@@ -1,9 +1,13 @@
-"""The one exception a user can cause."""
+"""The exceptions that are raised on purpose: one family, of which a user can cause one."""
 
 from __future__ import annotations
 
 
-class UserError(Exception):
+class AffectError(Exception):
+    """Everything that this software raises on purpose and that a caller may want to catch."""
+
+
+class UserError(AffectError):
     """Something the user gave is wrong: one line that names the thing and the way out, exit status 2.
 
     `problem` names what is wrong. Where it is known apart from that, `way_out` says what to do about it, and the

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 import torch
 
 from models.accelerate.cache import ArtifactCache
 from models.accelerate.select import Preference, serve
+from models.accelerate.shared import SharedRuntime
 from models.bundle.load import Bundle, load_bundle
 from models.bundle.manifest import read_manifest
 from models.bundle.shipped import resolve_bundle, shipped_bundles
@@ -49,13 +50,16 @@ from stream.view.labels import LabelledTrajectory
 from stream.view.terminal import TerminalSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from models.accelerate.runtime import Runtime
     from stream.messages import EngineCommand, InputStatus
     from stream.mqtt.connection import BrokerAddress
+    from stream.shared_bundle import SharedBundle
     from stream.sinks.base import Sink
     from stream.sources.events import Source
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,48 +87,87 @@ class LoadedParts:
         return input_status(self.bundle, self.source, self.detector, self.recogniser, recognises=recognises)
 
 
-def load(options: InputOptions, tell: Callable[[str], None] = lambda message: None) -> LoadedParts:
+def load(
+    options: InputOptions,
+    tell: Callable[[str], None] = lambda message: None,
+    *,
+    source: Source | None = None,
+    shared: SharedBundle | None = None,
+    keep_eager: bool = False,
+) -> LoadedParts:
     """Opens and loads everything that the options name; blocking. Raises UserError for the first that fails.
 
-    `tell` is told, in one line, before something that takes long begins.
+    `tell` is told, in one line, before something that takes long begins. A `source` that is open already is taken in
+    place of the options'; a `shared` bundle in place of theirs, computed by its own accelerator. `keep_eager` keeps
+    eager weights beside accelerated ones: torch.compile may need them again where a process runs more than once.
     """
     rung = find_rung(options.budget)
-    preference = Preference.parse(options.accelerator)
-    source = open_source(
+    preference = Preference.parse(options.accelerator if shared is None else shared.accelerator)
+    source = source or open_source(
         options.source,
         microphone=options.microphone,
         size=options.size,
         frame_rate=options.frame_rate,
-        tick_rate=read_manifest(find_bundle(options.bundle)).recipe.frame_rate,
+        tick_rate=_trained_frame_rate(options, shared),
     )
-    if not source.live and rung not in (None, FULL):
-        raise UserError(f"a recording is never degraded: --budget {options.budget} is for live sources")
-    bundle = load_bundle(options.bundle, missing_parts="tolerate")
+    try:
+        if not source.live and rung not in (None, FULL):
+            raise UserError(f"a recording is never degraded: --budget {options.budget} is for live sources")
+        return _load_beside(source, options, preference, tell, shared, keep_eager)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _load_beside(
+    source: Source,
+    options: InputOptions,
+    preference: Preference,
+    tell: Callable[[str], None],
+    shared: SharedBundle | None,
+    keep_eager: bool,
+) -> LoadedParts:
+    """Everything but the source, as it needs it."""
+
+    def once(what: tuple[Hashable, ...], load_it: Callable[[], T]) -> T:
+        return load_it() if shared is None else shared.once(what, load_it)
+
+    bundle = shared.bundle if shared else load_bundle(options.bundle, missing_parts="tolerate")
     resident = {"resident_mib_bundle": resident_mib()}
     detector = make_detector(
         choose_detector(options.detector, bundle), framing=bundle.manifest.recipe.crop.framing
     )
     recogniser = _choose_recogniser(options.recogniser, bundle)
     new_recogniser = embedder = None
-    if source.info.has_audio and recogniser.folder is not None:
-        new_recogniser = open_recogniser(recogniser.folder, live=source.live)
-        language = bundle.ensemble.spec.language
-        if bundle.text_encoder_folder is not None and language is not None:
-            embedder = TextEmbedder(bundle.text_encoder_folder, expected_width=language.embedding)
+    if source.info.has_audio and (folder := recogniser.folder) is not None:
+        new_recogniser = once(
+            ("recogniser", folder, source.live), lambda: open_recogniser(folder, live=source.live)
+        )
+        language, encoder = bundle.ensemble.spec.language, bundle.text_encoder_folder
+        if encoder is not None and language is not None:
+            width = language.embedding
+            embedder = once(("text encoder",), lambda: TextEmbedder(encoder, expected_width=width))
     most_at_once = frames_at_once(options.latency_target_ms, source.info.frame_rate)
-    runtime = serve(
-        bundle,
-        preference=preference,
-        text_model=None if embedder is None else embedder.model,
-        cache=ArtifactCache(),
-        threads=torch.get_num_threads(),
-        batches=batch_sizes(most_at_once, live=source.live),
-        # The source's at either pace: a route chosen by pace would change a replay's record.
-        frame_rate=source.info.frame_rate,
-        progress=tell,
-        keep_eager=False,
-        repeatable=not source.live,
-    )
+    text_model = None if embedder is None else embedder.model
+
+    def serve_bundle() -> Runtime:
+        runtime = serve(
+            bundle,
+            preference=preference,
+            text_model=text_model,
+            cache=ArtifactCache(),
+            threads=torch.get_num_threads(),
+            batches=batch_sizes(most_at_once, live=source.live),
+            # The source's at either pace: a route chosen by pace would change a replay's record.
+            frame_rate=source.info.frame_rate,
+            progress=tell,
+            keep_eager=keep_eager or shared is not None,
+            repeatable=not source.live,
+        )
+        return runtime if shared is None else SharedRuntime(runtime, together=source.live)
+
+    served_for = (text_model is not None, most_at_once, source.info.frame_rate, source.live)
+    runtime = once(("runtime", *served_for), serve_bundle)
     if embedder is not None:
         embedder = embedder.run_by(runtime.encode_text)
     resident["resident_mib_parts"] = resident_mib()
@@ -153,6 +196,11 @@ def find_bundle(name_or_path: str) -> Path:
             "a bundle's folder, or the one for drawn people with --bundle demo"
         )
     return resolve_bundle(name_or_path)
+
+
+def _trained_frame_rate(options: InputOptions, shared: SharedBundle | None) -> float:
+    """Frames a second that the bundle was trained at."""
+    return shared.frame_rate if shared else read_manifest(find_bundle(options.bundle)).recipe.frame_rate
 
 
 def choose_detector(choice: DetectorChoice, bundle: Bundle) -> DetectorChoice:

@@ -1,4 +1,7 @@
-"""One run from the command line: load, attach the sinks, run the engine, and end cleanly whatever ends it."""
+"""One run: load, attach the sinks, run the engine, and end cleanly whatever ends it.
+
+`open_engine` is the way to an engine for every run, `stream` a whole run from the command line.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import asyncio
 import gc
 import signal
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from models.bundle.manifest import read_manifest
@@ -18,9 +22,15 @@ from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.topics import check_publisher_id
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from stream.build import LoadedParts
     from stream.engine import Engine, Summary
     from stream.messages import EngineCommand
     from stream.options import InputOptions, OutputOptions
+    from stream.shared_bundle import SharedBundle
+    from stream.sinks.base import Sink
+    from stream.sources.events import Source
 
 MOST_THREADS: Final = 4
 
@@ -30,6 +40,29 @@ async def stream(input_options: InputOptions, output_options: OutputOptions) -> 
 
     Cancelled (Ctrl-C) or terminated (SIGTERM, raised as SystemExit), it closes devices and sockets, says
     `stopped` on the broker and has every settled line on disk before it goes.
+    """
+    tell_progress = (lambda message: None) if output_options.view == "none" else tell
+    async with open_engine(input_options, output_options, tell_progress=tell_progress) as engine:
+        await asyncio.to_thread(_keep_out_of_garbage_collection)
+        with _CancelledBySigterm():
+            return await engine.run()
+
+
+@asynccontextmanager
+async def open_engine(
+    input_options: InputOptions,
+    output_options: OutputOptions,
+    *,
+    source: Source | None = None,
+    shared: SharedBundle | None = None,
+    more_sinks: Sequence[Sink] = (),
+    keep_eager: bool = False,
+    tell_progress: Callable[[str], None] = lambda message: None,
+) -> AsyncIterator[Engine]:
+    """An engine over all that the options name, loaded and ready to run; everything is closed behind it.
+
+    A `source` or a `shared` bundle is taken in place of the options'; `more_sinks` take estimates beside theirs.
+    `keep_eager` keeps what `stream.build.load` says. Raises UserError for what a user can mend.
     """
     if output_options.publisher_id is not None:
         check_publisher_id(output_options.publisher_id)
@@ -41,20 +74,32 @@ async def stream(input_options: InputOptions, output_options: OutputOptions) -> 
             engine.command(command)
 
     async with AsyncExitStack() as stack:
-        tell_progress = () if output_options.view == "none" else (tell,)
-        parts = await asyncio.to_thread(load, input_options, *tell_progress)
+        load_all = partial(
+            load, input_options, tell_progress, source=source, shared=shared, keep_eager=keep_eager
+        )
+        parts = await _loaded(load_all)
         stack.callback(parts.source.close)
         broker = await _broker_address(output_options, stack)
         engine = assemble(
             parts,
-            make_sinks(output_options, broker, command_engine),
+            [*make_sinks(output_options, broker, command_engine), *more_sinks],
             pace=input_options.pace,
             budget=input_options.budget,
             latency_target_ms=input_options.latency_target_ms,
         )
-        await asyncio.to_thread(_keep_out_of_garbage_collection)
-        with _CancelledBySigterm():
-            return await engine.run()
+        yield engine
+
+
+async def _loaded(load_all: Callable[[], LoadedParts]) -> LoadedParts:
+    """Loads in a thread, which nothing can stop: cancelled meanwhile, waits for it and closes what it opened."""
+    loading = asyncio.ensure_future(asyncio.to_thread(load_all))
+    try:
+        return await asyncio.shield(loading)
+    except asyncio.CancelledError:
+        await asyncio.wait([loading])
+        if not loading.cancelled() and loading.exception() is None:
+            loading.result().source.close()
+        raise
 
 
 def _keep_out_of_garbage_collection() -> None:
@@ -83,7 +128,9 @@ def use_threads(threads: int | None) -> None:
     import torch
 
     cv2.setNumThreads(1)
-    torch.set_num_threads(threads or _usable_cores())
+    wanted = threads or _usable_cores()
+    if torch.get_num_threads() != wanted:
+        torch.set_num_threads(wanted)
 
 
 def _usable_cores() -> int:

@@ -106,7 +106,9 @@ def test_tests_that_the_architecture_names_are_there() -> None:
 
 def test_the_architecture_names_every_file() -> None:
     rooms = ARCHITECTURE.partition("\n## The rooms\n")[2].partition("\n## The walk of a live frame\n")[0]
-    files = [path for path in sources("models", "stream", "offline") if path.name != "__init__.py"]
+    files = [
+        path for path in sources("models", "stream", "offline", "affectstream") if path.name != "__init__.py"
+    ]
     assert files
     assert [path for path in files if not {path.name, path.stem} & set(quoted(rooms))] == []
 
@@ -119,10 +121,10 @@ def test_every_module_has_a_test_of_its_name_or_is_said_to_be_covered_by_another
     covered = {path for module, _ in rows for path in in_folders(quoted(module))}
     own = {
         path
-        for path in sources("models", "stream", "offline", "benchmarks")
+        for path in sources("models", "stream", "offline", "affectstream", "benchmarks")
         if (REPOSITORY / "tests" / path.parent / f"test_{path.name}").is_file()
     }
-    others = set(sources("models", "stream", "offline", "benchmarks")) - own
+    others = set(sources("models", "stream", "offline", "affectstream", "benchmarks")) - own
     assert covered == {path for path in others if path.name != "__init__.py"}
     for _, tests in rows:
         for name in in_folders(quoted(tests)):

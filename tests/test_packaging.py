@@ -27,7 +27,7 @@ TOP_LEVEL = {"models", "stream", "offline"}
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-FOLDERS = ("models", "stream", "offline", "benchmarks", "examples", "tests")
+FOLDERS = ("models", "stream", "offline", "affectstream", "benchmarks", "examples", "tests")
 
 
 def named_extras() -> dict[str, str]:

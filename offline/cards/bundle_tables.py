@@ -153,7 +153,10 @@ def composition_table() -> str:
         ("voice", _shares(VOICE_MODES.items())),
         ("words", _shares(WORDS_MODES.items())),
         ("talking", f"{TALKING_SHARE:.0%} of episodes"),
-        ("episode", f"{SHORTEST_S:g} to {LONGEST_S:g} s; in {TURNING_SHARE:.0%} one feeling turns into another"),
+        (
+            "episode",
+            f"{SHORTEST_S:g} to {LONGEST_S:g} s; in {TURNING_SHARE:.0%} one feeling turns into another",
+        ),
     ]
     counts = [
         (name, f"{valence:g}", f"{arousal:g}", f"{RISE_S[name]:g} s", f"{MEMORY_S[name]:g} s")

@@ -9,10 +9,10 @@ import torch
 
 from models.errors import UserError
 from offline.judging.live_path import ItemEstimate, JudgeOptions, mean_estimate
-from offline.prediction.replay import CollectSink
 from stream.build import assemble, load
 from stream.mqtt.connection import run
 from stream.options import InputOptions
+from stream.sinks.collect import CollectSink
 
 if TYPE_CHECKING:
     from pathlib import Path

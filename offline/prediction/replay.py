@@ -6,7 +6,6 @@ same one. Windows and masked branches need the features themselves, so for those
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,58 +22,13 @@ from offline.prediction.predict import Prediction
 from stream.build import LoadedParts, assemble
 from stream.description import is_detector
 from stream.mqtt.connection import run
+from stream.sinks.collect import CollectSink
 from stream.sources.file_clock import same_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from stream.messages import Affect, Estimate, Status, Transcript
-
-
-class CollectSink:
-    """Keeps settled estimates in memory, and tells `progress` of each; unbounded, so for recordings only."""
-
-    name = "collect"
-
-    def __init__(self, progress: Callable[[int], None] | None = None) -> None:
-        self.settled: list[Estimate] = []
-        self._progress = progress
-
-    @property
-    def drops(self) -> Mapping[str, int]:
-        """Nothing is dropped."""
-        return {}
-
-    @property
-    def counters(self) -> Mapping[str, float]:
-        """Nothing is counted."""
-        return {}
-
-    async def open(self) -> None:
-        """Nothing to acquire."""
-
-    async def run(self) -> None:
-        """Nothing to do beside the engine."""
-        await asyncio.Event().wait()
-
-    async def ready(self) -> None:
-        """There is always room."""
-
-    def offer(self, estimate: Estimate) -> None:
-        """Keep a settled estimate."""
-        if estimate.settled:
-            self.settled.append(estimate)
-            if self._progress is not None:
-                self._progress(1)
-
-    def offer_status(self, status: Status) -> None:
-        """Only estimates are kept."""
-
-    def offer_transcript(self, transcript: Transcript) -> None:
-        """Only estimates are kept."""
-
-    async def close(self) -> None:
-        """Nothing to release."""
+    from stream.messages import Affect, Estimate
 
 
 def replay(parts: LoadedParts, progress: Callable[[int], None] | None = None) -> Prediction:

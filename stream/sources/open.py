@@ -8,6 +8,11 @@ if TYPE_CHECKING:
     from stream.sources.events import Source
 
 
+def is_live(target: str) -> bool:
+    """Whether a source's name means a live one: a camera, a URL or a filter graph, and not a file."""
+    return target.startswith(("camera:", "lavfi:")) or "://" in target
+
+
 def open_source(
     target: str,
     *,
@@ -23,7 +28,7 @@ def open_source(
     (asked of the device) and `tick_rate` (frames per second given, the bundle's) concern live sources only.
     Blocks while devices open. Raises `UserError` where the source cannot be opened.
     """
-    if target.startswith(("camera:", "lavfi:")) or "://" in target:
+    if is_live(target):
         from stream.sources.devices import RequestedFormat
         from stream.sources.live import open_live
 

@@ -37,6 +37,7 @@ def example(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[st
 def test_every_example_is_tested_here() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.py")}
     assert names == {"subscribe", "custom_sink", "recording_to_csv"}
+    assert {path.stem for path in EXAMPLES.glob("*.ipynb")} == {"recording", "live"}
 
 
 async def test_a_subscriber_prints_what_a_run_publishes() -> None:

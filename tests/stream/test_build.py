@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from models.accelerate.select import serve
+from models.errors import UserError
 from stream import build as assembly
 from stream.build import assemble, load
 from stream.description import DRAWN
 from stream.options import DEMO_BUNDLE, DEMO_RECORDING, InputOptions, Pace
 from tests.stream.recordings import steady, write_recording
-from tests.stream.scripted import small_bundle
+from tests.stream.scripted import ScriptedSource, small_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,3 +79,27 @@ def test_a_recording_is_judged_by_its_own_rate_at_either_pace(
     recording = write_recording(tmp_path / "slow.mkv", steady(5, rate=25.0))
     load(InputOptions(str(recording), bundle=str(bundle), pace=pace, recogniser="none")).source.close()
     assert judged_by == [25.0]
+
+
+@pytest.mark.parametrize("keep_eager", [False, True])
+def test_eager_weights_are_given_up_unless_a_process_may_run_again(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keep_eager: bool
+) -> None:
+    asked: list[bool] = []
+
+    def watched(*args: Any, keep_eager: bool = True, **options: Any) -> Runtime:
+        asked.append(keep_eager)
+        return serve(*args, keep_eager=keep_eager, **options)
+
+    monkeypatch.setattr(assembly, "serve", watched)
+    recording = write_recording(tmp_path / "short.mkv", steady(5))
+    options = InputOptions(str(recording), bundle=str(bundle), recogniser="none")
+    load(options, keep_eager=keep_eager).source.close()
+    assert asked == [keep_eager]
+
+
+def test_a_source_that_is_open_is_closed_where_loading_fails(bundle: Path) -> None:
+    source = ScriptedSource([])
+    with pytest.raises(UserError, match="no recogniser 'nobody'"):
+        load(InputOptions("scripted", bundle=str(bundle), recogniser="nobody"), source=source)
+    assert source.closed.is_set()
