@@ -30,7 +30,7 @@ FACE_MODES: Final[dict[FaceMode, float]] = {
     "differs": 0.04,
     "absent": 0.14,
 }
-VOICE_MODES: Final[dict[VoiceMode, float]] = {"agrees": 0.68, "neutral": 0.22, "differs": 0.10}
+VOICE_MODES: Final[dict[VoiceMode, float]] = {"agrees": 0.5, "neutral": 0.2, "differs": 0.3}
 WORDS_MODES: Final[dict[WordsMode, float]] = {"agrees": 0.5, "neutral": 0.2, "differs": 0.1, "unheard": 0.2}
 """How often each happens, as parts of one. Unheard words are of a language that the recogniser does not know."""
 

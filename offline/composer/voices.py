@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
     from offline.composer.episodes import Episode
 
-SAMPLE_RATE = LogMelSpec().sample_rate
+SAMPLE_RATE: Final = LogMelSpec().sample_rate
+
+CLEAR_SHARE: Final = 0.5
+"""How often a trial's sound is as the sentences were recorded, apart from its level: microphones range from good to
+bad, and what is only ever heard through bad ones is not believed when it is heard through a good one."""
+
+_CLEAR: Final = SoundAugmentation(
+    speed=0.03, tilt_db_per_octave=0.0, ripple_db=0.0, noise_share=0.0, reverb_share=0.0
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +61,7 @@ def draw_utterances(
     own = [s for s in sentences if s.speaker == speaker]
     of_voices = np.stack([s.feeling for s in own])
     of_words = np.stack([c.feeling for c in comments])
-    how = SoundAugmentation()
+    how = _CLEAR if random.random() < CLEAR_SHARE else SoundAugmentation()
     said: list[Utterance] = []
     free_s = 0.0
     for episode in episodes:
