@@ -9,6 +9,7 @@ from models.bundle.card import CONTENT_KEY, checked_card, written_for
 from models.bundle.manifest import read_manifest
 from models.errors import UserError
 from offline.cards import bundle_tables, judgements
+from offline.cards.goals import goals_table
 from offline.cards.template import fill, template_for
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def _values(folder: Path, manifest: Manifest, documents: Sequence[Document]) -> 
         "composition": bundle_tables.composition_table,
         "summary": partial(judgements.summary, judged),
         "judgements": partial(judgements.details, judged),
+        "goals": partial(goals_table, judged),
         "reach": partial(judgements.reach, judged),
         "coverage": partial(judgements.coverage, judged),
         "commands": partial(judgements.commands, documents),
