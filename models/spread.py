@@ -3,7 +3,7 @@
 Folds that saw nothing agree with one another, and are wrong together: their spread alone is too sure where little was
 there. So the error expected is fitted, on trials that no fold trained on, as
 
-    error^2 = scale x (spread between folds)^2 + floor of what was present
+    error^2 = scale x (spread between the folds' own outputs)^2 + floor of what was present
 
 with non-negative coefficients for each target, and its root is what is published.
 """

@@ -38,13 +38,13 @@ class Affect:
 class Estimate:
     """One frame's answer.
 
-    `value` is the CCC-centered merge of all folds, clipped to [-1, 1]; `spread` the standard deviation
-    between the centred folds (0 for one fold); `folds` each fold's own output, unclipped. `time_s` is the
-    frame's media time in seconds from the source's first frame, `captured_at` its wall-clock capture time
-    (seconds since the epoch) and `latency_ms` the time from then until the estimate was ready (None for
-    settled estimates and for files replayed faster than they play). `words` is what is being said at this
-    frame as far as is known, joined by spaces; it leaves the process only where the user asked for it.
-    `degraded` names what a live engine that could not keep up spared at this frame (`stream.flow.ladder`), None
+    `value` is the CCC-centered merge of all folds, clipped to [-1, 1]; `spread` the standard deviation between the
+    centred folds (0 for one fold), or of a calibrated bundle the error to expect; `folds` each fold's own output,
+    unclipped. `time_s` is the frame's media time in seconds from the source's first frame, `captured_at` its
+    wall-clock capture time (seconds since the epoch) and `latency_ms` the time from then until the estimate was ready
+    (None for settled estimates and for files replayed faster than they play). `words` is what is being said at this
+    frame as far as is known, joined by spaces; it leaves the process only where the user asked for it. `degraded`
+    names what a live engine that could not keep up spared at this frame (`stream.flow.ladder`), None
     where it spared nothing.
     """
 

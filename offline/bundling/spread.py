@@ -54,7 +54,7 @@ def calibrate_spread(bundle: Bundle, store: Store, partition: Partition = "test"
             prediction = predict_trial(bundle, trial, seen, "stream")
             labels = trial.labels_given(set(bundle.ensemble.modalities) - seen.missing)
             known = ~np.isnan(labels).any(axis=1)
-            spreads.append(prediction.spread[known])
+            spreads.append(prediction.folds.std(axis=0)[known])
             errors.append((prediction.value - labels)[known])
             patterns.append(_presence_patterns(trial, prediction, seen.missing)[known])
     if not sum(map(len, spreads)):

@@ -38,7 +38,9 @@ def make_estimate(
     present = Present(features.face, voice is not None and voice.gate_open, placed is not None)
     spread = centered.spread
     if calibration is not None:
-        spread = calibration.expected_error(spread, pattern_of(present.face, present.voice, present.words))
+        # Of the folds' own outputs: centered ones agree on whatever has held still for a while, right or wrong.
+        apart = np.std(np.asarray(merged.outputs, np.float64), axis=0)
+        spread = calibration.expected_error(apart, pattern_of(present.face, present.voice, present.words))
     return Estimate(
         frame=features.index,
         time_s=features.time_s,

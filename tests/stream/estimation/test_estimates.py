@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from models.centering import CenteredFrame
 from models.speech.timeline import WordTimeline
 from models.speech.words import VoiceDecided, Word, WordsRevised
+from models.spread import SpreadCalibration
 from stream.estimation.active_folds import ActiveFolds
 from stream.estimation.estimates import RETURNING, make_estimate
 from stream.estimation.frames import MergedFrame, PendingFrame
@@ -73,3 +76,14 @@ def test_it_says_what_it_lacks() -> None:
     assert make_estimate(merged(folds=1), WordTimeline(), folds=2, ready_at=None).degraded == RETURNING
     spared = merged(rung=Rung("few", 1, 1), folds=1)
     assert make_estimate(spared, WordTimeline(), folds=2, ready_at=None).degraded == "few"
+
+
+def test_a_calibrated_bundle_says_the_error_to_expect_of_folds_that_lie_apart() -> None:
+    frame = replace(merged(), outputs=np.array([[0.1, 0.3], [0.9, -0.1]]))
+    calibration = SpreadCalibration(
+        scale={"valence": 4.0, "arousal": 0.0},
+        floor={"nothing": {"valence": 0.09, "arousal": 0.16}},
+    )
+    found = make_estimate(frame, WordTimeline(), folds=2, ready_at=None, calibration=calibration).spread
+    assert found.valence == pytest.approx(np.sqrt(4 * 0.4**2 + 0.09))
+    assert found.arousal == pytest.approx(0.4)
