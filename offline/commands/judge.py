@@ -59,6 +59,13 @@ def judge(
     voices: Annotated[
         Path | None, typer.Option(help="Folder of played sentences, named as EmoDB's: SSTTTEv.wav or .flac.")
     ] = None,
+    speakers: Annotated[
+        str,
+        typer.Option(
+            help="Only these speakers of --voices, comma separated (03,10): those that were held out.",
+            show_default=False,
+        ),
+    ] = "",
     texts: Annotated[
         Path | None,
         typer.Option(help="Texts: EmoBank's .csv, or GoEmotions' .tsv with labels.txt beside it."),
@@ -108,7 +115,7 @@ def judge(
         raise UserError("there is nothing to judge by: give --faces, --voices, --texts, --clips or --talking")
     from offline.judging.live_path import JudgeOptions, open_live_path
 
-    materials = _read_materials(faces, voices, texts, clips, votes, talking or (), limit)
+    materials = _read_materials(faces, voices, _split(speakers), texts, clips, votes, talking or (), limit)
     options = JudgeOptions(bundle=bundle, detector=detector, recogniser=recogniser)
     path = open_live_path(options)
     judgements = _judge_all(path, materials, options, workers)
@@ -129,9 +136,14 @@ def command() -> None:
     run(app)
 
 
+def _split(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
 def _read_materials(
     faces: Path | None,
     voices: Path | None,
+    speakers: Sequence[str],
     texts: Path | None,
     clips: Path | None,
     votes: Path | None,
@@ -145,7 +157,7 @@ def _read_materials(
     if faces is not None:
         materials.append(read_faces(faces, limit))
     if voices is not None:
-        materials.append(read_voices(voices, limit))
+        materials.append(read_voices(voices, limit, speakers))
     if texts is not None:
         materials.append(read_texts(texts, limit))
     if clips is not None and votes is not None:

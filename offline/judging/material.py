@@ -17,7 +17,7 @@ from offline.people.goemotions import read_comments
 from offline.people.text_normalisation import spoken_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from offline.people.emotions import Floats
@@ -65,9 +65,14 @@ def read_faces(path: Path, limit: int | None = None) -> Material:
     )
 
 
-def read_voices(folder: Path, limit: int | None = None) -> Material:
-    """EmoDB's recordings. Raises UserError as the reader does."""
+def read_voices(folder: Path, limit: int | None = None, speakers: Collection[str] = ()) -> Material:
+    """EmoDB's recordings, of all speakers or of some. Raises UserError as the reader does, and for an unknown one."""
     recordings = read_recordings(folder)
+    known = {recording.speaker for recording in recordings}
+    for speaker in speakers:
+        if speaker not in known:
+            raise UserError(f"{folder} has no speaker {speaker}: there are {', '.join(sorted(known))}")
+    recordings = tuple(r for r in recordings if not speakers or r.speaker in speakers)
     some = tuple(recordings[i] for i in spread_sample(len(recordings), limit))
     return Material(
         kind="voices",
@@ -76,6 +81,7 @@ def read_voices(folder: Path, limit: int | None = None) -> Material:
         items=tuple(recording.path for recording in some),
         labels={"played emotion": place_recordings(some)},
         available=len(recordings),
+        notes=(f"speakers {', '.join(sorted(speakers))} alone",) if speakers else (),
         categories=tuple(recording.emotion for recording in some),
     )
 

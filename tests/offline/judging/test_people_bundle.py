@@ -54,10 +54,8 @@ def test_faces_never_seen_are_read_as_people_read_them(people: Path, reading: st
     assert ccc["arousal"] > 0.6
 
 
-def test_a_voice_never_heard_tells_how_excited_it_is(people: Path, tmp_path: Path) -> None:
-    for path in (people / "emodb").glob("09*"):
-        (tmp_path / path.name).symlink_to(path)
-    found = judged(read_voices(tmp_path, None))
+def test_a_voice_never_heard_tells_how_excited_it_is(people: Path) -> None:
+    found = judged(read_voices(people / "emodb", None, ["09"]))
     assert agreement(found, "ccc")["arousal"] > 0.5
 
 
