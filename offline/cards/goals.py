@@ -40,12 +40,12 @@ SPREAD_RATIO: Final = 1.5
 MOST_AT_REST: Final[dict[Target, float]] = {"valence": 0.2, "arousal": 0.3}
 """How far from zero the mean of somebody who talks and shows nothing may lie: valence either way, arousal upwards."""
 
-STRONG_EMOTIONS: Final[dict[str, tuple[float | None, float | None]]] = {
-    "anger": (None, -0.25),
-    "disgust": (None, -0.25),
-    "happiness": (0.35, None),
-}
-"""Of recordings in one mood: the valence that is at least, or at most, published on average."""
+STRONG_VOTE: Final = 0.4
+"""From this valence on, votes on a recording are strong: anger and disgust on one side, happiness on the other."""
+
+STRONG_UNPLEASANT: Final = -0.25
+STRONG_PLEASANT: Final = 0.35
+"""The valence that is at most, and at least, published of such a recording on average."""
 
 _MEASURES: Final[dict[Measure, str]] = {"ccc": "CCC", "pearson": "r"}
 
@@ -117,16 +117,17 @@ def _at_rest_outcomes(one: Judged) -> Iterator[Outcome]:
 
 
 def _strong_emotion_outcomes(one: Judged) -> Iterator[Outcome]:
-    for category in one.what.categories:
-        least, most = STRONG_EMOTIONS.get(category.name, (None, None))
-        value = category.centered[0]
-        if least is not None or most is not None:
-            limit = (
-                f"at least {decimals(least, 2)}" if least is not None else f"at most {decimals(most or 0, 2)}"
-            )
-            kept = value >= least if least is not None else value <= (most or 0)
-            asked = f"valence of {category.name} {limit}"
-            yield Outcome(one.material, asked, decimals(value, 2, sign=True), kept)
+    """Each recording that who saw and heard it voted on strongly."""
+    for item in one.what.each:
+        vote = item.labels.get("both", (0.0, 0.0))[0]
+        value = item.centered[0]
+        measured = decimals(value, 2, sign=True)
+        if vote <= -STRONG_VOTE:
+            asked = f"valence at most {decimals(STRONG_UNPLEASANT, 2, sign=True)}"
+            yield Outcome(f"{item.name}, {one.material}", asked, measured, value <= STRONG_UNPLEASANT)
+        elif vote >= STRONG_VOTE:
+            asked = f"valence at least {decimals(STRONG_PLEASANT, 2, sign=True)}"
+            yield Outcome(f"{item.name}, {one.material}", asked, measured, value >= STRONG_PLEASANT)
 
 
 def _spread_outcomes(one: Judged) -> Iterator[Outcome]:
