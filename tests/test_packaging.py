@@ -22,7 +22,7 @@ from tests.offline.stores import write_store, write_trunk
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TOP_LEVEL = {"models", "stream", "offline"}
+TOP_LEVEL = {"models", "stream", "offline", "affectstream"}
 """What the wheel may claim of the names that all packages share; a new one is added here and in `pyproject.toml`."""
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -59,7 +59,7 @@ def framing_of(detector: str) -> BoxFraming:
     framing = FRAMINGS.get(detector)
     if framing is None:
         raise UserError(
-            f"it is not known how the face detector '{detector}' frames a face: use {' or '.join(sorted(FRAMINGS))}"
+            f"it is not known how the face detector '{detector}' frames a face: use haar or yunet"
         )
     return framing
 

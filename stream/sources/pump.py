@@ -45,18 +45,21 @@ async def pump(source: Source, events: Channel[SourceEvent]) -> None:
     finally:
         events.abandon()
         source.close()
-        await _join(worker)
+        await _join(worker, ended)
     events.close(failure)
 
 
-async def _join(worker: threading.Thread) -> None:
-    """Waits for the thread even if cancelled meanwhile: devices must be closed when the caller goes on."""
-    joining = asyncio.ensure_future(asyncio.to_thread(worker.join))
+async def _join(worker: threading.Thread, ended: asyncio.Event) -> None:
+    """Waits for the thread even if cancelled meanwhile: devices must be closed when the caller goes on.
+
+    No executor waits for it: an interpreter that is ending starts no further threads.
+    """
     cancelled: asyncio.CancelledError | None = None
-    while not joining.done():
+    while not ended.is_set():
         try:
-            await asyncio.shield(joining)
+            await ended.wait()
         except asyncio.CancelledError as error:
             cancelled = error
+    worker.join()  # it has only to return
     if cancelled is not None:
         raise cancelled

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-OWN = {"models", "stream", "offline", "benchmarks"}
+OWN = {"models", "stream", "offline", "affectstream", "benchmarks", "tests"}
 RUN = ("benchmarks/__main__.py", "tests/gpu/test_cuda.py", "tests/conftest.py")
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from models.bundle.load import load_bundle
+from tests.commands import run_in_own_process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,25 +26,9 @@ PICTURES, UNSEEN_PICTURES, COMMENTS = 1200, 120, 1500
 pytestmark = pytest.mark.slow
 
 
-def run(command: str, *arguments: object) -> str:
-    module, function = {
-        "offline-pretrain-people": ("pretrain_people", "command"),
-        "offline-pretrain-words": ("pretrain_words", "command"),
-        "offline-compose": ("compose", "command"),
-        "offline-train": ("train", "command"),
-        "offline-bundle": ("bundle", "command"),
-        "offline-judge": ("judge", "command"),
-    }[command]
-    program = f"import sys; from offline.commands.{module} import {function}; sys.argv[0] = '{command}'; {function}()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+def run(command: str, *arguments: object) -> None:
+    done = run_in_own_process(command, *arguments, timeout_s=900)
     assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def take_pictures(source: Path, target: Path, count: int) -> Path:
@@ -90,7 +73,7 @@ def bundle(handful: Path, people: Path) -> Path:
     trunk, store, text = handful / "trunk.safetensors", handful / "store", handful / "text"
     run(
         "offline-pretrain-people",
-        *("--faces", faces, "--validation-faces", unseen, "--detector", "haar", "--epochs", 3),
+        *("--faces", faces, "--validation-faces", unseen, "--detector", "haar", "--epochs", 6),
         *("-o", handful / "faces.safetensors"),
     )
     run(
@@ -110,7 +93,7 @@ def bundle(handful: Path, people: Path) -> Path:
     run(
         "offline-train",
         store,
-        *("--preset", "practical", "--trunk", trunk, "--run", handful / "run", "--parts", 2, "--epochs", 3),
+        *("--preset", "practical", "--trunk", trunk, "--run", handful / "run", "--parts", 2, "--epochs", 8),
         *("--loss", "frames", "--mask-share", 0.4, "--context", "stream", "--release", "", "--warm-up", 1),
         *("--lr", 1e-3, "--cache-trunk", 1),
     )
@@ -128,7 +111,7 @@ def judged(bundle: Path, handful: Path, people: Path) -> dict[str, Any]:
         "offline-judge",
         bundle,
         *("--faces", handful / "unseen.npz", "--voices", handful / "voices"),
-        *("--texts", people / "emobank-dev.csv", "--limit", 20, "--detector", "haar", "--workers", 1),
+        *("--texts", people / "emobank-dev.csv", "--limit", 60, "--detector", "haar", "--workers", 1),
         *("--json", handful / "judged.json"),
     )
     found: dict[str, Any] = json.loads((handful / "judged.json").read_text(encoding="utf-8"))
@@ -148,7 +131,7 @@ def test_it_is_judged_on_pictures_sentences_and_texts(judged: dict[str, Any]) ->
     found = {judgement["kind"]: judgement for judgement in judged["judgements"]}
     assert set(found) == {"faces", "voices", "texts"}
     for judgement in found.values():
-        assert judgement["items"] == 20
+        assert judgement["items"] == min(60, judgement["available"])
         values = np.array([[item["centered"], item["centered_spread"]] for item in judgement["each"]])
         assert np.isfinite(values).all()
         assert np.abs(values[:, 0]).max() <= 1

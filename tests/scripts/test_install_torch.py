@@ -14,10 +14,10 @@ import threading
 import time
 import venv
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pip
 import pytest
 
 from scripts import install_torch
@@ -57,7 +57,7 @@ def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     venv.create(folder, symlinks=True)
     borrowed = tmp_path / "borrowed"
     borrowed.mkdir()
-    (borrowed / "pip").symlink_to(Path(pip.__file__).parent)
+    (borrowed / "pip").symlink_to(Path(str(distribution("pip").locate_file("pip"))))
     (site,) = (folder / "lib").glob("python*/site-packages")
     (site / "borrowed.pth").write_text(f"{borrowed}\n")
     return folder / "bin" / "python"

@@ -134,7 +134,7 @@ def test_a_turned_face_is_followed(patient: PatientHaarDetector, fixtures: Path,
 class CountingDetector:
     """Sees nobody, and counts how it is asked."""
 
-    name = "counting"
+    name = "haar-patient"
 
     def __init__(self) -> None:
         self.asked: list[str] = []
