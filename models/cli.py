@@ -13,7 +13,6 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -23,12 +22,15 @@ from rich.table import Table
 from models.console import make_app, run, tell
 from models.errors import UserError
 from models.parts.install import pull
+from models.parts.local_folder import find_in_folder, require_in_folder
 from models.parts.overview import list_parts as states_of_parts
-from models.parts.registry import get_part, install_command, models_folder
+from models.parts.recommended import RECOMMENDED, chosen_parts, size_and_licence
+from models.parts.registry import PARTS, find_part, install_command, models_folder
 
 if TYPE_CHECKING:
     from models.bundle.load import Bundle
     from models.bundle.manifest import Manifest
+    from models.parts.registry import InstalledPart, PretrainedPart
     from models.spec import NetworkSpec
 
 pull_app = make_app("Install pretrained parts.")
@@ -52,19 +54,25 @@ def info_command() -> None:
 
 
 @pull_app.command(
-    epilog="Examples: models-pull yunet | models-pull vosk-model-small-en-us-0.15 | "
+    epilog="Examples: models-pull yunet | models-pull recommended (all that a real person needs) | "
+    "models-pull recommended --from usb-stick/ (a folder filled on another machine) | "
     "models-pull vggish --from vggish-10086976.pth (fetched on another machine)"
 )
 def pull_parts(
     names: Annotated[
-        list[str], typer.Argument(metavar="PART", help="Names of parts, as models-list shows them.")
+        list[str],
+        typer.Argument(
+            metavar="PART",
+            help="Names of parts, as models-list shows them; recommended: what a real person needs.",
+        ),
     ],
     source: Annotated[
         Path | None,
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Install this file or folder, fetched on another machine, instead of downloading.",
+            help="Install this file or folder, fetched on another machine, instead of downloading; of a folder with "
+            "several parts, each by its name or hash.",
         ),
     ] = None,
 ) -> None:
@@ -73,22 +81,64 @@ def pull_parts(
     What is installed and sound stays as it is. An interrupted download goes on where it stopped. Parts go to
     the folder AFFECT_MODELS, or else to the platform's data folder.
     """
-    parts = [get_part(name) for name in names]
-    if source is not None and len(parts) != 1:
-        raise UserError("--from gives one part: name one")
+    recommended = RECOMMENDED in names
+    parts = chosen_parts(names, _wanted_by_shipped_bundles() if recommended else ())
+    if source is not None and (recommended or len(parts) != 1) and not source.is_dir():
+        raise UserError("--from gives one part: name one, or give a folder that holds them all")
+    if recommended:
+        tell(f"{RECOMMENDED}: {', '.join(size_and_licence(part) for part in parts)}")
+    failed: list[UserError] = []
+    for part in parts:
+        try:
+            _pull_one(part, source, keep_installed=len(parts) > 1)
+        except UserError as error:
+            if len(parts) == 1:
+                raise
+            failed.append(error)
+    if failed:
+        for error in failed[:-1]:
+            tell(str(error))
+        raise failed[-1]
+
+
+def _wanted_by_shipped_bundles() -> list[str]:
+    """Parts that the bundles of this installation need and do not bring along."""
+    from models.bundle.manifest import read_manifest
+    from models.bundle.shipped import resolve_bundle, shipped_bundles
+
+    recipes = [read_manifest(resolve_bundle(name)).recipe for name in shipped_bundles()]
+    uses = [
+        use for recipe in recipes for use in (recipe.audio_encoder, recipe.text_encoder) if use is not None
+    ]
+    return [use.name for use in uses if not use.bundled and use.name in PARTS]
+
+
+def _pull_one(part: PretrainedPart, source: Path | None, *, keep_installed: bool) -> None:
+    """Install a part, with a bar on a terminal, and say where it is.
+
+    `keep_installed`: one that is installed and sound stays, also where a `source` is given.
+    """
     err = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    for part in parts:
+    installed = _installed_and_sound(part) if keep_installed else None
+    if installed is None and source is not None and source.is_dir():
+        source = require_in_folder(part, source) if keep_installed else find_in_folder(part, source) or source
+    if installed is None:
         with Progress(*columns, TimeRemainingColumn(), console=err, disable=not err.is_terminal) as bar:
             tasks = {d.name: bar.add_task(d.name, visible=False, total=None) for d in part.downloads}
 
-            def show(
-                name: str, have: int, total: int | None, bar: Progress = bar, tasks: dict[str, TaskID] = tasks
-            ) -> None:
+            def show(name: str, have: int, total: int | None) -> None:
                 bar.update(tasks[name], completed=have, total=total, visible=True)
 
             installed = pull(part, source=source, progress=show)
-        typer.echo(f"{part.name}: {installed.path} (sha256 {installed.sha256[:12]})")
+    typer.echo(f"{part.name}: {installed.path} (sha256 {installed.sha256[:12]})")
+
+
+def _installed_and_sound(part: PretrainedPart) -> InstalledPart | None:
+    try:
+        return find_part(part)
+    except UserError:
+        return None
 
 
 @list_app.command(epilog="Example: models-list")

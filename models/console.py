@@ -61,17 +61,19 @@ def tell(message: str) -> None:
 
 
 @contextmanager
-def waiting(first: str) -> Iterator[Callable[[str], None]]:
+def waiting(first: str, *, tell_first: bool = True) -> Iterator[Callable[[str], None]]:
     """On stderr, what is waited for and for how long already, on a terminal; elsewhere a line for each new wait.
 
-    `first` is waited for until the function that the block gets is told of the next.
+    `first` is waited for until the function that the block gets is told of the next; off a terminal it is left out
+    unless `tell_first`.
     """
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        tell(first)
+        if tell_first:
+            tell(first)
         yield tell
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
