@@ -96,8 +96,8 @@ def pull_parts(
                 raise
             failed.append(error)
     if failed:
-        for error in failed[:-1]:
-            tell(str(error))
+        for earlier in failed[:-1]:
+            tell(str(earlier))
         raise failed[-1]
 
 
