@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from models.console import make_app, run, tell
+from models.console import make_app, run, tell, waiting
 from models.errors import UserError
 from models.parts.install import pull
 from models.parts.local_folder import find_in_folder, require_in_folder
@@ -125,10 +125,16 @@ def _pull_one(part: PretrainedPart, source: Path | None, *, keep_installed: bool
         source = require_in_folder(part, source) if keep_installed else find_in_folder(part, source) or source
     if installed is None:
         with Progress(*columns, TimeRemainingColumn(), console=err, disable=not err.is_terminal) as bar:
+            told: set[str] = set()
             tasks = {d.name: bar.add_task(d.name, visible=False, total=None) for d in part.downloads}
 
             def show(name: str, have: int, total: int | None) -> None:
-                bar.update(tasks[name], completed=have, total=total, visible=True)
+                if not err.is_terminal and name not in told:
+                    size = "" if total is None else f", {(total - have) / 1e6:.1f} MB"
+                    tell(f"{part.name}: downloading {name}{size}")
+                    told.add(name)
+                done = f"{name}: checked and put in place" if have == total else name
+                bar.update(tasks[name], completed=have, total=total, visible=True, description=done)
 
             installed = pull(part, source=source, progress=show)
     typer.echo(f"{part.name}: {installed.path} (sha256 {installed.sha256[:12]})")
@@ -146,7 +152,8 @@ def list_parts() -> None:
     """List all pretrained parts: what each is for, whether it is installed, where, and with which hash."""
     out = _console()
     table = Table("part", "for", "licence", "MB", "installed", "sha256", box=None, pad_edge=False)
-    states = states_of_parts()
+    with waiting("reading installed parts and checking their hashes", tell_first=False):
+        states = states_of_parts()
     for part in states:
         where = f"no: {part.install}" if part.path is None else str(part.path)
         where = "refused, see below" if part.trouble else where
@@ -184,11 +191,12 @@ def show_bundle(
     if card:
         _print_card(bundle)
         return
-    from models.bundle.card import has_card
-    from models.bundle.load import load_bundle
-    from models.bundle.size import bytes_on_disk
+    with waiting(f"reading the bundle {bundle} and checking its hashes", tell_first=False):
+        from models.bundle.card import has_card
+        from models.bundle.load import load_bundle
+        from models.bundle.size import bytes_on_disk
 
-    loaded = load_bundle(bundle, missing_parts="tolerate")
+        loaded = load_bundle(bundle, missing_parts="tolerate")
     manifest, recipe = loaded.manifest, loaded.manifest.recipe
     facts = Table.grid(padding=(0, 2))
     frames = max(manifest.spec.branch(m).temporal.receptive_field for m in manifest.spec.modalities)

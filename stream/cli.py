@@ -264,8 +264,9 @@ def stream_run(
         view=view,
     )
     # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
-    from stream.mqtt.connection import run as run_async
-    from stream.session import stream
+    with waiting("loading what computes networks", tell_first=False):
+        from stream.mqtt.connection import run as run_async
+        from stream.session import stream
 
     try:
         run_async(stream(input_options, output_options))
