@@ -57,7 +57,7 @@ def load_as_live(options: InputOptions, frame_rate: float, tell: Callable[[str],
     The accelerator that is chosen here, and what is built for it, is kept for that run.
     """
     source = PushedLive(tick_rate=frame_rate, sound=options.microphone != "none", name="stream-doctor")
-    return load(options, tell, source=source, keep_eager=True)
+    return load(options, tell, source=source)
 
 
 def measure(parts: LoadedParts, frames: int = FRAMES) -> Speed:
