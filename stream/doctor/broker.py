@@ -75,5 +75,5 @@ async def examine_broker(
     except UserError as error:
         found = failure(subject, error)
         return found.no_worse_than("warning") if broker == "embedded" else found
-    says = f"connected, published and received at {where} in {1e3 * took_s:.0f} ms"
+    says = f"connected, published and received at {where} in {1e3 * took_s:.1f} ms"
     return Finding(subject, "ok", says, measures={"round_trip_ms": 1e3 * took_s})

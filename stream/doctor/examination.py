@@ -119,7 +119,8 @@ async def examine(
     found += about_bundle
     manifest = None if bundle is None else bundle.manifest
     frame_rate = manifest.recipe.frame_rate if manifest else WindowSpec().frame_rate
-    found += await asyncio.to_thread(examine_parts, options.detector)
+    serving = detector_choice if bundle is None else choose_detector(detector_choice, bundle)
+    found += await asyncio.to_thread(examine_parts, serving)
     found.append(await asyncio.to_thread(examine_recogniser, options.recogniser, manifest))
 
     looks_s, listens_s = options.seconds or LOOK_S, options.seconds or LISTEN_S

@@ -56,7 +56,9 @@ def _find_registered(name: str) -> InstalledPart | None:
 
 
 def judge_detector(choice: str, states: Sequence[PartState]) -> Finding:
-    """Which face detector serves; `haar` is always there."""
+    """Which face detector serves, of the one that is asked for, or that the bundle was trained with; `haar` is always
+    there.
+    """
     yunet = next(state for state in states if state.name == "yunet")
     if choice == "haar" or (choice == "auto" and not yunet.installed and not yunet.trouble):
         mend = "" if choice == "haar" else "models-pull yunet"
