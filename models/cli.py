@@ -13,22 +13,24 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 from rich.table import Table
 
-from models.console import make_app, run, tell
+from models.console import make_app, run, tell, waiting
 from models.errors import UserError
 from models.parts.install import pull
+from models.parts.local_folder import find_in_folder, require_in_folder
 from models.parts.overview import list_parts as states_of_parts
-from models.parts.registry import get_part, install_command, models_folder
+from models.parts.recommended import RECOMMENDED, chosen_parts, size_and_licence
+from models.parts.registry import PARTS, find_part, install_command, models_folder
 
 if TYPE_CHECKING:
     from models.bundle.load import Bundle
     from models.bundle.manifest import Manifest
+    from models.parts.registry import InstalledPart, PretrainedPart
     from models.spec import NetworkSpec
 
 pull_app = make_app("Install pretrained parts.")
@@ -52,19 +54,25 @@ def info_command() -> None:
 
 
 @pull_app.command(
-    epilog="Examples: models-pull yunet | models-pull vosk-model-small-en-us-0.15 | "
+    epilog="Examples: models-pull yunet | models-pull recommended (all that a real person needs) | "
+    "models-pull recommended --from usb-stick/ (a folder filled on another machine) | "
     "models-pull vggish --from vggish-10086976.pth (fetched on another machine)"
 )
 def pull_parts(
     names: Annotated[
-        list[str], typer.Argument(metavar="PART", help="Names of parts, as models-list shows them.")
+        list[str],
+        typer.Argument(
+            metavar="PART",
+            help="Names of parts, as models-list shows them; recommended: what a real person needs.",
+        ),
     ],
     source: Annotated[
         Path | None,
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Install this file or folder, fetched on another machine, instead of downloading.",
+            help="Install this file or folder, fetched on another machine, instead of downloading; of a folder with "
+            "several parts, each by its name or hash.",
         ),
     ] = None,
 ) -> None:
@@ -73,22 +81,70 @@ def pull_parts(
     What is installed and sound stays as it is. An interrupted download goes on where it stopped. Parts go to
     the folder AFFECT_MODELS, or else to the platform's data folder.
     """
-    parts = [get_part(name) for name in names]
-    if source is not None and len(parts) != 1:
-        raise UserError("--from gives one part: name one")
+    recommended = RECOMMENDED in names
+    parts = chosen_parts(names, _wanted_by_shipped_bundles() if recommended else ())
+    if source is not None and (recommended or len(parts) != 1) and not source.is_dir():
+        raise UserError("--from gives one part: name one, or give a folder that holds them all")
+    if recommended:
+        tell(f"{RECOMMENDED}: {', '.join(size_and_licence(part) for part in parts)}")
+    failed: list[UserError] = []
+    for part in parts:
+        try:
+            _pull_one(part, source, keep_installed=len(parts) > 1)
+        except UserError as error:
+            if len(parts) == 1:
+                raise
+            failed.append(error)
+    if failed:
+        for earlier in failed[:-1]:
+            tell(str(earlier))
+        raise failed[-1]
+
+
+def _wanted_by_shipped_bundles() -> list[str]:
+    """Parts that the bundles of this installation need and do not bring along."""
+    from models.bundle.manifest import read_manifest
+    from models.bundle.shipped import resolve_bundle, shipped_bundles
+
+    recipes = [read_manifest(resolve_bundle(name)).recipe for name in shipped_bundles()]
+    uses = [
+        use for recipe in recipes for use in (recipe.audio_encoder, recipe.text_encoder) if use is not None
+    ]
+    return [use.name for use in uses if not use.bundled and use.name in PARTS]
+
+
+def _pull_one(part: PretrainedPart, source: Path | None, *, keep_installed: bool) -> None:
+    """Install a part, with a bar on a terminal, and say where it is.
+
+    `keep_installed`: one that is installed and sound stays, also where a `source` is given.
+    """
     err = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    for part in parts:
+    installed = _installed_and_sound(part) if keep_installed else None
+    if installed is None and source is not None and source.is_dir():
+        source = require_in_folder(part, source) if keep_installed else find_in_folder(part, source) or source
+    if installed is None:
         with Progress(*columns, TimeRemainingColumn(), console=err, disable=not err.is_terminal) as bar:
+            told: set[str] = set()
             tasks = {d.name: bar.add_task(d.name, visible=False, total=None) for d in part.downloads}
 
-            def show(
-                name: str, have: int, total: int | None, bar: Progress = bar, tasks: dict[str, TaskID] = tasks
-            ) -> None:
-                bar.update(tasks[name], completed=have, total=total, visible=True)
+            def show(name: str, have: int, total: int | None) -> None:
+                if not err.is_terminal and name not in told:
+                    size = "" if total is None else f", {(total - have) / 1e6:.1f} MB"
+                    tell(f"{part.name}: downloading {name}{size}")
+                    told.add(name)
+                done = f"{name}: checked and put in place" if have == total else name
+                bar.update(tasks[name], completed=have, total=total, visible=True, description=done)
 
             installed = pull(part, source=source, progress=show)
-        typer.echo(f"{part.name}: {installed.path} (sha256 {installed.sha256[:12]})")
+    typer.echo(f"{part.name}: {installed.path} (sha256 {installed.sha256[:12]})")
+
+
+def _installed_and_sound(part: PretrainedPart) -> InstalledPart | None:
+    try:
+        return find_part(part)
+    except UserError:
+        return None
 
 
 @list_app.command(epilog="Example: models-list")
@@ -96,7 +152,8 @@ def list_parts() -> None:
     """List all pretrained parts: what each is for, whether it is installed, where, and with which hash."""
     out = _console()
     table = Table("part", "for", "licence", "MB", "installed", "sha256", box=None, pad_edge=False)
-    states = states_of_parts()
+    with waiting("reading installed parts and checking their hashes", tell_first=False):
+        states = states_of_parts()
     for part in states:
         where = f"no: {part.install}" if part.path is None else str(part.path)
         where = "refused, see below" if part.trouble else where
@@ -134,11 +191,12 @@ def show_bundle(
     if card:
         _print_card(bundle)
         return
-    from models.bundle.card import has_card
-    from models.bundle.load import load_bundle
-    from models.bundle.size import bytes_on_disk
+    with waiting(f"reading the bundle {bundle} and checking its hashes", tell_first=False):
+        from models.bundle.card import has_card
+        from models.bundle.load import load_bundle
+        from models.bundle.size import bytes_on_disk
 
-    loaded = load_bundle(bundle, missing_parts="tolerate")
+        loaded = load_bundle(bundle, missing_parts="tolerate")
     manifest, recipe = loaded.manifest, loaded.manifest.recipe
     facts = Table.grid(padding=(0, 2))
     frames = max(manifest.spec.branch(m).temporal.receptive_field for m in manifest.spec.modalities)

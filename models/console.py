@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from models.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 USER_ERROR: Final = 2
 INTERRUPTED: Final = 130
@@ -54,6 +58,32 @@ def run(app: typer.Typer) -> None:
 def tell(message: str) -> None:
     """One line on stderr: what a command is about to do that takes long."""
     print(f"{_program()}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def waiting(first: str, *, tell_first: bool = True) -> Iterator[Callable[[str], None]]:
+    """On stderr, what is waited for and for how long already, on a terminal; elsewhere a line for each new wait.
+
+    `first` is waited for until the function that the block gets is told of the next; off a terminal it is left out
+    unless `tell_first`.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        if tell_first:
+            tell(first)
+        yield tell
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(first, total=None)
+
+        def show(message: str) -> None:
+            bar.reset(task, description=" ".join(message.split()), total=None)
+
+        yield show
 
 
 def _usage_error(error: Exception) -> int:

@@ -1,4 +1,4 @@
-"""The exceptions that are raised on purpose: one family, of which a user can cause one."""
+"""The exceptions that are raised on purpose: one family, of which a user can cause two."""
 
 from __future__ import annotations
 
@@ -18,3 +18,10 @@ class UserError(AffectError):
         super().__init__(f"{problem}: {way_out}" if way_out else problem)
         self.problem = problem
         self.way_out = way_out
+
+
+class SetupError(UserError):
+    """What was asked for is sound, but something that it needs is not there or not well: a device, a broker, a part.
+
+    `stream-doctor` tells more.
+    """

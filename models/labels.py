@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HEADER: Final = ",".join(TARGETS)
 NOT_ANNOTATED: Final = -5.0
+_WRITE_SO: Final = "write valence,arousal in [-1, 1], or -5,-5 where nothing is annotated"
 
 
 def read_labels(path: Path) -> NDArray[np.float64]:
@@ -27,7 +28,7 @@ def read_labels(path: Path) -> NDArray[np.float64]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path} cannot be read: {e}") from e
+        raise UserError(f"{path} cannot be read: {e}; give a label file, as text") from e
     return parse_labels(text, str(path))
 
 
@@ -42,17 +43,19 @@ def parse_labels(text: str, file: str) -> NDArray[np.float64]:
     if not lines or lines[0].replace(" ", "").lower() != HEADER:
         raise UserError(f"{file} is no label file: its first line must be '{HEADER}'")
     if len(lines) == 1:
-        raise UserError(f"{file} has no rows")
+        raise UserError(f"{file} has no rows: give one line for each frame")
     labels = np.empty((len(lines) - 1, 2))
     for row, line in enumerate(lines[1:]):
         try:
             valence, arousal = map(float, line.split(","))
         except ValueError:
-            raise UserError(f"{file} line {row + 2} is no pair of numbers: '{line[:40]}'") from None
+            raise UserError(
+                f"{file} line {row + 2} is no pair of numbers: '{line[:40]}'; {_WRITE_SO}"
+            ) from None
         if NOT_ANNOTATED in (valence, arousal):
             labels[row] = np.nan
         elif abs(valence) <= 1 and abs(arousal) <= 1:
             labels[row] = valence, arousal
         else:
-            raise UserError(f"{file} line {row + 2} is outside [-1, 1]: '{line[:40]}'")
+            raise UserError(f"{file} line {row + 2} is outside [-1, 1]: '{line[:40]}'; {_WRITE_SO}")
     return labels

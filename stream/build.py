@@ -25,7 +25,7 @@ from models.speech.recogniser import RecogniserChoice, RecogniserFactory, find_r
 from models.text.embedder import TextEmbedder
 from models.visual.detectors import FaceDetector, make_detector
 from models.visual.tracker import FaceTracker
-from stream.description import bundle_status, input_status, source_notes
+from stream.description import bundle_status, first_lines, input_status, source_notes
 from stream.engine import Engine
 from stream.estimation.batching import batch_sizes, frames_at_once
 from stream.estimation.estimator import Estimator
@@ -85,6 +85,10 @@ class LoadedParts:
         """Each input's state at the start; parts that the bundle was not trained with are named."""
         recognises = self.new_recogniser is not None
         return input_status(self.bundle, self.source, self.detector, self.recogniser, recognises=recognises)
+
+    def first_lines(self) -> tuple[str, str, str]:
+        """What a live run says before its first frame (`stream.description.first_lines`)."""
+        return first_lines(self.source, self.input_status(), self.bundle, self.detector, self.runtime.name)
 
 
 def load(

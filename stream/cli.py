@@ -1,15 +1,17 @@
-"""The command lines `stream-run` and `stream-watch`."""
+"""The command lines `stream-run`, `stream-watch` and `stream-doctor`."""
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
 
-from models.console import make_app, run
-from models.errors import UserError
+from models.console import make_app, run, waiting
+from models.errors import SetupError, UserError
 from stream.options import (
     DEFAULT_BUNDLE,
     DEMO_BUNDLE,
@@ -76,6 +78,32 @@ Examples:
       ten messages as JSON lines, then exit
 """
 
+DOCTOR_HELP: Final = """
+Try everything that a live run needs, and say what is well, what is not, and what mends it.
+
+Looks through the cameras for a face and for light, listens to the microphone, publishes at
+the broker and receives it again, checks the bundle and its parts, and measures how fast this
+machine is. Nothing of a picture or a sound is kept. Exit status 0: the run can be made;
+1: it cannot; 2: an option is wrong.
+
+Examples:
+
+  stream-doctor
+      what `stream-run` needs: every camera, the default microphone, a broker of its own
+
+  stream-doctor --camera 1 --microphone none --broker mqtt://192.168.0.2
+      that camera, no sound, that broker
+
+  stream-doctor --camera rtsp://127.0.0.1:8554/cam
+      a stream in place of a camera
+
+  stream-doctor --camera none --bundle demo
+      a machine that only ever sees recordings
+
+  stream-doctor --json
+      for programs: every finding with its numbers
+"""
+
 DEFAULT_BROKER: Final = "mqtt://127.0.0.1:1883"
 
 
@@ -89,8 +117,14 @@ def watch_command() -> None:
     run(_watch_app)
 
 
+def doctor_command() -> None:
+    """Console script `stream-doctor`."""
+    run(_doctor_app)
+
+
 _run_app = make_app(RUN_HELP)
 _watch_app = make_app(WATCH_HELP)
+_doctor_app = make_app(DOCTOR_HELP)
 
 
 @_run_app.command(help=RUN_HELP)
@@ -230,10 +264,27 @@ def stream_run(
         view=view,
     )
     # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
-    from stream.mqtt.connection import run as run_async
-    from stream.session import stream
+    with waiting("loading what computes networks", tell_first=False):
+        from stream.mqtt.connection import run as run_async
+        from stream.session import stream
 
-    run_async(stream(input_options, output_options))
+    try:
+        run_async(stream(input_options, output_options))
+    except SetupError as error:
+        examine = _doctor_for(camera or source, microphone, output_options.broker)
+        raise UserError(f"{error} (`{examine}` looks into it)") from error
+
+
+def _doctor_for(seen: str | None, microphone: str | None, broker: str) -> str:
+    """The `stream-doctor` that examines what a run needs; an address with a password in it is not said again."""
+    from stream.sources.open import is_live
+
+    words = ["stream-doctor"]
+    if seen is not None:
+        words += ["--camera", seen if is_live(seen) or not Path(seen).is_file() else "none"]
+    words += ["--microphone", microphone] if microphone is not None else []
+    words += ["--broker", broker] if broker not in ("none", "embedded") and "@" not in broker else []
+    return shlex.join(words) if "@" not in (seen or "") else "stream-doctor"
 
 
 def _require_one_source(source: str | None, camera: str | None, *, demo: bool) -> str:
@@ -276,3 +327,67 @@ def stream_watch(
 
     address = BrokerAddress.parse(broker, ca_file=ca_file)
     run_async(watch(address, publisher_id=publisher_id, as_json=as_json, count=count, seconds=seconds))
+
+
+@_doctor_app.command(help=DOCTOR_HELP)
+def stream_doctor(
+    camera: Annotated[
+        str | None,
+        typer.Option(
+            help="A camera by number, name or device file, a stream's URL, or none; by default every camera."
+        ),
+    ] = None,
+    microphone: Annotated[
+        str | None, typer.Option(help="A microphone by number or name, or none; by default the default one.")
+    ] = None,
+    bundle: Annotated[str, typer.Option(help="The bundle that is to serve.")] = DEFAULT_BUNDLE,
+    broker: Annotated[
+        str, typer.Option(help="mqtt://user:password@host:port, mqtts://..., embedded or none.")
+    ] = "embedded",
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
+    ] = None,
+    publisher_id: Annotated[
+        str | None,
+        typer.Option("--id", help="Try the broker under affect/ID; by default this machine's name."),
+    ] = None,
+    detector: Annotated[str, typer.Option(help="Face detector: auto, haar or yunet.")] = "auto",
+    recogniser: Annotated[str, typer.Option(help="Speech recogniser, as stream-run takes it.")] = "auto",
+    accelerator: Annotated[
+        str, typer.Option(help="How networks are computed, as stream-run takes it.")
+    ] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads for the networks.")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.2, max=60.0, help="Look and listen for so long; by default 2 and 3 seconds."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the findings as one JSON document instead of the table.")
+    ] = False,
+) -> None:
+    """Examine what a live run needs; ends with 1 where it cannot be made."""
+    with waiting("what is needed to examine is loaded") as tell:
+        from stream.doctor.examination import DoctorOptions, examine
+        from stream.doctor.table import print_report
+        from stream.mqtt.connection import run as run_async
+
+        options = DoctorOptions(
+            camera=camera,
+            microphone=microphone,
+            bundle=bundle,
+            broker=broker,
+            ca_file=ca_file,
+            publisher_id=publisher_id,
+            detector=detector,
+            recogniser=recogniser,
+            accelerator=accelerator,
+            threads=threads,
+            seconds=seconds,
+        )
+        report = run_async(examine(options, tell))
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        print_report(report)
+    if not report.can_run:
+        raise typer.Exit(1)

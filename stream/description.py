@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from models.bundle.manifest import GIVEN_WORDS
+from models.parts.recommended import pull_command_for
+from models.speech.recogniser import WAY_OUT
 from models.visual.detectors import FaceDetector, HaarDetector
 from stream.messages import BundleStatus, InputStatus
 from stream.options import DEMO_BUNDLE, DEMO_RECORDING
 from stream.sources.file_clock import same_rate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from models.bundle.load import Bundle, PartUse
     from models.speech.recogniser import RecogniserChoice
     from stream.sources.events import Source
@@ -71,6 +75,37 @@ def input_status(
     for part in bundle.missing:
         inputs[part] = InputStatus("off", "the bundle's branch is off: not installed", f"models-pull {part}")
     return inputs
+
+
+def first_lines(
+    source: Source,
+    inputs: Mapping[str, InputStatus],
+    bundle: Bundle,
+    detector: FaceDetector,
+    accelerator: str,
+) -> tuple[str, str, str]:
+    """What a live run uses, what is missing with the one command that installs it, what its bundle is good for.
+
+    `inputs` are those of `input_status`. A part is missing where it would serve this bundle and is not installed.
+    """
+    info, manifest = source.info, bundle.manifest
+    recogniser = inputs["recogniser"]
+    words = recogniser.detail if recogniser.health == "ok" else "none"
+    uses = (
+        f"uses {info.name} ({info.width}x{info.height}), {'with' if info.has_audio else 'without'} sound; "
+        f"faces: {detector.name}; words: {words}; bundle: {manifest.name}, computed by {accelerator}"
+    )
+    missing: dict[str, str] = {}
+    if isinstance(detector, HaarDetector) and manifest.recipe.crop.framing == "box":
+        missing["yunet"] = "turned and dark faces"
+    if info.has_audio and WAY_OUT in recogniser.way_out:
+        missing[WAY_OUT.split()[-1]] = "words"
+    missing |= dict.fromkeys(bundle.missing, "a branch of the bundle")
+    lacks = "nothing is missing"
+    if missing:
+        what_for = ", ".join(dict.fromkeys(missing.values()))
+        lacks = f"missing for {what_for}: {pull_command_for(list(missing))}"
+    return uses, lacks, f"good for: {manifest.note or 'it does not say'} (models-info {manifest.name})"
 
 
 def is_detector(detector: FaceDetector, use: PartUse) -> bool:

@@ -9,12 +9,12 @@ import asyncio
 import gc
 import signal
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from models.bundle.manifest import read_manifest
-from models.console import tell
+from models.console import tell, waiting
 from models.machine import usable_processors
 from stream.build import assemble, find_bundle, load, make_sinks
 from stream.mqtt.broker import EmbeddedBroker
@@ -22,7 +22,7 @@ from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.topics import check_publisher_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from stream.build import LoadedParts
     from stream.engine import Engine, Summary
@@ -41,9 +41,17 @@ async def stream(input_options: InputOptions, output_options: OutputOptions) -> 
     Cancelled (Ctrl-C) or terminated (SIGTERM, raised as SystemExit), it closes devices and sockets, says
     `stopped` on the broker and has every settled line on disk before it goes.
     """
-    tell_progress = (lambda message: None) if output_options.view == "none" else tell
-    async with open_engine(input_options, output_options, tell_progress=tell_progress) as engine:
-        await asyncio.to_thread(_keep_out_of_garbage_collection)
+    first_lines: list[str] = []
+    async with AsyncExitStack() as stack:
+        with _telling(output_options.view != "none", input_options.bundle) as tell_progress:
+            engine = await stack.enter_async_context(
+                open_engine(
+                    input_options, output_options, tell_progress=tell_progress, introduce=first_lines.append
+                )
+            )
+            await asyncio.to_thread(_keep_out_of_garbage_collection)
+        for line in first_lines if output_options.view != "none" else ():
+            tell(line)
         with _CancelledBySigterm():
             return await engine.run()
 
@@ -58,11 +66,13 @@ async def open_engine(
     more_sinks: Sequence[Sink] = (),
     keep_eager: bool = False,
     tell_progress: Callable[[str], None] = lambda message: None,
+    introduce: Callable[[str], None] = lambda line: None,
 ) -> AsyncIterator[Engine]:
     """An engine over all that the options name, loaded and ready to run; everything is closed behind it.
 
     A `source` or a `shared` bundle is taken in place of the options'; `more_sinks` take estimates beside theirs.
-    `keep_eager` keeps what `stream.build.load` says. Raises UserError for what a user can mend.
+    `keep_eager` keeps what `stream.build.load` says. `introduce` is told what a live run uses, what it lacks and what
+    its bundle is good for, a line each. Raises UserError for what a user can mend.
     """
     if output_options.publisher_id is not None:
         check_publisher_id(output_options.publisher_id)
@@ -79,6 +89,9 @@ async def open_engine(
         )
         parts = await _loaded(load_all)
         stack.callback(parts.source.close)
+        if parts.source.live:
+            for line in parts.first_lines():
+                introduce(line)
         broker = await _broker_address(output_options, stack)
         engine = assemble(
             parts,
@@ -88,6 +101,16 @@ async def open_engine(
             latency_target_ms=input_options.latency_target_ms,
         )
         yield engine
+
+
+@contextmanager
+def _telling(told: bool, bundle: str) -> Iterator[Callable[[str], None]]:
+    """What takes the lines of progress while a run is made ready; where none are wanted, it drops them."""
+    if not told:
+        yield lambda message: None
+        return
+    with waiting(f"opening the source and loading the bundle {bundle}", tell_first=False) as tell_progress:
+        yield tell_progress
 
 
 async def _loaded(load_all: Callable[[], LoadedParts]) -> LoadedParts:

@@ -51,6 +51,9 @@ the rest.
 SLOW_TO_BUILD: Final[frozenset[BackendName]] = frozenset({"compile", "cuda", "tensorrt"})
 """Back-ends that `auto` does not try where eager is quick enough: they may take half a minute to start."""
 
+READS_EAGER_WEIGHTS: Final[frozenset[BackendName]] = frozenset({"compile"})
+"""Back-ends without weights of their own: they compute with the module's, and compile again where those change."""
+
 STEP_BACKENDS: Final[Mapping[BackendName, Backend]] = {
     "openvino": Backend("openvino"),
     "cuda": Backend("cuda"),
@@ -318,7 +321,9 @@ def _assemble(
     )
     text = next((t for t in attempts if t.part.name == TEXT), None)
     if not keep_eager:
-        _free_eager_weights(bundle, {name for name, c in best.items() if c.backend != EAGER})
+        own = {name for name, c in best.items() if c.backend != EAGER}
+        own -= {name for name, c in best.items() if c.backend.name in READS_EAGER_WEIGHTS}
+        _free_eager_weights(bundle, own)
     return Runtime(
         bundle.ensemble,
         visual=BatchedPart(best[VISUAL].runners, 1) if VISUAL in best else None,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CARD: Final = "README.md"
 MOST_CARD_BYTES: Final = 256 * 1024
 
+_RENEW: Final = "offline-card writes one anew"
+
 CONTENT_KEY: Final = "bundle_sha256"
 """In the front matter: the hash of the content that the card was written for."""
 
@@ -44,21 +46,25 @@ def read_card(folder: Path) -> str:
     except FileNotFoundError:
         raise UserError(f"the bundle in {folder} has no model card: offline-card writes one") from None
     except OSError as e:
-        raise UserError(f"{path} cannot be read: {e.strerror or e}") from e
+        raise UserError(f"{path} cannot be read: {e.strerror or e}; {_RENEW}") from e
     return checked_card(content, str(path))
 
 
 def checked_card(content: bytes, what: str) -> str:
     """A card's text. Raises UserError, beginning with `what`, as `read_card` does."""
     if len(content) > MOST_CARD_BYTES:
-        raise UserError(f"{what} is too large for a model card: more than {MOST_CARD_BYTES // 1024} KiB")
+        raise UserError(
+            f"{what} is too large for a model card: more than {MOST_CARD_BYTES // 1024} KiB; {_RENEW}"
+        )
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as e:
-        raise UserError(f"{what} is no model card: it is not UTF-8 text") from e
+        raise UserError(f"{what} is no model card: it is not UTF-8 text; {_RENEW}") from e
     text = text.replace("\r\n", "\n")
     if unfit := next((c for c in text if _commands_a_terminal(c)), None):
-        raise UserError(f"{what} is no model card: it has the control character U+{ord(unfit):04X} in it")
+        raise UserError(
+            f"{what} is no model card: it has the control character U+{ord(unfit):04X} in it; {_RENEW}"
+        )
     return text
 
 

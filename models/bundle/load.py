@@ -20,7 +20,15 @@ import torch
 from torch import Tensor
 
 from models.audio.vggish import Vggish, load_vggish_checkpoint
-from models.bundle.manifest import TEXT, FeatureRecipe, FoldEntry, Manifest, PartUse, read_manifest
+from models.bundle.manifest import (
+    COPY_AGAIN,
+    TEXT,
+    FeatureRecipe,
+    FoldEntry,
+    Manifest,
+    PartUse,
+    read_manifest,
+)
 from models.bundle.save import draw_probe, save_bundle
 from models.bundle.shipped import resolve_bundle
 from models.bundle.tensors import fill, read_checked, read_tensors
@@ -135,7 +143,7 @@ def _load_fold(
             network.set_normalisation(modality, mean, std)
         fold.append(network.eval())
     if own:
-        raise UserError(f"{what} does not match the bundle's spec: unknown tensor {min(own)}")
+        raise UserError(f"{what} does not match the bundle's spec: unknown tensor {min(own)}; {COPY_AGAIN}")
     return fold
 
 
@@ -156,7 +164,8 @@ def _find_parts(
             continue
         if use.name not in PARTS:
             raise UserError(
-                f"the bundle '{manifest.name}' asks for an unknown part as its {role}: '{use.name}'"
+                f"the bundle '{manifest.name}' asks for an unknown part as its {role}: '{use.name}'; "
+                "update affectstream"
             )
         part = find_part(use.name) if missing_parts == "tolerate" else require_part(use.name)
         if part is None:
@@ -164,7 +173,8 @@ def _find_parts(
         elif use.sha256 not in (None, part.sha256):
             raise UserError(
                 f"the bundle '{manifest.name}' was made with another {use.name} than the one in {part.path}: "
-                f"its hash is {part.sha256[:12]}, not {str(use.sha256)[:12]}"
+                f"its hash is {part.sha256[:12]}, not {str(use.sha256)[:12]}; "
+                "install that one, or name another bundle"
             )
         else:
             found[role] = part
@@ -186,7 +196,9 @@ def _audio_encoder(
         path = parts["audio_encoder"].path
         report = load_vggish_checkpoint(encoder, path)
         if report.missing:
-            raise UserError(f"{path} does not fill the audio encoder: {report.missing[0]} is missing")
+            raise UserError(
+                f"{path} does not fill the audio encoder: {report.missing[0]} is missing; install it again"
+            )
     encoder.eval().requires_grad_(False)
     return encoder
 
@@ -210,7 +222,7 @@ def _text_encoder(manifest: Manifest, folder: Path, parts: Mapping[str, Installe
     if width != manifest.spec.language.embedding:
         raise UserError(
             f"the text encoder in {found} is {width} wide, but the bundle '{manifest.name}' wants "
-            f"{manifest.spec.language.embedding}"
+            f"{manifest.spec.language.embedding}: install the one that it was trained with"
         )
     return found
 
@@ -219,7 +231,9 @@ def _text_width(folder: Path) -> int:
     try:
         return int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["hidden_size"])
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UserError(f"{folder} is not a text encoder's folder: no config.json that says its width") from e
+        raise UserError(
+            f"{folder} is not a text encoder's folder: no config.json that says its width; save it again"
+        ) from e
 
 
 def _load_probe(manifest: Manifest, folder: Path) -> dict[str, Tensor]:
@@ -228,5 +242,7 @@ def _load_probe(manifest: Manifest, folder: Path) -> dict[str, Tensor]:
     for name in sorted(expected.keys() | probe.keys()):
         fits = name in expected and name in probe and probe[name].shape[1:] == expected[name].shape[1:]
         if not fits or not len(probe[name]):
-            raise UserError(f"{folder / manifest.probe.name} does not match the bundle's spec: see {name}")
+            raise UserError(
+                f"{folder / manifest.probe.name} does not match the bundle's spec: see {name}; {COPY_AGAIN}"
+            )
     return probe

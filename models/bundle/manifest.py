@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "bundle.json"
+COPY_AGAIN: Final = "copy the whole bundle here again, or name another one"
 TEXT: Final = "text"
 GIVEN_WORDS: Final = "given-words"
 """In a recipe, in the recogniser's place: the words were known, so that any recogniser will do."""
@@ -193,13 +194,15 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{folder} is not a bundle: it has no {MANIFEST}") from None
+        raise UserError(f"{folder} is not a bundle: it has no {MANIFEST}; give a folder that has") from None
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path} cannot be read: {e}") from e
+        raise UserError(f"{path} cannot be read: {e}; {COPY_AGAIN}") from e
     try:
         version = json.loads(text)["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise UserError(f"{path} is damaged: it is not a bundle's manifest with a format version") from e
+        raise UserError(
+            f"{path} is damaged: it is not a bundle's manifest with a format version; {COPY_AGAIN}"
+        ) from e
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise UserError(
             f"{path} has format version {version}, this software knows up to {FORMAT_VERSION}: "
@@ -211,7 +214,7 @@ def read_manifest(folder: Path) -> Manifest:
         first = e.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         reason = "unknown field" if first["type"] == "extra_forbidden" else first["msg"]
-        raise UserError(f"{path} is refused: {place + ': ' if place else ''}{reason}") from e
+        raise UserError(f"{path} is refused: {place + ': ' if place else ''}{reason}; {COPY_AGAIN}") from e
 
 
 def _is_bundled(use: PartUse | None) -> bool:

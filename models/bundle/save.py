@@ -96,7 +96,9 @@ def save_bundle(
             keep_card(folder, staged)
             put_in_place(staged, folder, Path(temporary) / "before")
     except OSError as e:
-        raise UserError(f"the bundle cannot be written to {folder}: {e.strerror or e}") from e
+        raise UserError(
+            f"the bundle cannot be written to {folder}: {e.strerror or e}; give a folder that you can write to"
+        ) from e
     return manifest
 
 
@@ -190,7 +192,9 @@ def text_encoder_files(folder: Path) -> list[Path]:
 
 def _copy_text(source: Path, folder: Path) -> tuple[BundleFile, ...]:
     if not (source / "config.json").is_file():
-        raise UserError(f"{source} is not a text encoder's folder: it has no config.json")
+        raise UserError(
+            f"{source} is not a text encoder's folder: it has no config.json; give a saved transformers model"
+        )
     folder.mkdir()
     for path in text_encoder_files(source):
         shutil.copyfile(path, folder / path.name)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from models.bundle.manifest import BundleFile
+from models.bundle.manifest import COPY_AGAIN, BundleFile
 from models.errors import UserError
 from models.files import file_hash
 
@@ -35,10 +35,10 @@ def read_tensors(folder: Path, file: BundleFile) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load(content)
     except (SafetensorError, ValueError, KeyError) as e:
-        raise UserError(f"{path} is not a sound safetensors file: {e}") from e
+        raise UserError(f"{path} is not a sound safetensors file: {e}; {COPY_AGAIN}") from e
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise UserError(f"{path} is unusable: {name} holds NaN or infinite values")
+            raise UserError(f"{path} is unusable: {name} holds NaN or infinite values; {COPY_AGAIN}")
     return tensors
 
 
@@ -48,13 +48,14 @@ def read_checked(folder: Path, file: BundleFile) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"the bundle in {folder} is damaged: {file.name} is missing") from None
+        raise UserError(f"the bundle in {folder} is damaged: {file.name} is missing; {COPY_AGAIN}") from None
     except OSError as e:
-        raise UserError(f"{path} cannot be read: {e.strerror or e}") from e
+        raise UserError(f"{path} cannot be read: {e.strerror or e}; {COPY_AGAIN}") from e
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
         raise UserError(
-            f"{path} is damaged or altered: its hash is {found[:12]}, the manifest says {file.sha256[:12]}"
+            f"{path} is damaged or altered: its hash is {found[:12]}, the manifest says "
+            f"{file.sha256[:12]}; {COPY_AGAIN}"
         )
     return content
 
@@ -67,14 +68,14 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     own = module.state_dict()
     for name in sorted(own.keys() | tensors.keys()):
         if name not in tensors:
-            raise UserError(f"{what} does not match the bundle's spec: {name} is missing")
+            raise UserError(f"{what} does not match the bundle's spec: {name} is missing; {COPY_AGAIN}")
         if name not in own:
-            raise UserError(f"{what} does not match the bundle's spec: unknown tensor {name}")
+            raise UserError(f"{what} does not match the bundle's spec: unknown tensor {name}; {COPY_AGAIN}")
         want, have = own[name], tensors[name]
         if want.shape != have.shape or want.dtype != have.dtype:
             raise UserError(
                 f"{what} does not match the bundle's spec: "
-                f"{name} is {_describe(have)} and should be {_describe(want)}"
+                f"{name} is {_describe(have)} and should be {_describe(want)}; {COPY_AGAIN}"
             )
     module.load_state_dict(dict(tensors))
 

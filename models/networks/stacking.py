@@ -98,14 +98,22 @@ def _shape_of(spec: NetworkSpec) -> str:
 def common_targets(folds: Sequence[Sequence[EmotionNetwork]]) -> tuple[Target, ...]:
     """What every fold estimates, in the order of `TARGETS`. Raises UserError where they differ or overlap."""
     if not folds or any(not fold for fold in folds):
-        raise UserError("an ensemble needs at least one fold, and each fold at least one network")
+        raise UserError(
+            "an ensemble needs at least one fold, and each fold at least one network: give trained folds"
+        )
     common: set[Target] = {t for n in folds[0] for t in n.spec.targets}
     for i, fold in enumerate(folds):
         targets = [t for n in fold for t in n.spec.targets]
         if len(set(targets)) != len(targets):
-            raise UserError(f"fold {i} estimates a target twice: its networks give {', '.join(targets)}")
+            raise UserError(
+                f"fold {i} estimates a target twice (its networks give {', '.join(targets)}): "
+                "give it one network for each"
+            )
         if set(targets) != common:
-            raise UserError(f"fold {i} estimates {', '.join(targets)}, fold 0 {', '.join(sorted(common))}")
+            raise UserError(
+                f"fold {i} estimates {', '.join(targets)}, fold 0 {', '.join(sorted(common))}: "
+                "train all folds for the same targets"
+            )
     return tuple(t for t in TARGETS if t in common)
 
 

@@ -55,9 +55,11 @@ def read_checkpoint(source: str | Path | Mapping[str, object]) -> tuple[str, dic
         ValueError,
         KeyError,
     ) as e:
-        raise UserError(f"{path} cannot be read as a checkpoint: damaged, or more than plain tensors") from e
+        raise UserError(
+            f"{path} cannot be read as a checkpoint: damaged, or more than plain tensors; give another"
+        ) from e
     if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds no state dict but a {type(content).__name__}")
+        raise UserError(f"{path} holds no state dict but a {type(content).__name__}: give another")
     return str(path), _unwrap(dict(content))
 
 
@@ -90,18 +92,20 @@ def load_tensors(
             if layer is None:
                 raise UserError(
                     f"{what} does not fit: {name} has shape {tuple(value.shape)}, "
-                    f"the network's is {tuple(own[inner].shape)}"
+                    f"the network's is {tuple(own[inner].shape)}; give one of that network"
                 )
             unfit.add(layer)
         elif value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise UserError(f"{what} is unusable: {name} holds NaN or infinite values")
+            raise UserError(f"{what} is unusable: {name} holds NaN or infinite values; give another")
         else:
             taken[inner] = value
     for layer in unfit:
         taken = {inner: value for inner, value in taken.items() if not inner.startswith(layer)}
         left |= {n: (optional or {})[layer] for n in tensors if n.removeprefix(prefix).startswith(layer)}
     if not taken:
-        raise UserError(f"{what} does not fit: none of its tensors is one of the network's")
+        raise UserError(
+            f"{what} does not fit: none of its tensors is one of the network's; give one of that network"
+        )
     with torch.no_grad():
         for inner, value in taken.items():
             own[inner].copy_(value)

@@ -64,7 +64,9 @@ def pull(
     except Timeout:
         raise UserError(f"another models-pull is busy with {part.name}: let it finish") from None
     except OSError as e:
-        raise UserError(f"{part.name} cannot be installed in {root}: {e.strerror or e}") from e
+        raise UserError(
+            f"{part.name} cannot be installed in {root}: {e.strerror or e}; name another folder in AFFECT_MODELS"
+        ) from e
 
 
 def _install(part: PretrainedPart, fetched: Path, origin: str) -> InstalledPart:
@@ -85,7 +87,9 @@ def _install(part: PretrainedPart, fetched: Path, origin: str) -> InstalledPart:
         expected = part.sha256 or recorded
         if expected is not None and installed.sha256 != expected:
             way_out = (
-                "" if part.sha256 else f", as first recorded here (remove {folder} to take it all the same)"
+                f"; fetch it again from {part.downloads[0].url}"
+                if part.sha256
+                else f", as first recorded here (remove {folder} to take it all the same)"
             )
             raise UserError(
                 f"{part.name} from {origin} is refused: its hash is {installed.sha256[:12]}, "
@@ -101,7 +105,7 @@ def _stage_file(part: PretrainedPart, fetched: Path, staged: Path) -> Path:
     if fetched.is_dir():
         fetched = fetched / name
         if not fetched.is_file():
-            raise UserError(f"{fetched.parent} is not {part.name}: it has no {name}")
+            raise UserError(f"{fetched.parent} is not {part.name}: it has no {name}; give the file itself")
     suffix = fetched.suffix if fetched.suffix == ".safetensors" else Path(name).suffix
     path = (staged / name).with_suffix(suffix)
     shutil.copyfile(fetched, path)
@@ -126,5 +130,5 @@ def _stage_folder(part: PretrainedPart, fetched: Path, staged: Path) -> Path:
         raise UserError(f"{fetched} is not {part.name}: give the folder that holds its files")
     absent = [needed for needed in part.must_have if not (staged / needed).is_file()]
     if absent:
-        raise UserError(f"{fetched} is not {part.name}: it has no {', '.join(absent)}")
+        raise UserError(f"{fetched} is not {part.name}: it has no {', '.join(absent)}; fetch it again, whole")
     return staged

@@ -10,12 +10,14 @@ import stat
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from models.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+_FETCH_AGAIN: Final = "fetch it again from where it is published"
 
 
 def unpack_zip(archive: Path, folder: Path, *, most_bytes: int) -> None:
@@ -30,7 +32,7 @@ def unpack_zip(archive: Path, folder: Path, *, most_bytes: int) -> None:
             paths = [_inner_path(archive, info) for info in entries]
             if sum(info.file_size for info in entries) > most_bytes:
                 raise UserError(
-                    f"{archive} unpacks to more than {most_bytes // 10**6} MB: not what it should be"
+                    f"{archive} unpacks to more than {most_bytes // 10**6} MB: not what it should be; {_FETCH_AGAIN}"
                 )
             tops = {path.parts[0] for path in paths}
             strip = len(tops) == 1 and all(len(path.parts) > 1 for path in paths)
@@ -40,18 +42,22 @@ def unpack_zip(archive: Path, folder: Path, *, most_bytes: int) -> None:
                 with zipped.open(info) as source, target.open("xb") as copy:
                     shutil.copyfileobj(source, copy, 1 << 20)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as e:
-        raise UserError(f"{archive} is not a sound zip file: {e}") from e
+        raise UserError(f"{archive} is not a sound zip file: {e}; {_FETCH_AGAIN}") from e
     except FileExistsError as e:
-        raise UserError(f"{archive} holds the file {e.filename} twice: not a sound zip file") from e
+        raise UserError(
+            f"{archive} holds the file {e.filename} twice: not a sound zip file; {_FETCH_AGAIN}"
+        ) from e
 
 
 def _inner_path(archive: Path, info: zipfile.ZipInfo) -> PurePosixPath:
     path = PurePosixPath(info.filename)
     outside = path.is_absolute() or ".." in path.parts or any(c in info.filename for c in "\\:\0")
     if outside or not path.parts:
-        raise UserError(f"{archive} is refused: its entry '{info.filename}' would lie outside the folder")
+        raise UserError(
+            f"{archive} is refused: its entry '{info.filename}' would lie outside the folder; {_FETCH_AGAIN}"
+        )
     if stat.S_ISLNK(info.external_attr >> 16):
-        raise UserError(f"{archive} is refused: its entry '{info.filename}' is a link")
+        raise UserError(f"{archive} is refused: its entry '{info.filename}' is a link; {_FETCH_AGAIN}")
     return path
 
 
@@ -108,7 +114,7 @@ def without_pickle(path: Path) -> Path:
     _, content = read_checkpoint(path)
     tensors = {name: value.contiguous() for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise UserError(f"{path.name} is refused: it holds no tensors")
+        raise UserError(f"{path.name} is refused: it holds no tensors; {_FETCH_AGAIN}")
     converted = path.with_suffix(".safetensors")
     converted.write_bytes(save(tensors))
     path.unlink()

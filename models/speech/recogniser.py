@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import UserError
+from models.errors import SetupError, UserError
 from models.spec import SAMPLE_RATE
 
 PREFERRED: Final = ("vosk-model-en-us-0.22", "vosk-model-small-en-us-0.15")
@@ -114,7 +114,7 @@ def open_recogniser(folder: Path, *, live: bool = False) -> RecogniserFactory:
         with _stderr_held_back():
             model = vosk.Model(model_path=str(folder))
     except Exception as error:  # Vosk raises a bare Exception
-        raise UserError(
+        raise SetupError(
             f"Vosk cannot load '{folder}': its files are damaged; install it again: {WAY_OUT}"
         ) from error
     return lambda: VoskRecogniser(model)
@@ -203,7 +203,7 @@ def find_recogniser(choice: str, find_part: Callable[[str], InstalledFolder | No
     if choice in (*PREFERRED, WHISPER):
         part = find_part(choice)
         if part is None:
-            raise UserError(f"the recogniser '{choice}' is not installed: models-pull {choice}")
+            raise SetupError(f"the recogniser '{choice}' is not installed: models-pull {choice}")
         return RecogniserChoice(choice, Path(part.path))
     folder = Path(choice)
     if folder.is_dir():

@@ -106,7 +106,9 @@ class TokenPunctuator:
         try:
             self._marks = tuple(parse_label(labels[i]) for i in range(len(labels)))
         except ValueError as error:
-            raise UserError(f"the punctuation model in '{folder}' cannot be used: {error}") from None
+            raise UserError(
+                f"the punctuation model in '{folder}' cannot be used: {error}; give another one, or leave it out"
+            ) from None
 
     @torch.inference_mode()
     def punctuate(self, words: Sequence[str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Task = Literal["encoder", "token-classification"]
+
+_SAVE_AGAIN: Final = "save it again from a sound one, or give another"
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,19 @@ class PieceTokenizer:
         body = [i for i, word in enumerate(probe.word_of) if word is not None]
         if not body:
             raise UserError(
-                f"the tokenizer in '{folder}' makes nothing of the letter a: it is not a text model's"
+                f"the tokenizer in '{folder}' makes nothing of the letter a: it is not a text model's; "
+                "give one that is"
             )
         self._prefix, self._suffix = probe.ids[: body[0]], probe.ids[body[-1] + 1 :]
         self.capacity = limit - len(self._prefix) - len(self._suffix)
         if self.capacity < 1:
-            raise UserError(f"the text model in '{folder}' takes only {limit} positions: too few for a word")
+            raise UserError(
+                f"the text model in '{folder}' takes only {limit} positions: too few for a word; give a larger one"
+            )
         if len(tokenizer) > int(config.vocab_size):
             raise UserError(
                 f"the tokenizer in '{folder}' has {len(tokenizer)} pieces but its model {config.vocab_size}: "
-                "they do not belong together"
+                "they do not belong together; save both from one model"
             )
 
     def segments(self, words: Sequence[str]) -> list[Segment]:
@@ -161,17 +166,20 @@ def open_text_model(folder: Path, task: Task) -> tuple[Any, PieceTokenizer]:
             # Byte-level tokenizers (RoBERTa's) tell a word's start by the space before it.
             tokenizer = AutoTokenizer.from_pretrained(str(folder), add_prefix_space=True, **only)
         except Exception as error:  # OSError, ValueError, SafetensorError and more
-            raise UserError(f"cannot load the {what} in '{folder}': {_one_line(error)}") from error
+            raise UserError(
+                f"cannot load the {what} in '{folder}': {_one_line(error)}; {_SAVE_AGAIN}"
+            ) from error
     # An encoder's pooler is not used here, and often not saved.
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
     odd = missing + sorted(str(m[0]) for m in info["mismatched_keys"])
     if odd:
         raise UserError(
-            f"the {what} in '{folder}' does not fit its config.json: weight {odd[0]} is missing or wrong"
+            f"the {what} in '{folder}' does not fit its config.json: weight {odd[0]} is missing or wrong; "
+            f"{_SAVE_AGAIN}"
         )
     bad = [name for name, p in model.named_parameters() if not bool(torch.isfinite(p).all())]
     if bad:
-        raise UserError(f"the {what} in '{folder}' is damaged: weight {bad[0]} is not finite")
+        raise UserError(f"the {what} in '{folder}' is damaged: weight {bad[0]} is not finite; {_SAVE_AGAIN}")
     model.eval().requires_grad_(False)
     return model, PieceTokenizer(tokenizer, model.config, folder)
 

@@ -178,7 +178,8 @@ def load_face_checkpoint(backbone: Backbone, source: str | Path | Mapping[str, o
     marks = [name for name in tensors if name.endswith("input_layer.0.weight")]
     if not marks:
         raise UserError(
-            f"{what} is no face backbone's checkpoint: it has no input_layer, body and output_layer"
+            f"{what} is no face backbone's checkpoint: it has no input_layer, body and output_layer; "
+            "give an IR-50's"
         )
     prefix = marks[0].removesuffix("input_layer.0.weight")
     return load_tensors(

@@ -12,7 +12,7 @@ import cv2.data
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import UserError
+from models.errors import SetupError, UserError
 from models.files import file_hash, tree_hash
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class YunetDetector:
                 self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), self._LOWEST_SCORE)
                 self._net.detect(np.zeros((320, 320, 3), np.uint8))
         except (cv2.error, SystemError) as error:
-            raise UserError(
+            raise SetupError(
                 f"{path} is not a YuNet model that OpenCV can read: install it again or use 'haar'"
             ) from error
 
@@ -279,7 +279,7 @@ def load_cascade(file_name: str) -> cv2.CascadeClassifier:
     """A cascade of OpenCV's wheel. Raises UserError where it lacks it."""
     cascade = cv2.CascadeClassifier(str(cascade_path(file_name)))
     if cascade.empty():
-        raise UserError(f"this OpenCV lacks {file_name}: install opencv-python-headless>=4.10,<5")
+        raise SetupError(f"this OpenCV lacks {file_name}: install opencv-python-headless>=4.10,<5")
     return cascade
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from models.errors import UserError
+from models.errors import SetupError, UserError
 from stream.mqtt.connection import BrokerAddress
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class EmbeddedBroker:
             cause = error.__cause__
             numbered = isinstance(cause, OSError) and cause.errno and cause.errno > 0
             reason = os.strerror(cause.errno) if numbered else str(cause or error)
-            raise UserError(
+            raise SetupError(
                 f"cannot start the embedded broker on {bind} ({reason}): "
                 "give another port, or use the broker that is there"
             ) from None

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiomqtt
 
-from models.errors import UserError
+from models.errors import SetupError, UserError
 from stream.flow.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ async def connect_first(address: BrokerAddress, **options: Any) -> aiomqtt.Clien
     try:
         return await connect(address, **options)
     except aiomqtt.MqttError as error:
-        raise UserError(
+        raise SetupError(
             f"cannot connect to the broker at {address.endpoint} ({error})", way_out=_way_out(error)
         ) from None
 

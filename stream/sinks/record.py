@@ -120,7 +120,8 @@ class RecordSink:
             reason = self._failure or "the disk was too slow"
             raise UserError(
                 f"the record {self._path} is not complete ({reason}): "
-                f"{self._written} lines are on disk, {lost} are lost"
+                f"{self._written} lines are on disk, {lost} are lost; "
+                "make room there, and record again"
             )
 
     async def _write_waiting(self) -> None:

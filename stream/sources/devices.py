@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import av
 
-from models.errors import UserError
+from models.errors import SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -223,7 +223,7 @@ def open_address(address: Address) -> InputContainer:
             reason = getattr(error, "strerror", None) or str(error)
             if isinstance(error, av.error.ExitError):
                 reason = f"nothing came within {OPEN_TIMEOUT_S:g} s"
-    raise UserError(f"{address.label} cannot be opened ({reason})", way_out=_way_out(address))
+    raise SetupError(f"{address.label} cannot be opened ({reason})", way_out=_way_out(address))
 
 
 def _way_out(address: Address) -> str:
@@ -291,4 +291,4 @@ def _device_by_number(number: str, devices: tuple[Device, ...], kind: Kind) -> D
 
 def _refuse_unknown(name: str, devices: tuple[Device, ...], kind: Kind) -> str:
     present = ", ".join(f"{d.address} ({d.name})" if d.name else d.address for d in devices) or "none"
-    raise UserError(f"no {kind} {name!r}: {kind}s on this machine: {present} (--list-devices)")
+    raise SetupError(f"no {kind} {name!r}: {kind}s on this machine: {present} (--list-devices)")

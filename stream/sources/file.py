@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
+_CONVERT: Final = "convert it where it can be played: ffmpeg -i FILE talk.mp4"
+
 FALLBACK_RATE: Final = 25.0
 SPEED_LIMIT: Final = 1000.0
 
@@ -134,7 +136,9 @@ class MediaFile:
                 str(self.path.resolve()), metadata_errors="replace", options={"protocol_whitelist": "file"}
             )
         except PermissionError:
-            raise UserError(f"{self.path} cannot be read: no permission") from None
+            raise UserError(
+                f"{self.path} cannot be read: you have no permission to; ask its owner for it"
+            ) from None
         except (av.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UserError(
@@ -145,7 +149,7 @@ class MediaFile:
     def _probe(self) -> tuple[float, SourceInfo]:
         """The first frame's own time and the file's description, by decoding the first of each stream."""
         if not self.path.exists():
-            raise UserError(f"{self.path}: no such file")
+            raise UserError(f"{self.path}: no such file; check its name and folder")
         if self.path.is_dir():
             raise UserError(f"{self.path} is a folder: name a recording in it")
         with self._open_container() as container:
@@ -153,7 +157,9 @@ class MediaFile:
             audio = container.streams.best("audio")
             first = next(iter(_decode_stream(container, video, Counter())), None)
             if not isinstance(first, Picture):
-                raise UserError(f"{self.path}: no picture in it can be decoded (codec {_codec_name(video)})")
+                raise UserError(
+                    f"{self.path}: no picture in it can be decoded (codec {_codec_name(video)}); {_CONVERT}"
+                )
             rgb = self._to_upright_rgb(first, VideoReformatter())
             rate = _average_rate(video)
             duration_s = container.duration / 1_000_000 if container.duration else None
@@ -256,7 +262,7 @@ def _picture_stream(container: InputContainer, path: Path) -> VideoStream:
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             if stream.codec_context is None:
-                raise UserError(f"{path}: its picture's codec is not known here")
+                raise UserError(f"{path}: its picture's codec is not known here; {_CONVERT}")
             return stream
     raise UserError(f"{path} has no picture: a video is needed, sound alone is not enough")
 

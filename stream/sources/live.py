@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from models.errors import UserError
+from models.errors import SetupError
 from stream.flow.backoff import Backoff
 from stream.messages import InputStatus
 from stream.sources.captures import LiveCaptures
@@ -90,7 +90,7 @@ def _describe(
 ) -> tuple[SourceInfo, str, tuple[InputName, ...]]:
     """What the source is, what its picture gives beside what was requested, and the inputs in the container."""
     if not container.streams.video:
-        raise UserError(f"{camera.label} has no picture")
+        raise SetupError(f"{camera.label} has no picture", way_out="give a camera or a stream that has one")
     video = container.streams.video[0]
     context = video.codec_context
     rate = float(video.average_rate) if video.average_rate else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from models.errors import UserError
+from models.errors import SetupError
 from stream.messages import InputStatus
 from stream.sources.device_clock import fit_sound, newest_at
 from stream.sources.devices import READ_TIMEOUT_S
@@ -197,7 +197,7 @@ class TickingSource:
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     status = self._captures.status["camera"]
-                    raise UserError(
+                    raise SetupError(
                         f"{self.info.name} gave no picture for {self._first_picture_s:g} s"
                         f"{': ' + status.detail if status.detail else ''}; is it in use, or covered?"
                     )

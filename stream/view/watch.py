@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import aiomqtt
 
+from models.console import waiting
 from models.errors import UserError
 from stream.mqtt.connection import (
     BROKER_BACKOFF,
@@ -170,7 +171,8 @@ async def watch(
     watcher = Watcher(f"{topics} at {broker.endpoint}")
     writer = _LineWriter(output or sys.stdout) if as_json else None
     screen = None if as_json else Screen(lambda: watcher.panels, watcher.remark, view=view, console=console)
-    client = await connect_first(broker, **_queue_options(watcher.watched))
+    with waiting(f"connecting to the broker at {broker.endpoint}", tell_first=False):
+        client = await connect_first(broker, **_queue_options(watcher.watched))
     tasks = {asyncio.create_task(_receive(client, broker, topics, watcher, writer, count, backoff))}
     if screen is not None:
         tasks.add(asyncio.create_task(screen.run()))

@@ -65,6 +65,35 @@ class TestPull:
         assert err.startswith(f"models-pull: {expected}")
         assert err.count("\n") == 1
 
+    def test_all_that_a_real_person_needs_from_a_folder_with_sizes_and_licences(
+        self, console: Console, fixtures: Path, tmp_path: Path
+    ) -> None:
+        stick = tmp_path / "stick"
+        shutil.copytree(fixtures / "vosk-tiny", stick / "vosk-model-small-en-us-0.15")
+        shutil.copyfile(fixtures / "face" / "face_detection_yunet_2023mar.onnx", stick / "renamed.bin")
+        status, out, err = console("models-pull", "recommended", "--from", stick)
+        assert status == 0
+        assert [line.partition(":")[0] for line in out.splitlines()] == [
+            "yunet",
+            "vosk-model-small-en-us-0.15",
+        ]
+        assert "yunet (face detector, 1 MB, MIT), vosk-model-small-en-us-0.15 (recogniser, 40 MB, " in err
+        # What is installed and sound is not asked for again.
+        shutil.rmtree(stick)
+        stick.mkdir()
+        assert console("models-pull", "recommended", "--from", stick)[:2] == (0, out)
+
+    def test_one_missing_part_does_not_keep_the_others_from_being_installed(
+        self, console: Console, fixtures: Path, tmp_path: Path
+    ) -> None:
+        stick = tmp_path / "stick"
+        shutil.copytree(fixtures / "face", stick)
+        status, out, err = console("models-pull", "recommended", "--from", stick)
+        assert status == 2
+        assert out.startswith("yunet: ")
+        last = err.splitlines()[-1]
+        assert "has no vosk-model-small-en-us-0.15: fetch https://alphacephei.com/" in last
+
 
 class TestList:
     def test_names_what_is_installed_and_how_to_install_the_rest(

@@ -114,3 +114,36 @@ def test_help_says_what_it_is(program: Path) -> None:
     done = finish(program, "--help")
     assert done.returncode == 0
     assert "Usage: program" in done.stdout
+
+
+WAITER = """
+    from models.console import waiting
+
+    with waiting("the first thing", tell_first=False) as tell:
+        tell("the second thing")
+    with waiting("the third thing"):
+        pass
+"""
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_is_waited_for_is_said_on_stderr(tmp_path: Path, terminal: bool) -> None:
+    path = tmp_path / "waiter"
+    path.write_text(textwrap.dedent(WAITER))
+    environment = {name: text for name, text in os.environ.items() if name not in ("NO_COLOR", "TERM")}
+    forced = {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "100"} if terminal else {}
+    done = subprocess.run(
+        [sys.executable, path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env=environment | forced,
+    )
+    assert done.stdout == ""
+    assert "the second thing" in done.stderr
+    assert ("the first thing" in done.stderr) is terminal
+    if terminal:
+        assert "0:00:0" in done.stderr  # for how long already
+    else:
+        assert done.stderr.splitlines() == ["waiter: the second thing", "waiter: the third thing"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,6 +65,22 @@ class TestEager:
             runtime.embed_audio(bundle.probe["patches"])
         with pytest.raises(ValueError, match="no text encoder"):
             runtime.encode_text(torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.long))
+
+
+class TestCompiled:
+    def test_it_serves_on_after_eager_weights_were_given_up(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Dynamo's own eager back-end: guards and recompilation are real, and no C++ is compiled.
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+        monkeypatch.setattr("models.accelerate.backends.compiled.has_cuda", lambda: False)
+        own = load_bundle(folder)
+        expected = own.ensemble.embed_visual(own.probe["crops"])
+        runtime = serve(own, preference=Preference("compile", "float32"), keep_eager=False)
+        assert not runtime.is_eager("visual")
+        found = runtime.embed_visual(own.probe["crops"])
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+        runtime.embed_audio(own.probe["patches"])
 
 
 @needs_openvino

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from models.cli import _pull_one
 from models.errors import UserError
 from models.parts.install import pull
 from models.parts.registry import (
@@ -82,3 +83,15 @@ class TestInterruptedDownloads:
         site.files.clear()
         with pytest.raises(UserError, match="detector cannot be downloaded: the server answers 404"):
             pull(detector)
+
+
+def test_off_a_terminal_a_download_is_told_in_a_line_with_its_size(
+    detector: PretrainedPart, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _pull_one(detector, None, keep_installed=False)
+    said = capsys.readouterr()
+    assert said.out.startswith("detector: ")
+    assert said.err.endswith(": detector: downloading d.onnx, 0.5 MB\n")
+    # Installed and sound, it is not fetched again.
+    _pull_one(detector, None, keep_installed=True)
+    assert capsys.readouterr().err == ""
