@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from stream.flow.changes import Changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,40 +40,38 @@ class Channel(Generic[T]):
         self._closed = False
         self._error: BaseException | None = None
         self._abandoned = False
-        # Held for a few instructions only: the event loop never waits for it noticeably.
-        self._changed = threading.Condition()
-        self._waiting_tasks: list[asyncio.Future[None]] = []
+        self._changes = Changes()
 
     def __len__(self) -> int:
         return len(self._items)
 
     async def put(self, item: T) -> None:
         """Adds an item, waiting while the channel is full."""
-        await self._wait_until(self._has_room)
-        with self._changed:
+        await self._changes.wait_until(self._has_room)
+        with self._changes:
             self._items.append(item)
-            self._announce_change()
+            self._changes.announce()
 
     def put_from_thread(self, item: T) -> bool:
         """`put` for a thread: waits while the channel is full. False, and nothing added, once it is abandoned."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._has_room() or self._abandoned)
+        with self._changes:
+            self._changes.wait_for(lambda: self._has_room() or self._abandoned)
             if self._abandoned:
                 return False
             self._items.append(item)
-            self._announce_change()
+            self._changes.announce()
         return True
 
     def post(self, item: T) -> None:
         """Adds an item at once, dropping the oldest where there is no room."""
-        with self._changed:
+        with self._changes:
             self._items.append(item)
             if len(self._items) > self.capacity:
                 oldest = self._items.popleft()
                 self.dropped += 1
                 if self._merge is not None:
                     self._items[0] = self._merge(oldest, self._items[0])
-            self._announce_change()
+            self._changes.announce()
 
     async def take(self) -> T:
         """The oldest item, waiting for one. Once the producer closed and none is left, raises its error or Closed."""
@@ -84,49 +82,27 @@ class Channel(Generic[T]):
 
         Raises as `take` does.
         """
-        await self._wait_until(lambda: bool(self._items) or self._closed)
-        with self._changed:
+        await self._changes.wait_until(lambda: bool(self._items) or self._closed)
+        with self._changes:
             if not self._items:
                 raise self._error or Closed
             taken = [self._items.popleft()]
             while self._items and len(taken) < most and not (is_last is not None and is_last(taken[-1])):
                 taken.append(self._items.popleft())
-            self._announce_change()
+            self._changes.announce()
         return taken
 
     def close(self, error: BaseException | None = None) -> None:
         """Says that no more will come, and why where that is an `error`, which the taker then raises."""
-        with self._changed:
+        with self._changes:
             self._closed, self._error = True, error
-            self._announce_change()
+            self._changes.announce()
 
     def abandon(self) -> None:
         """Says that nothing will be taken any more."""
-        with self._changed:
+        with self._changes:
             self._abandoned = True
-            self._announce_change()
+            self._changes.announce()
 
     def _has_room(self) -> bool:
         return len(self._items) < self.capacity
-
-    async def _wait_until(self, is_so: Callable[[], bool]) -> None:
-        """Waits in the event loop. What became so stays so: there is one producer and one taker."""
-        while True:
-            with self._changed:
-                if is_so():
-                    return
-                change = asyncio.get_running_loop().create_future()
-                self._waiting_tasks.append(change)
-            await change
-
-    def _announce_change(self) -> None:
-        """Wakes whoever waits, thread or task; from any thread, with the lock held."""
-        self._changed.notify_all()
-        for change in self._waiting_tasks:
-            change.get_loop().call_soon_threadsafe(_wake, change)
-        self._waiting_tasks.clear()
-
-
-def _wake(change: asyncio.Future[None]) -> None:
-    if not change.done():  # its task may have been cancelled meanwhile
-        change.set_result(None)

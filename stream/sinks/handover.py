@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final, Literal
 
+from stream.flow.changes import Changes
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from stream.messages import Estimate, Status, Transcript
 
@@ -44,7 +45,7 @@ class Handover:
 
     def __init__(self, kind: Kind = "all") -> None:
         self._kind = kind
-        self._changed = threading.Condition()
+        self._changes = Changes()
         self._waiting: deque[Estimate] = deque()
         self._counts: Counter[bool] = Counter()
         self._dropped = 0
@@ -52,7 +53,6 @@ class Handover:
         self._status: Status | None = None
         self._ended = False
         self._error: BaseException | None = None
-        self._waiting_tasks: list[asyncio.Future[None]] = []
 
     @property
     def drops(self) -> Mapping[str, int]:
@@ -98,19 +98,19 @@ class Handover:
 
     async def ready(self) -> None:
         """Waits for room."""
-        await self._wait_until_changed(lambda: not self.is_full)
+        await self._changes.wait_until(lambda: not self.is_full)
 
     def offer(self, estimate: Estimate) -> None:
         """Keep an estimate, where it is of the kind that is wanted."""
         if self._kind != "all" and estimate.settled != (self._kind == "settled"):
             return
-        with self._changed:
+        with self._changes:
             self._waiting.append(estimate)
             self._counts[estimate.settled] += 1
             most = MOST_SETTLED if estimate.settled else MOST_PROVISIONAL
             if self._counts[estimate.settled] > most:
                 self._drop_oldest(settled=estimate.settled)
-            self._announce_change()
+            self._changes.announce()
 
     def offer_status(self, status: Status) -> None:
         """Keep the last one."""
@@ -124,9 +124,9 @@ class Handover:
 
     def end(self, error: BaseException | None = None) -> None:
         """No more will come; an `error` is the taker's to raise, once, after what came before it. Any thread."""
-        with self._changed:
+        with self._changes:
             self._ended, self._error = True, error
-            self._announce_change()
+            self._changes.announce()
 
     def take(self, timeout_s: float | None = None) -> Estimate | None:
         """The oldest estimate; blocks until there is one, or at most `timeout_s`, then None.
@@ -134,14 +134,14 @@ class Handover:
         Raises what ended the run, or `Ended`.
         """
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._changed:
+        with self._changes:
             while True:
                 if (estimate := self._take_oldest()) is not None:
                     return estimate
                 left_s = None if deadline_s is None else deadline_s - time.monotonic()
                 if left_s is not None and left_s <= 0:
                     return None
-                self._changed.wait(left_s)
+                self._changes.wait(left_s)
 
     def take_one(self) -> Estimate:
         """The oldest estimate; blocks until there is one. Raises what ended the run, or `Ended`."""
@@ -158,12 +158,12 @@ class Handover:
             found.extend([] if estimate is None else [estimate])
             return bool(found)
 
-        await self._wait_until_changed(takes_one)
+        await self._changes.wait_until(takes_one)
         return found[0]
 
     def take_waiting(self) -> list[Estimate]:
         """All that wait; never blocks. Raises what ended the run, or `Ended`, where there are none."""
-        with self._changed:
+        with self._changes:
             taken: list[Estimate] = []
             while self._waiting or (self._ended and not taken):
                 estimate = self._take_oldest()
@@ -177,7 +177,7 @@ class Handover:
             estimate = self._waiting.popleft()
             self._counts[estimate.settled] -= 1
             self._taken += 1
-            self._announce_change()
+            self._changes.announce()
             return estimate
         if self._ended:
             error, self._error = self._error, None
@@ -189,27 +189,3 @@ class Handover:
         del self._waiting[at]
         self._counts[settled] -= 1
         self._dropped += 1
-
-    async def _wait_until_changed(self, is_so: Callable[[], bool]) -> None:
-        """Waits on the running event loop until a test, made with the lock held, holds."""
-        while True:
-            with self._changed:
-                if is_so():
-                    return
-                change = asyncio.get_running_loop().create_future()
-                self._waiting_tasks.append(change)
-            await change
-
-    def _announce_change(self) -> None:
-        """Wakes whoever waits, thread or task; with the lock held."""
-        self._changed.notify_all()
-        for change in self._waiting_tasks:
-            loop = change.get_loop()
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_wake, change)
-        self._waiting_tasks.clear()
-
-
-def _wake(change: asyncio.Future[None]) -> None:
-    if not change.done():  # its task may have been cancelled meanwhile
-        change.set_result(None)

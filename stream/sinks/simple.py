@@ -8,10 +8,11 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
+from stream.flow.changes import Changes
 from stream.sinks.base import Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from stream.messages import Estimate, Status, Transcript
 
@@ -48,15 +49,11 @@ class SinkThread:
         self.name = name or type(sink).__name__.lower()
         self._sink = sink
         self._waiting: deque[Estimate] = deque()
-        self._changed = threading.Condition()
+        self._changes = Changes()
         self._ending = self._has_told = False
         self._deadline_s = float("inf")
         self._error: Exception | None = None
         self._dropped = self._taken = 0
-        self._room = asyncio.Event()
-        self._room.set()
-        self._failed = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._take_all, name=f"sink {self.name}", daemon=True)
 
     @property
@@ -71,30 +68,27 @@ class SinkThread:
 
     async def open(self) -> None:
         """Starts the thread."""
-        self._loop = asyncio.get_running_loop()
         self._thread.start()
 
     async def run(self) -> None:
         """Raises what the sink raised."""
-        await self._failed.wait()
+        await self._changes.wait_until(lambda: self._error is not None)
         assert self._error is not None
         self._has_told = True
         raise self._error
 
     async def ready(self) -> None:
         """Waits for a sink that is half a queue behind."""
-        await self._room.wait()
+        await self._changes.wait_until(lambda: len(self._waiting) < QUEUE // 2)
 
     def offer(self, estimate: Estimate) -> None:
         """Hands on to the thread; the oldest is dropped where there is no room."""
-        with self._changed:
+        with self._changes:
             self._waiting.append(estimate)
             if len(self._waiting) > QUEUE or self._error is not None:
                 self._waiting.popleft()
                 self._dropped += 1
-            if len(self._waiting) >= QUEUE // 2:
-                self._room.clear()
-            self._changed.notify_all()
+            self._changes.announce()
 
     def offer_status(self, status: Status) -> None:
         """A simple sink takes estimates only."""
@@ -104,11 +98,11 @@ class SinkThread:
 
     async def close(self) -> None:
         """Lets the sink take what waits, for at most `CLOSING_S`, and close. Raises what its `close` raised."""
-        with self._changed:
+        with self._changes:
             self._ending = True
             self._deadline_s = time.monotonic() + CLOSING_S
-            self._changed.notify_all()
-        if self._loop is not None:
+            self._changes.announce()
+        if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join)
         await asyncio.to_thread(self._sink.close)
         if self._error is not None and not self._has_told:
@@ -117,33 +111,25 @@ class SinkThread:
     def _take_all(self) -> None:
         """In the thread: one estimate after another, until the end, a failure, or time is up."""
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: bool(self._waiting) or self._ending)
+            with self._changes:
+                self._changes.wait_for(lambda: bool(self._waiting) or self._ending)
                 if not self._waiting:
                     return
                 if self._ending and time.monotonic() > self._deadline_s:
                     self._dropped += len(self._waiting)
                     return
                 estimate = self._waiting.popleft()
-                has_room = len(self._waiting) < QUEUE // 2
+                self._changes.announce()
             try:
                 self._sink.take(estimate)
             except Exception as error:  # the run's to raise, whatever it is
-                with self._changed:
+                with self._changes:
                     self._error = error
                     self._dropped += 1 + len(self._waiting)
                     self._waiting.clear()
-                self._call(self._failed.set)
+                    self._changes.announce()
                 return
             self._taken += 1
-            if has_room and not self._room.is_set():
-                self._call(self._room.set)
-
-    def _call(self, callback: Callable[[], None]) -> None:
-        """On the engine's event loop, while there is one."""
-        assert self._loop is not None
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(callback)
 
 
 def as_sink(sink: Sink | SimpleSink) -> Sink:
