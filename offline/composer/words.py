@@ -16,9 +16,10 @@ _PAUSE = 0.15
 
 
 def speech_events(utterances: Sequence[Utterance]) -> list[SpeechEvent]:
-    """Each utterance closed, its words spread over it by their length."""
+    """Each utterance's voice, and its words, closed, spread over it by their length; none if not understood."""
     events: list[SpeechEvent] = []
     for number, utterance in enumerate(utterances):
+        events.append(VoiceDecided(utterance.start_s, utterance.end_s, True, True))
         if utterance.comment is None:
             continue
         texts = utterance.comment.words
@@ -30,6 +31,5 @@ def speech_events(utterances: Sequence[Utterance]) -> list[SpeechEvent]:
             takes_s = lasts_s * size / sum(letters)
             words.append(Word(text, now_s, now_s + takes_s * (1 - _PAUSE), 1.0))
             now_s += takes_s
-        events.append(VoiceDecided(utterance.start_s, utterance.end_s, True, True))
         events.append(WordsRevised(number, tuple(words), closed=True))
     return events

@@ -148,8 +148,11 @@ class TrainingInputs:
         ]
 
     def labels(self, trial: TrialRecord) -> NDArray[np.float32]:
-        """A trial's labels (N, K) of the network's targets, NaN where nothing is annotated."""
-        return np.asarray(trial.labels, np.float32)[:, self._targets]
+        """A trial's labels (N, K) of the network's targets, NaN where nothing is annotated.
+
+        Of a composed trial as somebody would give them who is told of the network's modalities.
+        """
+        return np.asarray(trial.labels_given(self.spec.modalities), np.float32)[:, self._targets]
 
     def batch(
         self, windows: Sequence[TrialWindow], random: np.random.Generator, released: Collection[str] = ()

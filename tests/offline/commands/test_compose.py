@@ -54,6 +54,8 @@ def test_help_imports_no_torch() -> None:
         ({"detector": "eyes"}, "unknown face detector 'eyes'"),
         ({"text_encoder": "nowhere"}, "nowhere is not a text encoder's folder"),
         ({"hold_out": "77"}, "no speaker 77"),
+        ({"test_faces": "unseen.npz"}, "beside --test-faces give --test-texts, and --hold-out"),
+        ({"test_texts": "unseen.tsv"}, "give --test-faces too"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_status_2(

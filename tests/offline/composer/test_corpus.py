@@ -147,3 +147,8 @@ def test_folds_learn_from_composed_trials_and_their_bundle_says_how_wrong_it_may
     assert spread is not None
     assert all(floor[t] >= 0 for floor in spread.floor.values() for t in TARGETS)
     assert "nothing" in spread.floor
+
+
+def test_more_minutes_leave_the_trials_that_are_there_as_they_are(job: ComposeJob) -> None:
+    longer = replace(job, plan=replace(PLAN, minutes=2.0))
+    assert len(prepare(longer)) == len(longer.plan.trials) - len(PLAN.trials)
