@@ -17,6 +17,7 @@ from models.bundle.manifest import read_manifest
 from models.console import tell, waiting
 from models.machine import usable_processors
 from stream.build import assemble, find_bundle, load, make_sinks
+from stream.controls import Controls
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.topics import check_publisher_id
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from stream.build import LoadedParts
     from stream.engine import Engine, Summary
-    from stream.messages import EngineCommand
     from stream.options import InputOptions, OutputOptions
     from stream.shared_bundle import SharedBundle
     from stream.sinks.base import Sink
@@ -77,12 +77,7 @@ async def open_engine(
     if output_options.publisher_id is not None:
         check_publisher_id(output_options.publisher_id)
     use_threads(input_options.threads or default_threads(input_options.bundle))
-    engine: Engine | None = None
-
-    def command_engine(command: EngineCommand) -> None:
-        if engine is not None:
-            engine.command(command)
-
+    controls = Controls()
     async with AsyncExitStack() as stack:
         load_all = partial(
             load, input_options, tell_progress, source=source, shared=shared, keep_eager=keep_eager
@@ -95,11 +90,12 @@ async def open_engine(
         broker = await _broker_address(output_options, stack)
         engine = assemble(
             parts,
-            [*make_sinks(output_options, broker, command_engine), *more_sinks],
+            [*make_sinks(output_options, broker, controls), *more_sinks],
             pace=input_options.pace,
             budget=input_options.budget,
             latency_target_ms=input_options.latency_target_ms,
         )
+        controls.attach(engine)
         yield engine
 
 
