@@ -52,7 +52,7 @@ async def stream(input_options: InputOptions, output_options: OutputOptions) -> 
             await asyncio.to_thread(_keep_out_of_garbage_collection)
         for line in first_lines if output_options.view != "none" else ():
             tell(line)
-        with _CancelledBySigterm():
+        with cancelled_by_sigterm():
             return await engine.run()
 
 
@@ -174,23 +174,25 @@ async def _broker_address(
     return address
 
 
-class _CancelledBySigterm:
+@contextmanager
+def cancelled_by_sigterm() -> Iterator[None]:
     """SIGTERM ends the current task as Ctrl-C does, and the process with 143 once all is closed."""
+    terminated = False
+    task = asyncio.current_task()
+    assert task is not None
 
-    def __enter__(self) -> None:
-        self._terminated = False
-        task = asyncio.current_task()
-        assert task is not None
+    def terminate() -> None:
+        nonlocal terminated
+        terminated = True
+        task.cancel()
 
-        def terminate() -> None:
-            self._terminated = True
-            task.cancel()
-
-        with suppress(NotImplementedError):  # Windows has no such handlers
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-
-    def __exit__(self, *raised: object) -> None:
+    loop = asyncio.get_running_loop()
+    with suppress(NotImplementedError):  # Windows has no such handlers
+        loop.add_signal_handler(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
         with suppress(NotImplementedError):
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-        if self._terminated:
+            loop.remove_signal_handler(signal.SIGTERM)
+        if terminated:
             sys.exit(128 + signal.SIGTERM)
