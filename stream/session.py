@@ -13,10 +13,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from models.bundle.manifest import read_manifest
 from models.console import tell, waiting
 from models.machine import usable_processors
-from stream.build import assemble, find_bundle, load, make_sinks
+from stream.build import assemble, find_manifest, load, make_sinks
 from stream.controls import Controls
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.connection import BrokerAddress, connect_first, disconnect
@@ -76,7 +75,7 @@ async def open_engine(
     """
     if output_options.publisher_id is not None:
         check_publisher_id(output_options.publisher_id)
-    use_threads(input_options.threads or default_threads(input_options.bundle))
+    use_threads(input_options.threads or default_threads(input_options.bundle, shared))
     controls = Controls()
     async with AsyncExitStack() as stack:
         # Before what takes long is loaded: whoever gave a wrong address hears so at once.
@@ -128,13 +127,13 @@ def _keep_out_of_garbage_collection() -> None:
     gc.freeze()
 
 
-def default_threads(bundle: str) -> int:
-    """Threads that serve a bundle best. Raises UserError where there is no such bundle.
+def default_threads(bundle: str, shared: SharedBundle | None = None) -> int:
+    """Threads that serve a bundle best, the `shared` one where it is given. Raises UserError where there is none.
 
     A compact network's layers are too small to share: a second thread costs more than it brings, and far more
     where the machine has other work.
     """
-    if read_manifest(find_bundle(bundle)).preset in ("compact", "practical"):
+    if find_manifest(bundle, shared).preset in ("compact", "practical"):
         return 1
     return _usable_cores()
 
