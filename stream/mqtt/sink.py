@@ -35,7 +35,6 @@ from stream.mqtt.topics import (
     check_publisher_id,
     default_publisher_id,
     encode,
-    state_of,
     steady_part,
 )
 
@@ -264,7 +263,7 @@ class MqttSink:
                 if self._status is not None:
                     last_words.insert(0, ("status", encode(self._status.to_json())))
                 if self._latest is not None:
-                    last_words.insert(0, ("state", encode(state_of(self._latest))))
+                    last_words.insert(0, ("state", encode(self._latest.to_state())))
                 for topic, payload in last_words:
                     await self._publisher(client, topic, qos=1, retain=True)(payload)
         except (aiomqtt.MqttError, TimeoutError) as error:
@@ -375,7 +374,7 @@ class MqttSink:
         while True:
             if self._latest is not None and self._latest is not sent:
                 sent = self._latest
-                await publish(encode(state_of(sent)))
+                await publish(encode(sent.to_state()))
             await asyncio.sleep(STATE_EVERY_S)
 
     async def _send_status(self, client: aiomqtt.Client) -> None:

@@ -12,7 +12,7 @@ from models.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stream.messages import Estimate, Status
+    from stream.messages import Status
 
 PREFIX: Final = "affect"
 
@@ -37,12 +37,6 @@ def check_publisher_id(publisher_id: str) -> str:
 def encode(message: Mapping[str, Any]) -> bytes:
     """Compact JSON in UTF-8. Raises ValueError for a number that JSON does not have (NaN, infinity)."""
     return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def state_of(estimate: Estimate) -> dict[str, Any]:
-    """The MQTT form of `state` (`schemas/state.json`): the latest estimate, for those who come late."""
-    message = estimate.to_json()
-    return {key: message[key] for key in message if key not in ("settled", "latency_ms")}
 
 
 def steady_part(status: Status) -> dict[str, Any]:

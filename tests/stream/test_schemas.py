@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from stream.messages import Affect, Estimate, InputStatus, Latency, Present, Transcript, TranscriptWord
-from stream.mqtt.topics import state_of
 from stream.schemas import TOPICS, complaint, schema
 from tests.stream.brokers import estimate, status
 
 MESSAGES: dict[str, Any] = {
     "estimate": estimate(3).to_json(),
     "settled": estimate(3, settled=True).to_json(),
-    "state": state_of(estimate(3)),
+    "state": estimate(3).to_state(),
     "status": status(drops={"mqtt_queue": 2}, counters={"mqtt_published": 4}).to_json(),
     "transcript": Transcript(
         0, (TranscriptWord("hello", 0.51, 0.9, 0.9), TranscriptWord("you", 1, 2)), False
@@ -116,7 +115,7 @@ def test_every_estimate_that_can_be_fits(
     )
     topic = "settled" if settled else "estimate"
     assert complaint(topic, json.loads(json.dumps(made.to_json()))) is None
-    assert complaint("state", json.loads(json.dumps(state_of(made)))) is None
+    assert complaint("state", json.loads(json.dumps(made.to_state()))) is None
 
 
 @settings(max_examples=30, deadline=None)
