@@ -15,18 +15,27 @@ from typing import TYPE_CHECKING, Final
 
 from models.bundle.manifest import read_manifest
 from models.console import tell, waiting
+from models.errors import UserError
 from models.machine import usable_processors
 from stream.build import assemble, find_bundle, load, make_sinks
 from stream.controls import Controls
 from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.connection import BrokerAddress
-from stream.mqtt.topics import check_publisher_id
+from stream.mqtt.credentials import (
+    BrokerFiles,
+    EmbeddedAddress,
+    find_broker,
+    find_embedded,
+    is_embedded,
+)
+from stream.mqtt.home_assistant import HomeAssistant
+from stream.mqtt.topics import check_publisher_id, default_publisher_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from stream.build import LoadedParts
     from stream.engine import Engine, Summary
+    from stream.mqtt.connection import BrokerAddress
     from stream.options import InputOptions, OutputOptions
     from stream.shared_bundle import SharedBundle
     from stream.sinks.base import Sink
@@ -74,8 +83,8 @@ async def open_engine(
     `keep_eager` keeps what `stream.build.load` says. `introduce` is told what a live run uses, what it lacks and what
     its bundle is good for, a line each. Raises UserError for what a user can mend.
     """
-    if output_options.publisher_id is not None:
-        check_publisher_id(output_options.publisher_id)
+    publisher_id = check_publisher_id(output_options.publisher_id or default_publisher_id())
+    wanted_broker = _find_broker(output_options, publisher_id)
     use_threads(input_options.threads or default_threads(input_options.bundle))
     controls = Controls()
     async with AsyncExitStack() as stack:
@@ -87,7 +96,7 @@ async def open_engine(
         if parts.source.live:
             for line in parts.first_lines():
                 introduce(line)
-        broker = await _broker_address(output_options, stack)
+        broker = await _started(wanted_broker, stack)
         engine = assemble(
             parts,
             [*make_sinks(output_options, broker, controls), *more_sinks],
@@ -157,13 +166,31 @@ def _usable_cores() -> int:
     return min(usable_processors(), MOST_THREADS)
 
 
-async def _broker_address(options: OutputOptions, stack: AsyncExitStack) -> BrokerAddress | None:
-    """The address that was given, or that of an embedded broker, which ends with the `stack`."""
+def _find_broker(options: OutputOptions, publisher_id: str) -> BrokerAddress | EmbeddedAddress | None:
+    """The broker that the options mean. Raises UserError before anything is loaded for what cannot be."""
+    if options.home_assistant:
+        HomeAssistant(publisher_id, options.home_assistant_prefix)
+        if options.broker == "none":
+            raise UserError("Home Assistant is told by a broker: name the one that it uses with --broker")
     if options.broker == "none":
         return None
-    if options.broker == "embedded":
-        return (await stack.enter_async_context(EmbeddedBroker())).address
-    return BrokerAddress.parse(options.broker, ca_file=options.ca_file)
+    files = BrokerFiles(
+        options.ca_file, options.client_cert, options.client_key, options.broker_password_file
+    )
+    if is_embedded(options.broker):
+        return find_embedded(options.broker, files)
+    address = find_broker(options.broker, files)
+    address.tls_context()  # whose files are read again when it is connected to
+    return address
+
+
+async def _started(
+    broker: BrokerAddress | EmbeddedAddress | None, stack: AsyncExitStack
+) -> BrokerAddress | None:
+    """Where the broker is reached; an embedded one is started, and ends with the `stack`."""
+    if isinstance(broker, EmbeddedAddress):
+        return (await stack.enter_async_context(EmbeddedBroker.at(broker))).address
+    return broker
 
 
 class _CancelledBySigterm:

@@ -1,10 +1,11 @@
-"""The topics `affect/<id>/...`: who may publish under them, and the payloads that go there."""
+"""The topics `affect/<id>/...`: who may publish under them, how each is published, and the payloads that go there."""
 
 from __future__ import annotations
 
 import json
 import re
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from models.errors import UserError
@@ -18,6 +19,28 @@ PREFIX: Final = "affect"
 
 MOVING: Final = frozenset({"frames", "settled", "frame_rate", "latency_ms", "drops", "counters"})
 """What of a status moves with every frame."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """How a topic is published; `expiry_s` is how long a message of it is worth delivering (MQTT 5)."""
+
+    qos: int
+    retain: bool = False
+    expiry_s: int | None = None
+    content_type: str = "application/json"
+
+
+PUBLISHED: Final = {
+    "available": Topic(1, retain=True, content_type="text/plain"),
+    "estimate": Topic(0, expiry_s=5),
+    "settled": Topic(1),
+    "state": Topic(1, retain=True),
+    "status": Topic(1, retain=True),
+    "transcript": Topic(1),
+    "marker": Topic(1),
+    "ack": Topic(1, expiry_s=60),
+}
 
 
 def default_publisher_id() -> str:
