@@ -22,7 +22,6 @@ from stream.controls import Controls
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.credentials import (
     BrokerFiles,
-    EmbeddedAddress,
     find_broker,
     find_embedded,
     is_embedded,
@@ -166,7 +165,7 @@ def _usable_cores() -> int:
     return min(usable_processors(), MOST_THREADS)
 
 
-def _find_broker(options: OutputOptions, publisher_id: str) -> BrokerAddress | EmbeddedAddress | None:
+def _find_broker(options: OutputOptions, publisher_id: str) -> BrokerAddress | EmbeddedBroker | None:
     """The broker that the options mean. Raises UserError before anything is loaded for what cannot be."""
     if options.home_assistant:
         HomeAssistant(publisher_id, options.home_assistant_prefix)
@@ -178,18 +177,18 @@ def _find_broker(options: OutputOptions, publisher_id: str) -> BrokerAddress | E
         options.ca_file, options.client_cert, options.client_key, options.broker_password_file
     )
     if is_embedded(options.broker):
-        return find_embedded(options.broker, files)
+        return EmbeddedBroker.at(find_embedded(options.broker, files))
     address = find_broker(options.broker, files)
     address.tls_context()  # whose files are read again when it is connected to
     return address
 
 
 async def _started(
-    broker: BrokerAddress | EmbeddedAddress | None, stack: AsyncExitStack
+    broker: BrokerAddress | EmbeddedBroker | None, stack: AsyncExitStack
 ) -> BrokerAddress | None:
     """Where the broker is reached; an embedded one is started, and ends with the `stack`."""
-    if isinstance(broker, EmbeddedAddress):
-        return (await stack.enter_async_context(EmbeddedBroker.at(broker))).address
+    if isinstance(broker, EmbeddedBroker):
+        return (await stack.enter_async_context(broker)).address
     return broker
 
 

@@ -28,9 +28,12 @@ class ClientCertificate:
     def load_into(self, context: ssl.SSLContext) -> None:
         """From now on `context` shows it. Raises UserError for files that cannot be read or do not go together."""
         held_in = self.key or self.certificate
+        is_encrypted = False
 
         def password() -> str:
             # OpenSSL asks for it only where the key is encrypted; without this it would ask on the terminal.
+            nonlocal is_encrypted
+            is_encrypted = True
             if self.password is None:
                 raise UserError(
                     f"the key in {held_in} is encrypted: put its password into {KEY_PASSWORD_VARIABLE}, or give a "
@@ -44,14 +47,13 @@ class ClientCertificate:
         try:
             context.load_cert_chain(self.certificate, self.key, password)
         except OSError as error:
-            raise UserError(_complaint(error, self.certificate, held_in)) from None
+            raise UserError(_complaint(error, self.certificate, held_in, is_encrypted)) from None
 
 
-def _complaint(error: OSError, certificate: Path, key: Path) -> str:
-    reason = getattr(error, "reason", None) or ""
-    if "KEY_VALUES_MISMATCH" in reason:
+def _complaint(error: OSError, certificate: Path, key: Path, is_encrypted: bool) -> str:
+    if "KEY_VALUES_MISMATCH" in (getattr(error, "reason", None) or ""):
         return f"the key in {key} is not that of the certificate {certificate}: give the two that belong together"
-    if "DECRYPT" in reason:
+    if is_encrypted:
         return f"the password does not open the key in {key}: put the right one into {KEY_PASSWORD_VARIABLE}"
     why = error.strerror if not isinstance(error, ssl.SSLError) else "no certificate with its key in PEM"
     without_key = (
