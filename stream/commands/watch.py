@@ -23,7 +23,7 @@ Examples:
   stream-watch --json --count 10
       ten messages as JSON lines, then exit
 
-  stream-watch --json --id desk --session notes > desk.jsonl
+  stream-watch --json --id desk --catch-up notes > desk.jsonl
       every message, those too that come while the broker or this command is away
 
   stream-watch --forget-home-assistant desk
@@ -68,12 +68,12 @@ def stream_watch(
     broker_password_file: Annotated[
         Path | None, typer.Option(help="A file that holds the password for the broker, in one line.")
     ] = None,
-    session: Annotated[
+    catch_up: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Have the broker keep, for a day, what is published while this command or the broker is away; one "
-            "command at a time by each name.",
+            help="Have the broker keep, for a day, what is published while this command is away, for the next with "
+            "this name; one at a time.",
         ),
     ] = None,
     forget_home_assistant: Annotated[
@@ -106,6 +106,6 @@ def stream_watch(
             as_json=as_json,
             count=count,
             seconds=seconds,
-            session=session,
+            catch_up=catch_up,
         )
     )

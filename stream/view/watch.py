@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 MOST_PUBLISHERS: Final = 16
 QUEUE_MESSAGES: Final = 1000
-SESSION_KEPT_S: Final = 86_400
+KEPT_S: Final = 86_400
 ONCE_ONLY: Final = frozenset({"settled", "marker"})
 """What a broker may deliver twice after an outage, and nobody publishes twice."""
 
@@ -192,7 +192,7 @@ async def watch(
     view: View = "auto",
     console: Console | None = None,
     output: TextIO | None = None,
-    session: str | None = None,
+    catch_up: str | None = None,
     backoff: Backoff = BROKER_BACKOFF,
 ) -> Watched:
     """Watch `affect/<publisher_id>/#` (`+`: everybody) until cancelled, for `count` messages or `seconds`.
@@ -200,15 +200,15 @@ async def watch(
     Shows a panel per publisher and a summary at the end; `as_json` writes each message as one JSON line
     `{"topic": ..., "payload": ...}` to `output` (stdout) instead, the payload as text where it is not JSON.
     A broker that goes away is sought again with growing waits. A reader that goes away (`| head`) ends it.
-    With a `session` the broker keeps what is published at QoS 1 meanwhile, and after the end too, for the next with
-    that name. Settled frames and markers that come a second time are passed over, and counted.
-    Raises UserError where the broker cannot be reached at the start or the id or session cannot be one.
+    With a name to `catch_up` by, the broker keeps what is published at QoS 1 meanwhile, and after the end too, for
+    the next with that name. Settled frames and markers that come a second time are passed over, and counted.
+    Raises UserError where the broker cannot be reached at the start or the id or name cannot be one.
     """
     topics = f"{PREFIX}/{publisher_id if publisher_id == '+' else check_publisher_id(publisher_id)}/#"
     watcher = Watcher(f"{topics} at {broker.endpoint}")
     writer = _LineWriter(output or sys.stdout) if as_json else None
     screen = None if as_json else Screen(lambda: watcher.panels, watcher.remark, view=view, console=console)
-    options = {**_queue_options(watcher.watched), **_session_options(session)}
+    options = {**_queue_options(watcher.watched), **_catching_up(catch_up)}
     with waiting(f"connecting to the broker at {broker.endpoint}", tell_first=False):
         client = await connect_first(broker, **options)
     tasks = {asyncio.create_task(_receive(client, broker, options, topics, watcher, writer, count, backoff))}
@@ -306,11 +306,8 @@ def _queue_options(watched: Watched) -> dict[str, Any]:
     return {"queue_type": Incoming, "max_queued_incoming_messages": QUEUE_MESSAGES}
 
 
-def _session_options(session: str | None) -> dict[str, Any]:
-    """What has the broker keep messages for this session. Raises UserError for a name that cannot be one."""
-    if session is None:
+def _catching_up(name: str | None) -> dict[str, Any]:
+    """What has the broker keep messages for the next of this name. Raises UserError for one that cannot be."""
+    if name is None:
         return {}
-    return {
-        "identifier": f"affect-watch-{check_publisher_id(session)}",
-        "keep_s": SESSION_KEPT_S,
-    }
+    return {"identifier": f"affect-watch-{check_publisher_id(name)}", "keep_s": KEPT_S}

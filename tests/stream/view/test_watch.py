@@ -185,9 +185,9 @@ async def test_head_can_read_the_first_line(mosquitto: Mosquitto) -> None:
     assert process.returncode == 0
 
 
-async def test_a_session_gets_what_came_while_it_was_away(mosquitto: Mosquitto) -> None:
+async def test_by_a_name_it_catches_up_with_what_came_while_it_was_away(mosquitto: Mosquitto) -> None:
     def watching(**more: Any) -> Coroutine[Any, Any, Watched]:
-        return watch(mosquitto.address, publisher_id="me", as_json=True, output=out, session="notes", **more)
+        return watch(mosquitto.address, publisher_id="me", as_json=True, output=out, catch_up="notes", **more)
 
     out = io.StringIO()
     assert (await watching(seconds=0.3)).connections == 1
@@ -200,7 +200,7 @@ async def test_a_session_gets_what_came_while_it_was_away(mosquitto: Mosquitto) 
     frames = [json.loads(line)["payload"]["frame"] for line in out.getvalue().splitlines() if "frame" in line]
     assert [each for each in frames if isinstance(each, int)][:5] == [0, 1, 2, 3, 4]
     with pytest.raises(UserError, match="cannot be part"):
-        await watch(mosquitto.address, session="a/b")
+        await watch(mosquitto.address, catch_up="a/b")
 
 
 async def test_what_comes_a_second_time_is_passed_over_and_counted(mosquitto: Mosquitto) -> None:
