@@ -65,7 +65,8 @@ class OutputOptions:
     """Where estimates go.
 
     `broker` is an address, `embedded` or `none`; `rate` the most provisional estimates a second that are published
-    (None: all); `labels` a file with the recording's true valence and arousal, to show beside the estimates.
+    (None: all); `labels` a file with the recording's true valence and arousal, to show beside the estimates. `lsl`
+    publishes over LSL, as `lsl_name`; `lsl_markers` takes markers from there; `metrics` is where they are served.
     """
 
     broker: str = "none"
@@ -77,6 +78,10 @@ class OutputOptions:
     publish_transcript: bool = False
     labels: Path | None = None
     view: ViewChoice = "auto"
+    lsl: bool = False
+    lsl_name: str | None = None
+    lsl_markers: bool = False
+    metrics: str | None = None
 
 
 def parse_detector(name: str) -> DetectorChoice:

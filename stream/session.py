@@ -90,7 +90,7 @@ async def open_engine(
         broker = await _broker_address(output_options, stack)
         engine = assemble(
             parts,
-            [*make_sinks(output_options, broker, controls), *more_sinks],
+            [*make_sinks(output_options, broker, controls, parts), *more_sinks],
             pace=input_options.pace,
             budget=input_options.budget,
             latency_target_ms=input_options.latency_target_ms,

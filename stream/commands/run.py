@@ -11,6 +11,9 @@ import typer
 
 from models.console import make_app, run, waiting
 from models.errors import SetupError, UserError
+from stream.logs import logging_to_stderr
+from stream.lsl.library import check_lsl
+from stream.metrics.address import check_metrics
 from stream.options import (
     DEFAULT_BUNDLE,
     DEMO_BUNDLE,
@@ -172,6 +175,29 @@ def stream_run(
             "time in all; 0: one by one. A live source's frames never wait for later ones.",
         ),
     ] = LATENCY_TARGET_MS,
+    lsl: Annotated[
+        bool, typer.Option("--lsl", help="Publish over Lab Streaming Layer, stamped at capture (extra lsl).")
+    ] = False,
+    lsl_name: Annotated[
+        str | None, typer.Option(help="The stream's name there; affectstream by default.")
+    ] = None,
+    lsl_markers: Annotated[
+        bool, typer.Option("--lsl-markers", help="Take markers from every LSL stream of type Markers.")
+    ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Serve metrics for Prometheus there, at /metrics (extra page)."
+        ),
+    ] = None,
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(help="What stderr says: text, or a JSON object in each line and nothing else."),
+    ] = "text",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(help="From which level on: losses and drops are warnings, connections info."),
+    ] = "warning",
     view: Annotated[
         Literal["auto", "full", "plain", "none"], typer.Option(help="What the terminal shows.")
     ] = "auto",
@@ -206,7 +232,20 @@ def stream_run(
         publish_transcript=publish_transcript,
         labels=labels or (DEMO_RECORDING.with_suffix(".txt") if demo else None),
         view=view,
+        lsl=lsl,
+        lsl_name=lsl_name,
+        lsl_markers=lsl_markers,
+        metrics=metrics,
     )
+    with logging_to_stderr(log_format, log_level):
+        check_lsl(lsl=lsl, name=lsl_name, markers=lsl_markers, pace=pace)
+        check_metrics(metrics)
+        _run(input_options, output_options, camera or source, microphone)
+
+
+def _run(
+    input_options: InputOptions, output_options: OutputOptions, seen: str | None, microphone: str | None
+) -> None:
     # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
     with waiting("loading what computes networks", tell_first=False):
         from stream.mqtt.connection import run as run_async
@@ -215,7 +254,7 @@ def stream_run(
     try:
         run_async(stream(input_options, output_options))
     except SetupError as error:
-        examine = _doctor_for(camera or source, microphone, output_options.broker)
+        examine = _doctor_for(seen, microphone, output_options.broker)
         raise UserError(f"{error} (`{examine}` looks into it)") from error
 
 
