@@ -25,6 +25,8 @@ STEP_S: Final = 0.01
 FORGET_S: Final = 30.0
 """An offset from before a step that served no frame for so long is forgotten."""
 
+MOST_OFFSETS: Final = 8
+
 KEPT_STAMPS: Final = 2048
 """Frames that may wait to settle, and more."""
 
@@ -69,6 +71,7 @@ class CaptureClock:
         self._offsets: list[_Offset] = []
         self._last: tuple[float, float] | None = None
         self._stamps: OrderedDict[int, float] = OrderedDict()
+        self._measure()
 
     def stamp(self, estimate: Estimate) -> float:
         """The time of capture, in seconds on LSL's clock; call it as estimates come, in their order."""
@@ -93,12 +96,13 @@ class CaptureClock:
         else:
             self._offsets.append(_Offset(seconds, now))
         newest = self._offsets[-1]
-        self._offsets = [o for o in self._offsets if o is newest or now - o.served_at < FORGET_S]
+        kept = [o for o in self._offsets if o is newest or now - o.served_at < FORGET_S]
+        self._offsets = kept[-MOST_OFFSETS:]
 
     def _place(self, estimate: Estimate) -> float:
-        offset = self._offsets[-1]
-        if len(self._offsets) > 1 and self._last is not None:
+        expected = now = self._lsl_clock()
+        if self._last is not None:
             expected = self._last[1] + estimate.time_s - self._last[0]
-            offset = min(self._offsets, key=lambda o: abs(estimate.captured_at + o.seconds - expected))
-        offset.served_at = self._lsl_clock()
+        offset = min(self._offsets, key=lambda o: abs(estimate.captured_at + o.seconds - expected))
+        offset.served_at = now
         return estimate.captured_at + offset.seconds

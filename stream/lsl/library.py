@@ -23,8 +23,10 @@ LIBRARIES: Final = {
 CONFIGURATIONS: Final = ("lsl_api.cfg", "~/lsl_api/lsl_api.cfg", "/etc/lsl_api/lsl_api.cfg")
 """Where liblsl looks for its settings, where the variable LSLAPICFG names no file."""
 
-QUIET: Final = "[log]\nlevel = -2\n"
-"""liblsl's settings where the user has none: the ones built in, but that it says nothing on stderr below an error."""
+QUIET: Final = "[log]\nlevel = -3\n"
+"""liblsl's settings where the user has none: those built in, but that it says nothing on stderr. What a person has to
+know is logged here.
+"""
 
 
 def check_lsl(*, lsl: bool, name: str | None, markers: bool, pace: Pace) -> None:
