@@ -24,7 +24,7 @@ MIB: Final = 2**20
 
 
 def status_families(status: Status) -> Iterator[Metric]:
-    """The metrics of one status. Every counter that has no metric of its own is in `affect_counter`, by its name."""
+    """The metrics of one status. Every counter that has no metric of its own is in `affect_measure`, by its name."""
     counters = dict(status.counters)
 
     def take(name: str) -> float:
@@ -97,7 +97,7 @@ def status_families(status: Status) -> Iterator[Metric]:
         "affect_resident_memory_bytes", "Memory that the process holds.", take("resident_mib") * MIB
     )
     yield _labelled(
-        GaugeMetricFamily("affect_counter", "Whatever else is counted, by name.", labels=["name"]),
+        GaugeMetricFamily("affect_measure", "Whatever else is counted, by name.", labels=["name"]),
         {(name,): number for name, number in counters.items()},
     )
 

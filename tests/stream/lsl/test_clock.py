@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.lsl.clock import CaptureClock, clock_offset
-from stream.messages import Estimate
 from tests.stream.brokers import estimate
+
+if TYPE_CHECKING:
+    from stream.messages import Estimate
 
 TICK = 1 / 30
 EPOCH = 1_700_000_000.0

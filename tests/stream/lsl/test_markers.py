@@ -76,11 +76,11 @@ async def test_markers_are_marked_at_their_own_time(pylsl: Any) -> None:
 async def test_streams_come_and_go_and_come_again(pylsl: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with listening(pylsl) as (sink, markers):
-        for text in ("before", "after"):
+        for ending in ("6", "5"):
             button = outlet(pylsl, "button", channel_format="int32", channels=2)
             await heard(sink, button)
-            button.push_sample([7, len(text)])
-            await until(lambda n=len(markers): len(markers) > n)
+            button.push_sample([7, int(ending)])
+            await until(lambda: markers and markers[-1].text.endswith(ending))
             del button
             await until(lambda: sink.counters["lsl_marker_streams"] == 0, 20)
         assert [marker.text for marker in markers] == ["7 6", "7 5"]

@@ -47,7 +47,7 @@ def test_a_stream_says_what_it_carries(pylsl: Any, settled: bool) -> None:
     assert info.get_channel_labels() == [channel.label for channel in CHANNELS]
     assert info.get_channel_types() == [channel.kind for channel in CHANNELS]
     assert info.get_channel_units() == [channel.unit for channel in CHANNELS]
-    xml = ET.fromstring(info.as_xml())
+    xml = ET.fromstring(info.as_xml())  # noqa: S314
     limits = [
         (node.findtext("minimum"), node.findtext("maximum"))
         for node in xml.findall("./desc/channels/channel/range")

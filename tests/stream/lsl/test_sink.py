@@ -31,18 +31,16 @@ if TYPE_CHECKING:
 TICK = 1 / 30
 
 
-def found(pylsl: Any, name: str, timeout_s: float = 20) -> Any:
+def recorded(pylsl: Any, name: str, timeout_s: float = 20) -> Recorded:
+    """A stream of that name, listened to."""
     (info,) = pylsl.resolve_byprop("name", name, 1, timeout_s)
-    return info
+    return Recorded(pylsl, info)
 
 
 async def test_values_arrive_with_the_times_of_capture(pylsl: Any) -> None:
     sink = LslSink(replace(DESCRIPTION, name="values"))
     async with attached([sink]) as outlet:
-        streams = [
-            await asyncio.to_thread(lambda n=name: Recorded(pylsl, found(pylsl, n)))
-            for name in ("values", "values settled")
-        ]
+        streams = [await asyncio.to_thread(recorded, pylsl, name) for name in ("values", "values settled")]
         await until(lambda: sink.counters["lsl_listened"] == 2)
         given, taken_at = [], []
         with recording(*streams):
@@ -77,10 +75,7 @@ async def test_a_live_run_is_published_at_its_rate_stamped_within_a_frame_of_cap
 
     sink, seen = LslSink(replace(DESCRIPTION, name="live")), Collected()
     await sink.open()
-    stream, settled = [
-        await asyncio.to_thread(lambda n=name: Recorded(pylsl, found(pylsl, n)))
-        for name in ("live", "live settled")
-    ]
+    stream, settled = [await asyncio.to_thread(recorded, pylsl, name) for name in ("live", "live settled")]
     await until(lambda: sink.counters["lsl_listened"] == 2)
     sink.open = _nothing  # type: ignore[method-assign]
     source = ScriptedSource(ticks(), live=True, sound=False)
@@ -106,7 +101,7 @@ async def test_a_recorder_finds_a_stream_again_after_a_restart(pylsl: Any) -> No
     description = replace(DESCRIPTION, name="restarted")
     first = LslSink(description)
     async with attached([first]) as outlet:
-        stream = await asyncio.to_thread(lambda: Recorded(pylsl, found(pylsl, "restarted")))
+        stream = await asyncio.to_thread(recorded, pylsl, "restarted")
         await until(lambda: first.counters["lsl_listened"] == 1)
         with recording(stream):
             outlet.offer(estimate(0))
@@ -123,7 +118,7 @@ async def test_a_recorder_finds_a_stream_again_after_a_restart(pylsl: Any) -> No
 async def test_what_nobody_takes_delays_nobody(pylsl: Any) -> None:
     sink = LslSink(replace(DESCRIPTION, name="unheard"))
     async with attached([sink]) as outlet:
-        lagging = await asyncio.to_thread(lambda: Recorded(pylsl, found(pylsl, "unheard")))
+        lagging = await asyncio.to_thread(recorded, pylsl, "unheard")
         began = time.monotonic()
         for index in range(3000):
             outlet.offer(estimate(index))
@@ -146,7 +141,7 @@ def test_a_real_clip_becomes_an_xdf_file_that_lines_up_with_its_record(
         ),
         env=os.environ,
     )
-    streams = [Recorded(pylsl, found(pylsl, name, 180)) for name in ("clip", "clip settled")]
+    streams = [recorded(pylsl, name, 180) for name in ("clip", "clip settled")]
     with recording(*streams):
         assert run.wait(timeout=180) == 0
     rows = [json.loads(line) for line in record.read_text().splitlines()]
