@@ -53,6 +53,9 @@ Examples:
   stream-run --camera 0 --budget full
       full quality always: a machine too slow for it drops frames instead
 
+  stream-run --camera 0 --lsl --lsl-markers --metrics 9464
+      for a laboratory's recorder, stamped at capture, with its markers; and for Prometheus
+
   stream-run --list-devices
       cameras and microphones, by the names that --camera and --microphone take
 

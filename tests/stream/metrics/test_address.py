@@ -13,7 +13,7 @@ from stream.metrics.address import MetricsAddress, check_metrics
     [
         ("127.0.0.1:9464", "127.0.0.1", 9464, "http://127.0.0.1:9464/metrics"),
         ("9464", "127.0.0.1", 9464, "http://127.0.0.1:9464/metrics"),
-        ("0.0.0.0:1", "0.0.0.0", 1, "http://0.0.0.0:1/metrics"),
+        ("192.0.2.7:1", "192.0.2.7", 1, "http://192.0.2.7:1/metrics"),
         ("[::1]:9464", "::1", 9464, "http://[::1]:9464/metrics"),
         (" robot.local:80 ", "robot.local", 80, "http://robot.local:80/metrics"),
     ],

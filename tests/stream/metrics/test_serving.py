@@ -74,7 +74,9 @@ async def test_an_address_in_use_is_refused_in_one_line() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         sink = MetricsSink(MetricsAddress("127.0.0.1", taken.getsockname()[1]))
-        with pytest.raises(UserError, match="cannot serve metrics at 127.0.0.1:.*name a port that is free"):
+        with pytest.raises(
+            UserError, match=r"cannot serve metrics at 127\.0\.0\.1:.*name a port that is free"
+        ):
             async with attached([sink]):
                 pytest.fail("it was opened")
 
@@ -89,7 +91,7 @@ async def test_a_route_serves_beside_others_in_either_format() -> None:
         assert list(text_string_to_metric_families(plain.text))
         open_metrics = await client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
         assert open_metrics.headers["content-type"].startswith("application/openmetrics-text")
-        assert list(read_openmetrics(open_metrics.text))
+        assert list(read_openmetrics(open_metrics.text))  # type: ignore[no-untyped-call]
         assert (await client.post("/metrics")).status_code == 405
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stream.messages import Estimate
 from stream.metrics.sink import BUCKETS_S, MetricsSink
 from stream.options import EngineSettings
 from tests.stream.brokers import estimate
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from stream.messages import Estimate
     from stream.sources.events import SourceEvent
 
 AT = 1_700_000_000.0
@@ -43,9 +43,9 @@ def test_a_frame_is_timed_from_its_capture_to_each_stage() -> None:
     sink = MetricsSink(clock=lambda: AT + 2.0)
     sink.offer(timed(0))
     sink.offer(replace(timed(0), settled=True, latency_ms=None, perceived_at=None))
-    assert observed(sink, "perceived") == (1, pytest.approx(0.01))
-    assert observed(sink, "estimated") == (1, pytest.approx(0.025))
-    assert observed(sink, "settled") == (1, pytest.approx(2.0))
+    assert observed(sink, "perceived") == pytest.approx((1, 0.01))
+    assert observed(sink, "estimated") == pytest.approx((1, 0.025))
+    assert observed(sink, "settled") == pytest.approx((1, 2.0))
 
 
 def test_what_has_no_time_is_not_timed_and_none_is_below_zero() -> None:
