@@ -10,9 +10,10 @@ import json
 import logging
 import queue
 import sys
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from logging.handlers import QueueHandler, QueueListener
+from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from models.console import say_through
@@ -28,6 +29,9 @@ OURS: Final = ("models", "stream", "offline", "affectstream")
 
 WAITING_LINES: Final = 1024
 """Lines that may wait for a stderr that nobody reads; beyond it lines are dropped, and that is said with the next."""
+
+CLOSING_S: Final = 2.0
+"""How long the end waits for lines that are not written yet."""
 
 
 def note(log: logging.Logger, level: int, event: str, message: str, **fields: object) -> None:
@@ -71,10 +75,7 @@ def json_line(at_s: float, level: str, event: str | None, message: str, **fields
 
 
 def _one_line(record: logging.LogRecord) -> str:
-    text = record.getMessage()
-    if record.exc_info and record.exc_info[1] is not None:
-        text = f"{text} ({record.exc_info[1]!r})"
-    return " ".join(text.split())
+    return " ".join(record.getMessage().split())
 
 
 class StderrLines(logging.Handler):
@@ -88,22 +89,37 @@ class StderrLines(logging.Handler):
             return
 
 
-class BoundedQueue(QueueHandler):
-    """Hands lines to the thread that writes them and never waits; what there is no room for is dropped, and said."""
+class WrittenByThread(QueueHandler):
+    """Hands lines to a thread that writes them and never waits; what there is no room for is dropped, and said."""
 
-    def __init__(self, lines: queue.Queue[logging.LogRecord]) -> None:
-        super().__init__(lines)
+    def __init__(self, writer: logging.Handler) -> None:
+        self._lines: queue.Queue[logging.LogRecord | None] = queue.Queue(WAITING_LINES)
+        super().__init__(self._lines)
+        self._writer = writer
         self._dropped = 0
+        self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+        self._thread.start()
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Takes a line, where there is room."""
         if self._dropped:
             record.msg = f"{record.msg} (and {self._dropped} lines before it, for which there was no room)"
         try:
-            self.queue.put_nowait(record)
+            self._lines.put_nowait(record)
             self._dropped = 0
         except queue.Full:
             self._dropped += 1
+
+    def close(self) -> None:
+        """Waits until all is written, but not long for a stderr that takes nothing."""
+        with suppress(queue.Full):
+            self._lines.put(None, timeout=CLOSING_S)
+        self._thread.join(CLOSING_S)
+        super().close()
+
+    def _write_all(self) -> None:
+        while (record := self._lines.get()) is not None:
+            self._writer.handle(record)
 
 
 @contextmanager
@@ -115,8 +131,7 @@ def logging_to_stderr(log_format: LogFormat, level: LogLevel) -> Iterator[None]:
     json_lines = log_format == "json"
     writer = StderrLines()
     writer.setFormatter(JsonLines() if json_lines else TextLines())
-    lines: queue.Queue[logging.LogRecord] = queue.Queue(WAITING_LINES)
-    handler, listener = BoundedQueue(lines), QueueListener(lines, writer)
+    handler = WrittenByThread(writer)
     if json_lines:
         logging.captureWarnings(True)
         say_through(JsonSay(level))
@@ -126,12 +141,11 @@ def logging_to_stderr(log_format: LogFormat, level: LogLevel) -> Iterator[None]:
         logger.setLevel(level.upper())
     root = logging.getLogger()
     root.addHandler(handler)
-    listener.start()
     try:
         yield
     finally:
         root.removeHandler(handler)
-        listener.stop()
+        handler.close()
         for logger, was in zip(ours, before, strict=True):
             logger.setLevel(was)
         if json_lines:

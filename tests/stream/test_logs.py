@@ -95,6 +95,25 @@ def test_a_stderr_that_takes_nothing_holds_nobody_up(monkeypatch: pytest.MonkeyP
     assert "lines before it, for which there was no room)" in last
 
 
+def test_a_stderr_that_takes_nothing_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = threading.Event()
+
+    class Held(io.StringIO):
+        def write(self, text: str) -> int:
+            held.wait(30)
+            return super().write(text)
+
+    monkeypatch.setattr(logs, "WAITING_LINES", 4)
+    monkeypatch.setattr(logs, "CLOSING_S", 0.2)
+    monkeypatch.setattr(sys, "stderr", Held())
+    began = time.monotonic()
+    with logging_to_stderr("text", "info"):
+        for number in range(10):
+            note(log, logging.INFO, "note", f"line {number}")
+    held.set()
+    assert time.monotonic() - began < 10
+
+
 def test_a_refusal_is_json_too() -> None:
     ran = run_in_own_process("stream-run", "no such file.mp4", "--log-format", "json", "--view", "none")
     assert ran.returncode == 2
