@@ -12,6 +12,7 @@ import pytest
 from stream.metrics.sink import BUCKETS_S, MetricsSink
 from stream.options import EngineSettings
 from tests.stream.brokers import estimate
+from tests.stream.live_clips import SlowEstimator
 from tests.stream.scripted import Collected, ScriptedSource, clip, frame, make_engine, small_bundle
 
 if TYPE_CHECKING:
@@ -83,6 +84,21 @@ async def test_a_live_run_is_timed_by_stage(tmp_path: Path) -> None:
     assert all(each.perceived_at is None for each in seen.settled)
     assert sink.registry.get_sample_value("affect_running") == 0
     assert sink.registry.get_sample_value("affect_frames_total") == len(seen.provisional)
+
+
+async def test_what_waits_for_a_slow_stage_shows_as_a_depth(tmp_path: Path) -> None:
+    def ticks() -> Iterator[SourceEvent]:
+        began = time.monotonic()
+        for index in range(90):
+            time.sleep(max(0.0, began + index / 30 - time.monotonic()))
+            yield frame(index)
+
+    bundle = await asyncio.to_thread(small_bundle, tmp_path / "bundle")
+    seen, slow = Collected(), SlowEstimator(bundle, None)
+    slow.seconds = 0.2
+    await make_engine(bundle, ScriptedSource(ticks(), live=True, sound=False), [seen], estimator=slow).run()
+    assert any(each.counters.get("perceived_waiting", 0) > 0 for each in seen.statuses)
+    assert seen.statuses[-1].counters.get("perceived_waiting", 0) == 0
 
 
 async def test_a_replay_without_a_clock_has_no_times(tmp_path: Path) -> None:
