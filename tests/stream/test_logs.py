@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from models import console
 from stream import logs
 from stream.logs import logging_to_stderr, note
-from tests.commands import command_line, run_in_own_process
+from tests.commands import REPOSITORY, command_line, run_in_own_process
 from tests.faults.test_recovery import Sender
 
 if TYPE_CHECKING:
@@ -112,6 +113,14 @@ def test_a_stderr_that_takes_nothing_does_not_hold_up_the_end(monkeypatch: pytes
             note(log, logging.INFO, "note", f"line {number}")
     held.set()
     assert time.monotonic() - began < 10
+
+
+def test_every_line_from_info_on_is_an_event() -> None:
+    """Whoever logs says which event it is: by `note`, and in no other way."""
+    direct = re.compile(r"\blog(?:ging|ger)?\.(?:info|warning|error|exception|critical)\(")
+    sources = [path for folder in logs.OURS for path in (REPOSITORY / folder).rglob("*.py")]
+    assert sources
+    assert [path for path in sources if direct.search(path.read_text(encoding="utf-8"))] == []
 
 
 def test_a_refusal_is_json_too() -> None:
