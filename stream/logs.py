@@ -27,6 +27,10 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 OURS: Final = ("models", "stream", "offline", "affectstream")
 """Whose lines `--log-level` is about; of other packages, warnings and errors are shown at every level."""
 
+for _name in OURS:
+    # A program that imports this says itself what is shown of its lines, by its own logging; otherwise nothing is.
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+
 WAITING_LINES: Final = 1024
 """Lines that may wait for a stderr that nobody reads; beyond it lines are dropped, and that is said with the next."""
 

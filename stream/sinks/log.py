@@ -13,7 +13,7 @@ from stream.logs import note
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from stream.messages import Estimate, Health, Marker, Phase, Status, Transcript
+    from stream.messages import Estimate, Marker, Phase, Status, Transcript
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,8 @@ QUIET_S: Final = 60.0
 ROUTINE_DROPS: Final = frozenset({"camera_surplus"})
 """A camera quicker than the ticks: nobody has to do anything about it."""
 
-GIVING: Final[frozenset[Health]] = frozenset({"ok"})
+PATIENCE_S: Final = 2.0
+"""An input that is waited for is no loss before that: on a busy machine a camera may pause for a moment."""
 
 
 class LogSink:
@@ -39,6 +40,7 @@ class LogSink:
         self._clock = clock
         self._last: Status | None = None
         self._away: set[str] = set()
+        self._waiting_since: dict[str, float] = {}
         self._dropped_at: dict[str, float] = {}
 
     @property
@@ -126,16 +128,25 @@ class LogSink:
 
     def _note_inputs(self, status: Status, last: Status | None) -> None:
         """Those that gave something and stopped, and those that came back."""
+        now_s = self._clock()
         for name, each in status.inputs.items():
-            if each.health in GIVING and name in self._away:
+            if each.health != "waiting":
+                self._waiting_since.pop(name, None)
+            if each.health == "ok" and name in self._away:
                 self._away.discard(name)
                 message = f"{name} is back: {each.detail}"
                 note(log, logging.WARNING, "recovered", message, what=name, detail=each.detail)
-            elif each.health in ("lost", "waiting") and last is not None and name not in self._away:
+            elif last is None or name in self._away:
+                continue
+            elif each.health == "lost" or (each.health == "waiting" and self._has_waited(name, now_s)):
                 self._away.add(name)
-                way_out = f" ({each.way_out})" if each.way_out else ""
                 fields = {"what": name, "detail": each.detail, "way_out": each.way_out}
-                note(log, logging.WARNING, "lost", f"{name} gives nothing: {each.detail}{way_out}", **fields)
+                detail = f": {each.detail}" if each.detail else ""
+                way_out = f" ({each.way_out})" if each.way_out else ""
+                note(log, logging.WARNING, "lost", f"{name} gives nothing{detail}{way_out}", **fields)
+
+    def _has_waited(self, name: str, now_s: float) -> bool:
+        return now_s - self._waiting_since.setdefault(name, now_s) >= PATIENCE_S
 
     def _note_drops(self, status: Status, before: Mapping[str, int]) -> None:
         now_s = self._clock()

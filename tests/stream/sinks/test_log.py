@@ -63,10 +63,12 @@ def test_a_part_that_is_not_there_is_refused_with_the_way_out(logged: Any) -> No
 
 
 def test_an_input_is_lost_once_and_found_once(logged: Any) -> None:
-    sink = LogSink()
+    clock = Clock()
+    sink = LogSink(clock=clock)
     lost = InputStatus("lost", "unplugged", "plug it in")
-    waiting = InputStatus("waiting", "sought")
-    for each in (OK, lost, lost, waiting, OK, OK, waiting, OK, InputStatus("ended")):
+    waiting = InputStatus("waiting")
+    for each in (OK, lost, lost, waiting, OK, OK, waiting, waiting, waiting, OK, InputStatus("ended")):
+        clock.now += 1
         sink.offer_status(status(inputs={"camera": each}))
     lines = logged.take()[1:]
     assert [(level, event, fields["what"]) for level, event, fields in lines] == [
@@ -74,6 +76,15 @@ def test_an_input_is_lost_once_and_found_once(logged: Any) -> None:
         ("WARNING", "recovered", "camera"),
     ] * 2
     assert lines[0][2] == {"what": "camera", "detail": "unplugged", "way_out": "plug it in"}
+
+
+def test_a_moment_of_silence_is_no_loss(logged: Any) -> None:
+    clock = Clock()
+    sink = LogSink(clock=clock)
+    for each in (OK, InputStatus("waiting"), OK, InputStatus("waiting"), OK):
+        clock.now += 1.5
+        sink.offer_status(status(inputs={"camera": each}))
+    assert [event for _, event, _ in logged.take()] == ["started"]
 
 
 def test_an_input_that_is_waited_for_from_the_start_is_not_lost_yet(logged: Any) -> None:
