@@ -29,7 +29,7 @@ class Say(Protocol):
 
 
 def _say_plainly(message: str, *, is_error: bool) -> None:
-    print(f"{_program()}: {message}", file=sys.stderr, flush=True)
+    print(f"{program_name()}: {message}", file=sys.stderr, flush=True)
 
 
 _say: Say = _say_plainly
@@ -112,7 +112,7 @@ def _usage_error(error: Exception) -> int:
     message = getattr(error, "format_message", None)
     if message is None or not hasattr(error, "exit_code"):
         raise error
-    return _fail(f"{message()} (see {_program()} --help)")
+    return _fail(f"{message()} (see {program_name()} --help)")
 
 
 def _fail(message: str) -> int:
@@ -120,5 +120,6 @@ def _fail(message: str) -> int:
     return USER_ERROR
 
 
-def _program() -> str:
-    return Path(sys.argv[0]).name
+def program_name() -> str:
+    """What the command that runs is called."""
+    return Path(sys.argv[0]).stem

@@ -22,6 +22,9 @@ Pace = Literal["live", "fast"]
 DetectorChoice = Literal["auto", "haar", "yunet"]
 ViewChoice = Literal["auto", "full", "plain", "none"]
 
+LSL_NAME: Final = "affectstream"
+"""The stream's name over LSL, unless another is given."""
+
 DEMO_RECORDING: Final = Path(__file__).parent / "assets" / "demo.mp4"
 
 

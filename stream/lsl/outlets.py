@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from stream.messages import BundleStatus, Estimate
 
 STREAM_TYPE: Final = "Affect"
-DEFAULT_NAME: Final = "affectstream"
 BUFFERED_S: Final = 360
 """How long a recorder may be away before what it did not take is gone."""
 

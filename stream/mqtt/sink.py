@@ -280,7 +280,7 @@ class MqttSink:
     def _note(self, level: int, event: str, message: str, *more: object) -> None:
         """Logs what became of the connection; the message's first place is the broker's."""
         endpoint = self._broker.endpoint
-        note(log, level, event, message % (endpoint, *more), what="broker", broker=endpoint)
+        note(log, level, event, message % (endpoint, *more), what="broker", broker=endpoint, topic=self.topic)
 
     def _last_will(self) -> aiomqtt.Will:
         return aiomqtt.Will(f"{self.topic}/available", b"offline", qos=1, retain=True)

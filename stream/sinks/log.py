@@ -30,12 +30,20 @@ PATIENCE_S: Final = 2.0
 class LogSink:
     """Logs what changes from one status to the next, and markers.
 
-    `refused` are lines on what was asked for and cannot be had. `clock` gives seconds.
+    Lines name the `run`, where it has a name: several may run in one process. `refused` are lines on what was asked
+    for and cannot be had. `clock` gives seconds.
     """
 
     name = "log"
 
-    def __init__(self, refused: Sequence[str] = (), clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        run: str | None = None,
+        *,
+        refused: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._run = run
         self._refused = tuple(refused)
         self._clock = clock
         self._last: Status | None = None
@@ -72,7 +80,7 @@ class LogSink:
     def offer_marker(self, marker: Marker) -> None:
         """A marked moment, but not its text: that is somebody's, and leaves by the ways that were asked for."""
         at = {} if marker.time_s is None else {"time_s": round(marker.time_s, 3)}
-        note(log, logging.INFO, "marker", f"marked a moment, by {marker.origin}", origin=marker.origin, **at)
+        self._note(logging.INFO, "marker", f"marked a moment, by {marker.origin}", origin=marker.origin, **at)
 
     def offer_status(self, status: Status) -> None:
         """What is new in it."""
@@ -98,9 +106,14 @@ class LogSink:
     async def close(self) -> None:
         """Nothing to release."""
 
+    def _note(self, level: int, event: str, message: str, **fields: object) -> None:
+        if self._run is None:
+            note(log, level, event, message, **fields)
+        else:
+            note(log, level, event, f"{self._run}: {message}", run=self._run, **fields)
+
     def _begin(self, status: Status) -> None:
-        note(
-            log,
+        self._note(
             logging.INFO,
             "started",
             f"runs {status.source} with the bundle {status.bundle.name}, computed by {status.accelerator}",
@@ -111,20 +124,20 @@ class LogSink:
         )
         for line in status.notes:
             refused = line in self._refused
-            note(log, logging.INFO, "refused" if refused else "note", line)
+            self._note(logging.INFO, "refused" if refused else "note", line)
         for name, each in status.inputs.items():
             if each.health == "off" and each.way_out:
                 message = f"{name} is off: {each.detail} ({each.way_out})"
-                note(log, logging.INFO, "refused", message, part=name, way_out=each.way_out)
+                self._note(logging.INFO, "refused", message, part=name, way_out=each.way_out)
 
     def _note_phase(self, status: Status, before: Phase) -> None:
         if status.phase == "stopped":
             message = f"stopped after {status.frames} frames, of which {status.settled} settled"
-            note(log, logging.INFO, "stopped", message, frames=status.frames, settled=status.settled)
+            self._note(logging.INFO, "stopped", message, frames=status.frames, settled=status.settled)
         elif status.phase == "paused":
-            note(log, logging.INFO, "paused", "paused")
+            self._note(logging.INFO, "paused", "paused")
         elif before == "paused":
-            note(log, logging.INFO, "resumed", "goes on after a pause")
+            self._note(logging.INFO, "resumed", "goes on after a pause")
 
     def _note_inputs(self, status: Status, last: Status | None) -> None:
         """Those that gave something and stopped, and those that came back."""
@@ -135,7 +148,7 @@ class LogSink:
             if each.health == "ok" and name in self._away:
                 self._away.discard(name)
                 message = f"{name} is back: {each.detail}"
-                note(log, logging.WARNING, "recovered", message, what=name, detail=each.detail)
+                self._note(logging.WARNING, "recovered", message, what=name, detail=each.detail)
             elif last is None or name in self._away:
                 continue
             elif each.health == "lost" or (each.health == "waiting" and self._has_waited(name, now_s)):
@@ -143,7 +156,7 @@ class LogSink:
                 fields = {"what": name, "detail": each.detail, "way_out": each.way_out}
                 detail = f": {each.detail}" if each.detail else ""
                 way_out = f" ({each.way_out})" if each.way_out else ""
-                note(log, logging.WARNING, "lost", f"{name} gives nothing{detail}{way_out}", **fields)
+                self._note(logging.WARNING, "lost", f"{name} gives nothing{detail}{way_out}", **fields)
 
     def _has_waited(self, name: str, now_s: float) -> bool:
         return now_s - self._waiting_since.setdefault(name, now_s) >= PATIENCE_S
@@ -157,4 +170,4 @@ class LogSink:
             self._dropped_at[cause] = now_s
             if quiet_s >= QUIET_S:
                 message = f"begins to drop ({cause}, {number} so far)"
-                note(log, logging.WARNING, "drops", message, cause=cause, number=number)
+                self._note(logging.WARNING, "drops", message, cause=cause, number=number)

@@ -118,6 +118,12 @@ def test_drops_are_said_when_they_begin_and_again_after_a_quiet_while(logged: An
     assert [fields["number"] for _, event, fields in logged.take() if event == "drops"] == [21]
 
 
+def test_a_run_that_has_a_name_is_named(logged: Any, caplog: pytest.LogCaptureFixture) -> None:
+    LogSink("desk").offer_status(status())
+    assert caplog.messages[0].startswith("desk: runs talk.mp4")
+    assert all(fields["run"] == "desk" for _, _, fields in logged.take())
+
+
 def test_a_marker_is_logged_without_its_text(logged: Any, caplog: pytest.LogCaptureFixture) -> None:
     LogSink().offer_marker(Marker("a private word", 1_700_000_000.0, 2.5, "page"))
     assert "private" not in caplog.text
