@@ -12,6 +12,9 @@ import typer
 from models.configuration import ConfigOption, ConfiguredCommand, ShowConfigOption
 from models.console import make_app, run, waiting
 from models.errors import SetupError, UserError
+from stream.logs import logging_to_stderr
+from stream.lsl.library import check_lsl
+from stream.metrics.address import check_metrics
 from stream.options import (
     DEFAULT_BUNDLE,
     DEMO_BUNDLE,
@@ -63,6 +66,9 @@ Examples:
 
   stream-run --camera 0 --budget full
       full quality always: a machine too slow for it drops frames instead
+
+  stream-run --camera 0 --lsl --lsl-markers --metrics 9464
+      for a laboratory's recorder, stamped at capture, with its markers; and for Prometheus
 
   stream-run --list-devices
       cameras and microphones, by the names that --camera and --microphone take
@@ -222,6 +228,29 @@ def stream_run(
     home_assistant_prefix: Annotated[
         str, typer.Option(metavar="TOPIC", help="Home Assistant's discovery prefix.")
     ] = "homeassistant",
+    lsl: Annotated[
+        bool, typer.Option("--lsl", help="Publish over Lab Streaming Layer, stamped at capture (extra lsl).")
+    ] = False,
+    lsl_name: Annotated[
+        str | None, typer.Option(help="The stream's name there; affectstream by default.")
+    ] = None,
+    lsl_markers: Annotated[
+        bool, typer.Option("--lsl-markers", help="Take markers from every LSL stream of type Markers.")
+    ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Serve metrics for Prometheus there, at /metrics (extra page)."
+        ),
+    ] = None,
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(help="What stderr says: text, or a JSON object in each line and nothing else."),
+    ] = "text",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(help="From which level on: losses and drops are warnings, connections info."),
+    ] = "warning",
     view: Annotated[
         Literal["auto", "full", "plain", "none"], typer.Option(help="What the terminal shows.")
     ] = "auto",
@@ -235,7 +264,6 @@ def stream_run(
         typer.echo(str(find_devices()))
         return
     entries = _sources(source, camera, fleet, demo=demo)
-    several = fleet is not None or len(entries) > 1
     input_options = InputOptions(
         source=entries[0].target,
         bundle=bundle if bundle is not None else DEMO_BUNDLE if demo else DEFAULT_BUNDLE,
@@ -265,7 +293,24 @@ def stream_run(
         broker_password_file=broker_password_file,
         home_assistant=home_assistant,
         home_assistant_prefix=home_assistant_prefix,
+        lsl=lsl,
+        lsl_name=lsl_name,
+        lsl_markers=lsl_markers,
+        metrics=metrics,
     )
+    with logging_to_stderr(log_format, log_level):
+        check_lsl(lsl=lsl, name=lsl_name, markers=lsl_markers, pace=pace)
+        check_metrics(metrics)
+        _run(entries, input_options, output_options, several=fleet is not None or len(entries) > 1)
+
+
+def _run(
+    entries: Sequence[FleetEntry],
+    input_options: InputOptions,
+    output_options: OutputOptions,
+    *,
+    several: bool,
+) -> None:
     # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
     with waiting("loading what computes networks", tell_first=False):
         from stream.mqtt.connection import run as run_async
@@ -277,7 +322,8 @@ def stream_run(
     try:
         run_async(stream(input_options, output_options))
     except SetupError as error:
-        examine = _doctor_for(camera[0] if camera else entries[0].target, microphone, output_options.broker)
+        seen = entries[0].camera or entries[0].target
+        examine = _doctor_for(seen, input_options.microphone, output_options.broker)
         raise UserError(f"{error} (`{examine}` looks into it)") from error
 
 

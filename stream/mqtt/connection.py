@@ -46,7 +46,7 @@ CREDENTIALS_REFUSED: Final = (134, 135)
 _EXAMPLE: Final = "give one such as mqtt://127.0.0.1:1883 or mqtts://user:password@host"
 
 # aiomqtt and paho report what we handle and count ourselves.
-_log = logging.getLogger("stream.mqtt")
+_log = logging.getLogger("stream.mqtt.client")
 _log.setLevel(logging.CRITICAL)
 
 
