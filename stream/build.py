@@ -25,7 +25,7 @@ from models.speech.recogniser import RecogniserChoice, RecogniserFactory, find_r
 from models.text.embedder import TextEmbedder
 from models.visual.detectors import FaceDetector, make_detector
 from models.visual.tracker import FaceTracker
-from stream.description import bundle_status, first_lines, input_status, source_notes
+from stream.description import bundle_status, first_lines, input_status, missing_parts, source_notes
 from stream.engine import Engine
 from stream.estimation.batching import batch_sizes, frames_at_once
 from stream.estimation.estimator import Estimator
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from models.accelerate.runtime import Runtime
+    from models.bundle.manifest import Manifest
     from stream.messages import EngineCommand, InputStatus
     from stream.mqtt.connection import BrokerAddress
     from stream.shared_bundle import SharedBundle
@@ -68,7 +69,7 @@ class LoadedParts:
 
     Weights that an accelerator computes with are in `runtime` alone: the bundle's own copies are given up.
     `resident_mib` is the process's memory in MiB after each stage of loading, by counter name; `notes` say, a line
-    each, what should be known of this source and this bundle together.
+    each, what should be known of this source and this bundle together. `detector_choice` is what was asked for.
     """
 
     source: Source
@@ -80,6 +81,7 @@ class LoadedParts:
     runtime: Runtime
     resident_mib: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    detector_choice: DetectorChoice = "auto"
 
     def input_status(self) -> dict[str, InputStatus]:
         """Each input's state at the start; parts that the bundle was not trained with are named."""
@@ -88,7 +90,20 @@ class LoadedParts:
 
     def first_lines(self) -> tuple[str, str, str]:
         """What a live run says before its first frame (`stream.description.first_lines`)."""
-        return first_lines(self.source, self.input_status(), self.bundle, self.detector, self.runtime.name)
+        return first_lines(
+            self.source,
+            self.input_status(),
+            self.bundle,
+            self.detector,
+            self.runtime.name,
+            missing=missing_parts(
+                self.bundle,
+                self.detector_choice,
+                self.detector,
+                self.recogniser,
+                has_sound=self.source.info.has_audio,
+            ),
+        )
 
 
 def load(
@@ -141,7 +156,7 @@ def _load_beside(
     detector = make_detector(
         choose_detector(options.detector, bundle), framing=bundle.manifest.recipe.crop.framing
     )
-    recogniser = _choose_recogniser(options.recogniser, bundle)
+    recogniser = choose_recogniser(options.recogniser, bundle.manifest)
     new_recogniser = embedder = None
     if source.info.has_audio and (folder := recogniser.folder) is not None:
         new_recogniser = once(
@@ -185,6 +200,7 @@ def _load_beside(
         runtime,
         resident,
         source_notes(options.source, bundle),
+        options.detector,
     )
 
 
@@ -218,10 +234,15 @@ def choose_detector(choice: DetectorChoice, bundle: Bundle) -> DetectorChoice:
     return next((name for name in get_args(DetectorChoice) if name == trained_on.name), choice)
 
 
-def _choose_recogniser(choice: str, bundle: Bundle) -> RecogniserChoice:
-    """The recogniser asked for; `auto` is none for a bundle whose language branch has never seen words."""
-    manifest = bundle.manifest
-    if choice == "auto" and manifest.spec.language is not None and manifest.recipe.recogniser is None:
+def choose_recogniser(choice: str, manifest: Manifest | None) -> RecogniserChoice:
+    """The recogniser asked for; `auto` is none for a bundle whose language branch has never seen words.
+
+    `manifest` is that bundle's; None: of no bundle in particular. Raises UserError as `find_recogniser` does.
+    """
+    wordless = (
+        manifest is not None and manifest.spec.language is not None and manifest.recipe.recogniser is None
+    )
+    if manifest is not None and wordless and choice == "auto":
         return RecogniserChoice(
             "none", None, reason=f"the bundle '{manifest.name}' was trained without words"
         )
