@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -263,6 +262,9 @@ def stream_run(
         labels=labels or (DEMO_RECORDING.with_suffix(".txt") if demo else None),
         view=view,
     )
+    from stream.sources.open import check_source
+
+    check_source(input_options.source)
     # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
     with waiting("loading what computes networks", tell_first=False):
         from stream.mqtt.connection import run as run_async
@@ -271,20 +273,10 @@ def stream_run(
     try:
         run_async(stream(input_options, output_options))
     except SetupError as error:
-        examine = _doctor_for(camera or source, microphone, output_options.broker)
+        from stream.doctor.options import DoctorOptions
+
+        examine = DoctorOptions.for_run(input_options, output_options).command()
         raise UserError(f"{error} (`{examine}` looks into it)") from error
-
-
-def _doctor_for(seen: str | None, microphone: str | None, broker: str) -> str:
-    """The `stream-doctor` that examines what a run needs; an address with a password in it is not said again."""
-    from stream.sources.open import is_live
-
-    words = ["stream-doctor"]
-    if seen is not None:
-        words += ["--camera", seen if is_live(seen) or not Path(seen).is_file() else "none"]
-    words += ["--microphone", microphone] if microphone is not None else []
-    words += ["--broker", broker] if broker not in ("none", "embedded") and "@" not in broker else []
-    return shlex.join(words) if "@" not in (seen or "") else "stream-doctor"
 
 
 def _require_one_source(source: str | None, camera: str | None, *, demo: bool) -> str:
@@ -366,24 +358,26 @@ def stream_doctor(
     ] = False,
 ) -> None:
     """Examine what a live run needs; ends with 1 where it cannot be made."""
+    from stream.doctor.options import DoctorOptions
+
+    options = DoctorOptions(
+        camera=camera,
+        microphone=microphone,
+        bundle=bundle,
+        broker=broker,
+        ca_file=ca_file,
+        publisher_id=publisher_id,
+        detector=detector,
+        recogniser=recogniser,
+        accelerator=accelerator,
+        threads=threads,
+        seconds=seconds,
+    )
     with waiting("what is needed to examine is loaded") as tell:
-        from stream.doctor.examination import DoctorOptions, examine
+        from stream.doctor.examination import examine
         from stream.doctor.table import print_report
         from stream.mqtt.connection import run as run_async
 
-        options = DoctorOptions(
-            camera=camera,
-            microphone=microphone,
-            bundle=bundle,
-            broker=broker,
-            ca_file=ca_file,
-            publisher_id=publisher_id,
-            detector=detector,
-            recogniser=recogniser,
-            accelerator=accelerator,
-            threads=threads,
-            seconds=seconds,
-        )
         report = run_async(examine(options, tell))
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))

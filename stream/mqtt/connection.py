@@ -62,7 +62,7 @@ class BrokerAddress:
         Ports default to 1883 and 8883. `ca_file` (PEM) is for brokers whose certificate no authority known to
         this machine signed. Raises UserError for anything else.
         """
-        shown = _without_password(url)
+        shown = without_password(url)
         try:
             parts = urlsplit(url.strip())
             port = parts.port
@@ -107,7 +107,8 @@ class BrokerAddress:
             ) from None
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """A broker's address as it may be told; what is no address is left as it is."""
     credentials, at, rest = url.rpartition("@")
     scheme, slashes, user = credentials.rpartition("://")
     return f"{scheme}{slashes}{user.partition(':')[0]}@{rest}" if at else url

@@ -69,8 +69,10 @@ def test_help_does_not_wait_for_the_networks() -> None:
     ],
 )
 def test_real_people_are_seen_by_the_bundle_for_them_and_the_drawn_one_by_its_own(
-    arguments: list[str], bundle: str, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], bundle: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "talk.mp4").touch()
     asked: list[InputOptions] = []
 
     async def stream(input_options: InputOptions, output_options: object) -> None:
@@ -122,6 +124,29 @@ def test_what_cannot_be_is_one_line_and_status_2(arguments: list[str], named: st
     assert ran.returncode == 2, ran.stderr
     assert ran.stderr.count("\n") == 1, ran.stderr
     assert named in ran.stderr
+
+
+def test_an_absent_recording_is_told_before_the_networks_are_loaded() -> None:
+    ran = run_in_own_process("stream-run", "nosuch.mp4", without="torch")
+    assert (ran.returncode, ran.stderr) == (
+        2,
+        "stream-run: nosuch.mp4: no such file; check its name and folder\n",
+    )
+
+
+def test_the_doctor_that_is_named_examines_the_same_run() -> None:
+    ran = run_in_own_process(
+        *("stream-run", "tcp://anna:secret@127.0.0.1:9", "--microphone", "none", "--bundle", "demo"),
+        *("--broker", "mqtts://anna:secret@h", "--ca-file", "ca.pem", "--detector", "haar"),
+        *("--recogniser", "none", "--accelerator", "eager", "--view", "none"),
+    )
+    assert ran.returncode == 2
+    assert "secret" not in ran.stderr
+    assert ran.stderr.endswith(
+        "(`stream-doctor --camera 'tcp://***@127.0.0.1:9' --microphone none --bundle demo "
+        "--broker mqtts://anna@h --ca-file ca.pem --detector haar --recogniser none --accelerator eager` "
+        "looks into it)\n"
+    )
 
 
 def test_a_compact_bundle_is_served_by_one_thread() -> None:
