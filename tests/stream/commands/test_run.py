@@ -16,11 +16,12 @@ from models.accelerate.backend import BACKENDS
 from models.errors import UserError
 from stream import build, session
 from stream.build import load
-from stream.cli import _run_app
+from stream.commands.run import _app
 from stream.flow.ladder import BUDGETS
 from stream.options import DEFAULT_BUNDLE, DEMO_BUNDLE, DEMO_RECORDING, InputOptions
 from stream.session import MOST_THREADS, default_threads
 from tests.commands import run_in_own_process
+from tests.stream.brokers import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,7 @@ def plain(text: str) -> str:
 
 
 def test_help_explains_every_option_and_shows_every_kind_of_source() -> None:
-    said = plain(CliRunner().invoke(_run_app, ["--help"], env={"COLUMNS": "200"}).output)
+    said = plain(CliRunner().invoke(_app, ["--help"], env={"COLUMNS": "200"}).output)
     for option in (
         *("--camera", "--microphone", "--size", "--fps", "--list-devices", "--demo", "--bundle", "--broker"),
         *("--pace", "--record", "--rate", "--detector", "--recogniser", "--threads", "--budget", "--view"),
@@ -52,7 +53,7 @@ def test_help_explains_every_option_and_shows_every_kind_of_source() -> None:
 
 
 def test_help_does_not_wait_for_the_networks() -> None:
-    probe = "import sys, stream.cli; print('torch' in sys.modules or 'cv2' in sys.modules)"
+    probe = "import sys, stream.commands.run; print('torch' in sys.modules or 'cv2' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "False"
 
@@ -79,7 +80,7 @@ def test_real_people_are_seen_by_the_bundle_for_them_and_the_drawn_one_by_its_ow
         asked.append(input_options)
 
     monkeypatch.setattr(session, "stream", stream)
-    ran = CliRunner().invoke(_run_app, arguments, catch_exceptions=False)
+    ran = CliRunner().invoke(_app, arguments, catch_exceptions=False)
     assert ran.exit_code == 0, ran.output
     assert [options.bundle for options in asked] == [bundle]
     assert InputOptions("talk.mp4").bundle == DEFAULT_BUNDLE == "people"
@@ -135,16 +136,17 @@ def test_an_absent_recording_is_told_before_the_networks_are_loaded() -> None:
 
 
 def test_the_doctor_that_is_named_examines_the_same_run() -> None:
+    away = f"127.0.0.1:{free_port()}"
     ran = run_in_own_process(
-        *("stream-run", "tcp://anna:secret@127.0.0.1:9", "--microphone", "none", "--bundle", "demo"),
-        *("--broker", "mqtts://anna:secret@h", "--ca-file", "ca.pem", "--detector", "haar"),
+        *("stream-run", f"tcp://anna:secret@{away}", "--microphone", "none", "--bundle", "demo"),
+        *("--broker", f"mqtt://anna:secret@{away}", "--id", "desk", "--detector", "haar"),
         *("--recogniser", "none", "--accelerator", "eager", "--view", "none"),
     )
     assert ran.returncode == 2
     assert "secret" not in ran.stderr
     assert ran.stderr.endswith(
-        "(`stream-doctor --camera 'tcp://***@127.0.0.1:9' --microphone none --bundle demo "
-        "--broker mqtts://anna@h --ca-file ca.pem --detector haar --recogniser none --accelerator eager` "
+        f"(`stream-doctor --camera 'tcp://***@{away}' --microphone none --bundle demo "
+        f"--broker mqtt://anna@{away} --id desk --detector haar --recogniser none --accelerator eager` "
         "looks into it)\n"
     )
 
