@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import UserError
-from stream.doctor.options import DoctorOptions
+from stream.doctor.options import DoctorOptions, shown
 from stream.options import InputOptions, OutputOptions
 
 
@@ -48,6 +48,18 @@ def test_passwords_are_left_out() -> None:
         assert "secret" not in command
         assert "'rtsp://***@cam/1'" in command
         assert "mqtt://anna@h" in command
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("rtsp://anna:s@cret@cam/1@2", "rtsp://***@cam/1@2"),
+        ("lavfi:movie=rtsp://anna:secret@cam/1", "lavfi:movie=rtsp://***@cam/1"),
+        ("Front@door", "Front@door"),
+    ],
+)
+def test_a_streams_password_is_never_shown(name: str, told: str) -> None:
+    assert shown(name) == told
 
 
 @pytest.mark.parametrize(
