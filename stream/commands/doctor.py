@@ -82,6 +82,15 @@ def stream_doctor(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the findings as one JSON document instead of the table.")
     ] = False,
+    client_cert: Annotated[
+        Path | None, typer.Option(help="Our certificate (PEM), for an mqtts broker that asks for one.")
+    ] = None,
+    client_key: Annotated[
+        Path | None, typer.Option(help="Its key (PEM), where it is in another file.")
+    ] = None,
+    broker_password_file: Annotated[
+        Path | None, typer.Option(help="A file that holds the password for the broker, in one line.")
+    ] = None,
     config: ConfigOption = None,
     show_config: ShowConfigOption = False,
 ) -> None:
@@ -100,6 +109,9 @@ def stream_doctor(
         accelerator=accelerator,
         threads=threads,
         seconds=seconds,
+        client_cert=client_cert,
+        client_key=client_key,
+        broker_password_file=broker_password_file,
     )
     with waiting("what is needed to examine is loaded") as tell:
         from stream.doctor.examination import examine

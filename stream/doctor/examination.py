@@ -28,10 +28,11 @@ from stream.doctor.machine import (
     used_folders,
 )
 from stream.doctor.microphones import LISTEN_S, examine_microphone
-from stream.doctor.options import EMBEDDED, NONE, shown
+from stream.doctor.options import NONE, shown
 from stream.doctor.parts import examine_parts, examine_recogniser, judge_bundle
 from stream.doctor.permissions import System
 from stream.doctor.speed import examine_speed
+from stream.mqtt.credentials import is_embedded
 from stream.options import InputOptions, parse_detector
 from stream.session import default_threads, use_threads
 from stream.sources.devices import (
@@ -109,9 +110,11 @@ async def examine(
         found.append(await within(BLOCKED_S + listens_s, listen_to, _blocked("microphone", microphone)))
 
     if options.broker != NONE:
-        tell(f"broker {EMBEDDED}" if options.broker == EMBEDDED else "the broker")
+        tell("broker embedded" if is_embedded(options.broker) else "the broker")
         found.append(
-            await examine_broker(options.broker, ca_file=options.ca_file, publisher_id=options.publisher_id)
+            await examine_broker(
+                options.broker, files=options.broker_files, publisher_id=options.publisher_id
+            )
         )
     # A part that failed fails the whole again: it has been told, and what is left cannot be measured.
     if bundle is not None and not any(finding.state == "failed" for finding in about_parts):

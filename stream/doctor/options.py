@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from stream.mqtt.connection import without_password
+from stream.mqtt.credentials import EMBEDDED, BrokerFiles
 from stream.options import DEFAULT_BUNDLE, OutputOptions, parse_detector
 from stream.sources.devices import stream_address
 from stream.sources.open import is_live
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from stream.options import InputOptions
 
 NONE: Final = "none"
-EMBEDDED: Final = "embedded"
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,9 @@ class DoctorOptions:
     accelerator: str = "auto"
     threads: int | None = None
     seconds: float | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    broker_password_file: Path | None = None
 
     def __post_init__(self) -> None:
         parse_detector(self.detector)
@@ -59,7 +62,15 @@ class DoctorOptions:
             recogniser=run.recogniser,
             accelerator=run.accelerator,
             threads=run.threads,
+            client_cert=output.client_cert,
+            client_key=output.client_key,
+            broker_password_file=output.broker_password_file,
         )
+
+    @property
+    def broker_files(self) -> BrokerFiles:
+        """What goes with the broker's address."""
+        return BrokerFiles(self.ca_file, self.client_cert, self.client_key, self.broker_password_file)
 
     def command(self) -> str:
         """The `stream-doctor` with these options; passwords are left out."""
@@ -83,6 +94,9 @@ class DoctorOptions:
             ("--bundle", self.bundle, DEFAULT_BUNDLE),
             ("--broker", without_password(self.broker), default_broker),
             ("--ca-file", self.ca_file, None),
+            ("--client-cert", self.client_cert, None),
+            ("--client-key", self.client_key, None),
+            ("--broker-password-file", self.broker_password_file, None),
             ("--id", self.publisher_id, None),
             ("--detector", self.detector, "auto"),
             ("--recogniser", self.recogniser, "auto"),

@@ -31,10 +31,14 @@ def test_a_job_names_every_option() -> None:
         recogniser="none",
         accelerator="eager",
         threads=2,
+        client_cert=Path("our.pem"),
+        client_key=Path("our.key"),
+        broker_password_file=Path("password"),
     )
     named = (
-        "--microphone Array --bundle mine --broker mqtts://h --ca-file ca.pem --id desk --detector haar "
-        "--recogniser none --accelerator eager --threads 2"
+        "--microphone Array --bundle mine --broker mqtts://h --ca-file ca.pem --client-cert our.pem "
+        "--client-key our.key --broker-password-file password --id desk --detector haar --recogniser none "
+        "--accelerator eager --threads 2"
     )
     assert options.job("0") == f"stream-run --camera 0 {named}"
     assert options.command() == f"stream-doctor {named}"
