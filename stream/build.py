@@ -40,6 +40,7 @@ from stream.options import (
     OutputOptions,
     Pace,
 )
+from stream.page.options import page_options
 from stream.perception.features import Perception
 from stream.perception.speech import Speech, transcriber_settings
 from stream.sinks.record import RecordSink
@@ -234,7 +235,7 @@ def _find_registered_part(name: str) -> InstalledPart | None:
 
 
 def make_sinks(options: OutputOptions, broker: BrokerAddress | None, controls: Controls) -> list[Sink]:
-    """Record, broker and terminal, as far as they are asked for; nothing is opened yet.
+    """Record, broker, page and terminal, as far as they are asked for; nothing is opened yet.
 
     `broker` is the address that `options.broker` means; `controls` take the commands that come
     from there. Raises UserError for labels that cannot be read and an id or a rate that cannot be used.
@@ -252,6 +253,11 @@ def make_sinks(options: OutputOptions, broker: BrokerAddress | None, controls: C
                 on_command=controls.command,
             )
         )
+    if (page := page_options(options)) is not None:
+        # Imported only where it is used: what serves the page is an extra.
+        from stream.page.sink import PageSink
+
+        sinks.append(PageSink(page, controls, publish_transcript=options.publish_transcript))
     if options.view != "none":
         labels = None if options.labels is None else LabelledTrajectory.read(options.labels)
         sinks.append(TerminalSink(options.view, broker=broker, labels=labels))

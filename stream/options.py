@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
@@ -66,6 +66,8 @@ class OutputOptions:
 
     `broker` is an address, `embedded` or `none`; `rate` the most provisional estimates a second that are published
     (None: all); `labels` a file with the recording's true valence and arousal, to show beside the estimates.
+    `page` serves the page, at `page_address` (HOST:PORT) and to those who show `page_token`; `preview` shows the face
+    crop on it (`stream.page.options`).
     """
 
     broker: str = "none"
@@ -77,6 +79,10 @@ class OutputOptions:
     publish_transcript: bool = False
     labels: Path | None = None
     view: ViewChoice = "auto"
+    page: bool = False
+    page_address: str | None = None
+    page_token: str | None = field(default=None, repr=False)
+    preview: bool = False
 
 
 def parse_detector(name: str) -> DetectorChoice:

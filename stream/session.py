@@ -21,6 +21,7 @@ from stream.controls import Controls
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.topics import check_publisher_id
+from stream.page.options import page_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -76,6 +77,7 @@ async def open_engine(
     """
     if output_options.publisher_id is not None:
         check_publisher_id(output_options.publisher_id)
+    await _check_page(output_options)
     use_threads(input_options.threads or default_threads(input_options.bundle))
     controls = Controls()
     async with AsyncExitStack() as stack:
@@ -164,6 +166,14 @@ async def _broker_address(options: OutputOptions, stack: AsyncExitStack) -> Brok
     if options.broker == "embedded":
         return (await stack.enter_async_context(EmbeddedBroker())).address
     return BrokerAddress.parse(options.broker, ca_file=options.ca_file)
+
+
+async def _check_page(options: OutputOptions) -> None:
+    """Refuses a page that cannot be served before anything that takes long. Raises UserError."""
+    if (page := page_options(options)) is not None:
+        from stream.page.server import check_free
+
+        await asyncio.to_thread(check_free, page)
 
 
 class _CancelledBySigterm:

@@ -19,6 +19,7 @@ from stream.options import (
     InputOptions,
     OutputOptions,
 )
+from stream.page.options import page_options
 
 HELP: Final = """
 Estimate how a person seems to feel, 30 times a second, and publish it over MQTT.
@@ -49,6 +50,9 @@ Examples:
   stream-run --camera 0 --budget full
       full quality always: a machine too slow for it drops frames instead
 
+  stream-run --camera 0 --page
+      on a page in the browser, at http://127.0.0.1:8080/
+
   stream-run --list-devices
       cameras and microphones, by the names that --camera and --microphone take
 
@@ -59,7 +63,8 @@ fast enough on this machine, takes the most exact of them and remembers the choi
 replaying a recording gives the same record byte for byte. To use one whatever its speed,
 name it: --accelerator eager.
 
-Only numbers leave the process: no picture, no sound, and words only with --publish-transcript.
+Only numbers leave the process: no sound, words only with --publish-transcript, and a picture only
+with --preview: the small face crop, to the viewers of the page.
 """
 
 
@@ -172,6 +177,23 @@ def stream_run(
             "time in all; 0: one by one. A live source's frames never wait for later ones.",
         ),
     ] = LATENCY_TARGET_MS,
+    page: Annotated[
+        bool, typer.Option("--page", help="Show it all in a browser, at 127.0.0.1:8080 unless told otherwise.")
+    ] = False,
+    page_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve the page here; beyond this machine viewers need a token, which is made up unless given.",
+        ),
+    ] = None,
+    page_token: Annotated[
+        str | None,
+        typer.Option(envvar="AFFECT_PAGE_TOKEN", help="What viewers of the page have to show."),
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show the face as the network sees it, on the page only.")
+    ] = False,
     view: Annotated[
         Literal["auto", "full", "plain", "none"], typer.Option(help="What the terminal shows.")
     ] = "auto",
@@ -206,7 +228,12 @@ def stream_run(
         publish_transcript=publish_transcript,
         labels=labels or (DEMO_RECORDING.with_suffix(".txt") if demo else None),
         view=view,
+        page=page,
+        page_address=page_address,
+        page_token=page_token,
+        preview=preview,
     )
+    page_options(output_options)
     # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
     with waiting("loading what computes networks", tell_first=False):
         from stream.mqtt.connection import run as run_async

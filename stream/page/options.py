@@ -1,0 +1,118 @@
+"""Where the page is served, to whom, and with what; told from what the user asked for."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+import socket
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+from models.errors import SetupError, UserError
+
+if TYPE_CHECKING:
+    from stream.options import OutputOptions
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:8080"
+LEAST_TOKEN_CHARACTERS: Final = 12
+MOST_TOKEN_CHARACTERS: Final = 200
+GENERATED_TOKEN_BYTES: Final = 16
+
+_EXAMPLE: Final = f"give one such as {DEFAULT_ADDRESS}, 0.0.0.0:8080 or [::1]:8080"
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """Where the page is served and what a viewer needs.
+
+    `port` 0 is any free one. `token` is what a viewer has to show, None where nobody has to; `generated` says that
+    it was made up here and that nobody knows it yet. `preview` shows the face crop too.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str | None = field(default=None, repr=False)
+    generated: bool = False
+    preview: bool = False
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the page."""
+        return is_loopback(self.host)
+
+    def url(self, port: int | None = None) -> str:
+        """The page's address, at the port that it has got."""
+        host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        host = f"[{host}]" if ":" in host else host
+        return f"http://{host}:{self.port if port is None else port}/"
+
+
+def page_options(options: OutputOptions) -> PageOptions | None:
+    """Where and how the page is served; None where none was asked for.
+
+    Beyond this machine a token is made up unless one was given. Raises UserError for an address or a token that
+    cannot be used, for options of the page without the page, and where its extra is not installed.
+    """
+    if not options.page:
+        for name in ("page_address", "page_token", "preview"):
+            if getattr(options, name):
+                raise UserError(f"--{name.replace('_', '-')} is for the page: add --page")
+        return None
+    return read_page_options(options.page_address, options.page_token, preview=options.preview)
+
+
+def read_page_options(address: str | None, token: str | None, *, preview: bool = False) -> PageOptions:
+    """As `page_options`, of a page that was asked for."""
+    require_extra()
+    host, port = parse_address(address or DEFAULT_ADDRESS)
+    if token is not None:
+        check_token(token)
+    generated = token is None and not is_loopback(host)
+    if generated:
+        token = secrets.token_urlsafe(GENERATED_TOKEN_BYTES)
+    return PageOptions(host, port, token, generated, preview)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`, an IPv6 address in brackets. Raises UserError for anything else."""
+    match = re.fullmatch(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>\d{1,5})", text)
+    if match is None or int(match["port"]) > 65535:
+        raise UserError(f"'{text}' is not an address for the page: {_EXAMPLE}")
+    if match["six"]:
+        try:
+            ipaddress.IPv6Address(match["six"])
+        except ValueError:
+            raise UserError(f"'{text}' is not an address for the page: {_EXAMPLE}") from None
+    return match["six"] or match["host"], int(match["port"])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def check_token(token: str) -> str:
+    """The token. Raises UserError for one that is easily guessed or that no header can carry; never says it."""
+    if not LEAST_TOKEN_CHARACTERS <= len(token) <= MOST_TOKEN_CHARACTERS:
+        raise UserError(
+            f"a token for the page has {LEAST_TOKEN_CHARACTERS} to {MOST_TOKEN_CHARACTERS} characters: give a "
+            "longer one, or none to have one made up"
+        )
+    if re.fullmatch(r"[A-Za-z0-9._~-]+", token) is None:
+        raise UserError("a token for the page has only letters, digits and . _ ~ -: give such a one")
+    return token
+
+
+def require_extra() -> None:
+    """Raises SetupError where what serves the page is not installed."""
+    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise SetupError(
+            f"the page needs {' and '.join(missing)}, which is not installed",
+            way_out="pip install 'affectstream[page]'",
+        )

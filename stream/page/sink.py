@@ -1,0 +1,151 @@
+"""The page as a sink: one run's estimates in a browser, and what is told back to its engine."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from typing import TYPE_CHECKING, Final
+
+from models.console import tell
+from stream.messages import CommandOutcome, EngineCommand
+from stream.page.feed import Feed
+from stream.page.server import WebServer
+from stream.page.site import make_site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from starlette.routing import BaseRoute
+
+    from stream.controls import Controls
+    from stream.messages import Estimate, Marker, Status, Transcript
+    from stream.page.options import PageOptions
+
+PREVIEW_EVERY_S: Final = 0.25
+
+ITSELF: Final = ""
+"""The publisher's name where there is only this run."""
+
+
+class ControlsSteering:
+    """What viewers ask, told to the engine of this process."""
+
+    shows_marker_entry = True
+
+    def __init__(self, controls: Controls) -> None:
+        self._controls = controls
+
+    async def command(self, publisher: str, command: EngineCommand) -> CommandOutcome:
+        """Tells the engine."""
+        return self._controls.command(command)
+
+    async def mark(self, publisher: str, text: str) -> CommandOutcome:
+        """Marks this moment. Raises UserError for a text that no marker can have."""
+        self._controls.mark(text, "page")
+        return CommandOutcome(True)
+
+
+class PageSink:
+    """Serves the page of one run; viewers come and go, and however slow they are delay nobody.
+
+    Words are shown only where `publish_transcript`, the face crop only where the options say so. `say` is told the
+    page's address in one line once it is served. Further `routes` are served beside it, guarded as it is.
+    """
+
+    name = "page"
+
+    def __init__(
+        self,
+        options: PageOptions,
+        controls: Controls,
+        *,
+        publish_transcript: bool = False,
+        routes: Sequence[BaseRoute] = (),
+        say: Callable[[str], None] = tell,
+    ) -> None:
+        self.wants_crops = options.preview
+        self._options = options
+        self._say = say
+        self._feed = Feed(shows_words=publish_transcript)
+        site = make_site(self._feed, ControlsSteering(controls), options, kind="run", routes=routes)
+        self._server = WebServer(site, options.host, options.port)
+        self._shown_at = float("-inf")
+
+    @property
+    def url(self) -> str:
+        """The page's address, at the port that it has got."""
+        return self._options.url(self._server.port)
+
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """`page_viewer_slow`: frames that a slow viewer was not sent; `page_not_a_number`."""
+        return {"page_viewer_slow": self._feed.dropped, "page_not_a_number": self._feed.not_a_number}
+
+    @property
+    def counters(self) -> Mapping[str, float]:
+        """How many look at the page, and how many more were turned away."""
+        return {"page_viewers": self._feed.viewers, "page_viewers_refused": self._feed.refused}
+
+    async def open(self) -> None:
+        """Begins to serve, and says where. Raises SetupError where the address cannot be had."""
+        await self._server.open()
+        self._say(introduction(self._options, self.url))
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        await self._server.run()
+
+    async def ready(self) -> None:
+        """A viewer delays nobody."""
+
+    def offer(self, estimate: Estimate) -> None:
+        """Take an estimate."""
+        self._feed.take(ITSELF, "settled" if estimate.settled else "estimate", estimate.to_json())
+
+    def offer_status(self, status: Status) -> None:
+        """Take the engine's state."""
+        self._feed.take(ITSELF, "status", status.to_json())
+
+    def offer_transcript(self, transcript: Transcript) -> None:
+        """Take an utterance's words, to be shown only where that was asked for."""
+        self._feed.take(ITSELF, "transcript", transcript.to_json())
+
+    def offer_marker(self, marker: Marker) -> None:
+        """Take a moment that somebody marked."""
+        self._feed.take(
+            ITSELF,
+            "marker",
+            {
+                "time_s": marker.time_s,
+                "marked_at": marker.marked_at,
+                "text": marker.text,
+                "origin": marker.origin,
+            },
+        )
+
+    def offer_crop(self, crop: NDArray[np.uint8], *, face: bool) -> None:
+        """Show what the network sees, uint8 (48, 48, 3) RGB, a few times a second and to viewers only."""
+        now = time.monotonic()
+        if not self.wants_crops or not self._feed.viewers or now - self._shown_at < PREVIEW_EVERY_S:
+            return
+        self._shown_at = now
+        height, width, _ = crop.shape
+        rgb = base64.b64encode(crop.tobytes()).decode("ascii") if face else ""
+        self._feed.show(f'"preview":{{"width":{width},"height":{height},"rgb":"{rgb}"}}')
+
+    async def close(self) -> None:
+        """Send viewers the last of it, and end the server."""
+        self._feed.end()
+        # One round of the loop, so that viewers' tasks see the end before their connections are closed.
+        await asyncio.sleep(0)
+        await self._server.close()
+
+
+def introduction(options: PageOptions, url: str) -> str:
+    """The line that says where the page is; a token that was made up here is said in it, once."""
+    if options.generated:
+        return f"the page is at {url}?token={options.token} (the token is asked for once a browser)"
+    return f"the page is at {url}" + (" (it asks for the token)" if options.token else "")
