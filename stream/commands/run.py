@@ -178,7 +178,8 @@ def stream_run(
         ),
     ] = LATENCY_TARGET_MS,
     page: Annotated[
-        bool, typer.Option("--page", help="Show it all in a browser, at 127.0.0.1:8080 unless told otherwise.")
+        bool,
+        typer.Option("--page", help="Show it all in a browser, at 127.0.0.1:8080 unless told otherwise."),
     ] = False,
     page_address: Annotated[
         str | None,

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from models.console import make_app, run
+from stream.page.options import find_page_options
 
 HELP: Final = """
 Watch in the terminal what any number of running stream-run commands publish.
@@ -19,6 +20,9 @@ Examples:
 
   stream-watch --broker mqtt://192.168.0.2:1883 --id desk
       one publisher, on a broker elsewhere
+
+  stream-watch --page
+      on a page in the browser, at http://127.0.0.1:8080/
 
   stream-watch --json --count 10
       ten messages as JSON lines, then exit
@@ -49,11 +53,36 @@ def stream_watch(
     ] = False,
     count: Annotated[int | None, typer.Option(min=1, help="End after this many messages.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.0, help="End after this many seconds.")] = None,
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="Show it in a browser too, at 127.0.0.1:8080 unless told otherwise."),
+    ] = False,
+    page_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve the page here; beyond this machine viewers need a token, which is made up unless given.",
+        ),
+    ] = None,
+    page_token: Annotated[
+        str | None,
+        typer.Option(envvar="AFFECT_PAGE_TOKEN", help="What viewers of the page have to show."),
+    ] = None,
 ) -> None:
     """Show what is published until Ctrl-C."""
+    page_asked_for = find_page_options(page, page_address, page_token)
     from stream.mqtt.connection import BrokerAddress
     from stream.mqtt.connection import run as run_async
     from stream.view.watch import watch
 
     address = BrokerAddress.parse(broker, ca_file=ca_file)
-    run_async(watch(address, publisher_id=publisher_id, as_json=as_json, count=count, seconds=seconds))
+    if page_asked_for is None:
+        run_async(watch(address, publisher_id=publisher_id, as_json=as_json, count=count, seconds=seconds))
+        return
+    from stream.page.watching import watch_with_page
+
+    run_async(
+        watch_with_page(
+            address, page_asked_for, publisher_id=publisher_id, as_json=as_json, count=count, seconds=seconds
+        )
+    )

@@ -190,6 +190,7 @@ class Feed:
         self._histories: dict[str, _History] = {}
         self._viewers: list[Viewer] = []
         self._dropped = 0
+        self._link = "ok"
 
     @property
     def viewers(self) -> int:
@@ -244,6 +245,12 @@ class Feed:
             self._take_words(publisher, message)
         elif kind == "marker":
             self._take_marker(publisher, message)
+
+    def link(self, state: str) -> None:
+        """How the way to all publishers is: `ok` or `lost`."""
+        self._link = state
+        for publisher in self._histories:
+            self._take_state(publisher, "link", state)
 
     def show(self, preview: str) -> None:
         """Shows a picture: members of a JSON object, without its braces. It is not kept."""

@@ -50,21 +50,22 @@ class PageOptions:
 
 
 def page_options(options: OutputOptions) -> PageOptions | None:
-    """Where and how the page is served; None where none was asked for.
+    """Where and how the page of a run is served: `find_page_options`."""
+    return find_page_options(options.page, options.page_address, options.page_token, preview=options.preview)
+
+
+def find_page_options(
+    wanted: bool, address: str | None, token: str | None, *, preview: bool = False
+) -> PageOptions | None:
+    """Where and how the page is served; None where it is not `wanted`.
 
     Beyond this machine a token is made up unless one was given. Raises UserError for an address or a token that
-    cannot be used, for options of the page without the page, and where its extra is not installed.
+    cannot be used and for what is of the page only without the page, SetupError where its extra is not installed.
     """
-    if not options.page:
-        for name in ("page_address", "page_token", "preview"):
-            if getattr(options, name):
-                raise UserError(f"--{name.replace('_', '-')} is for the page: add --page")
+    if not wanted:
+        if address is not None or preview:
+            raise UserError(f"--{'preview' if preview else 'page-address'} is for the page: add --page")
         return None
-    return read_page_options(options.page_address, options.page_token, preview=options.preview)
-
-
-def read_page_options(address: str | None, token: str | None, *, preview: bool = False) -> PageOptions:
-    """As `page_options`, of a page that was asked for."""
     require_extra()
     host, port = parse_address(address or DEFAULT_ADDRESS)
     if token is not None:

@@ -135,7 +135,7 @@ class Guard:
             given = request.query_params.get("token")
         if given is not None and self._is_token(given):
             return self._welcome()
-        if request.method == "GET" and request.url.path == "/" or given is not None:
+        if (request.method == "GET" and request.url.path == "/") or given is not None:
             remark = "" if given is None else "That is not the token."
             return HTMLResponse(self._login.replace("{{remark}}", remark), 401)
         return PlainTextResponse("Refused: show the token.\n", 401, {"WWW-Authenticate": "Bearer"})

@@ -160,13 +160,14 @@ def _refused(reason: str, status: int) -> Response:
     return JSONResponse({"obeyed": False, "reason": reason}, status)
 
 
-class _EventStream:
+class _EventStream(Response):
     """One viewer's stream of server-sent events, until it leaves, is stuck, or nothing more will come.
 
     `hello` says what this page is, `update` carries all that is new, `beat` nothing, `bye` that the run is over.
     """
 
     def __init__(self, feed: Feed, viewer: Viewer, hello: dict[str, object]) -> None:
+        super().__init__()
         self._feed = feed
         self._viewer = viewer
         self._hello = hello

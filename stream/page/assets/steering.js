@@ -50,7 +50,8 @@ export function wireSteering({ publisherName, publisher, announce, describe }) {
 /** What can be pressed, as things stand. */
 export function showSteering(publisher, isLive, markers) {
   const phase = publisher?.status?.phase;
-  const steerable = isLive && (phase === "running" || phase === "paused") && !["offline", "stopped"].includes(publisher.available);
+  const isThere = publisher?.link === "ok" && !["offline", "stopped"].includes(publisher.available);
+  const steerable = isLive && isThere && (phase === "running" || phase === "paused");
   find("pause").disabled = find("recenter").disabled = !steerable;
   put("pause", phase === "paused" ? "Resume" : "Pause");
   find("marker-form").hidden = !markers;

@@ -13,6 +13,7 @@ export class Publisher {
   constructor() {
     this.status = null;
     this.available = "";
+    this.link = "ok";
     this.forget();
   }
 
@@ -36,6 +37,7 @@ export class Publisher {
     }
     if (update.status) this.status = update.status;
     if (update.available) this.available = update.available;
+    if (update.link) this.link = update.link;
     for (const [utterance, text, settled] of update.words ?? []) {
       this.words.delete(utterance);
       this.words.set(utterance, { text, settled });

@@ -55,6 +55,7 @@ const PHASES = {
 /** Tone and words of how a publisher is. */
 export function stateWords(publisher) {
   if (!publisher) return ["quiet", "nothing yet"];
+  if (publisher.link === "lost") return ["bad", "the broker is away: tried again"];
   if (publisher.available === "offline") return ["bad", "gone without a word"];
   if (publisher.available === "stopped") return ["quiet", "ended"];
   return PHASES[publisher.status?.phase] ?? ["quiet", "no status yet"];
