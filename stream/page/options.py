@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from models.errors import SetupError, UserError
+from models.errors import UserError
 
 if TYPE_CHECKING:
     from stream.options import OutputOptions
@@ -60,7 +60,7 @@ def find_page_options(
     """Where and how the page is served; None where it is not `wanted`.
 
     Beyond this machine a token is made up unless one was given. Raises UserError for an address or a token that
-    cannot be used and for what is of the page only without the page, SetupError where its extra is not installed.
+    cannot be used and for what is of the page only without the page, and where its extra is not installed.
     """
     if not wanted:
         if address is not None or preview:
@@ -110,10 +110,10 @@ def check_token(token: str) -> str:
 
 
 def require_extra() -> None:
-    """Raises SetupError where what serves the page is not installed."""
+    """Raises UserError where what serves the page is not installed."""
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:
-        raise SetupError(
+        raise UserError(
             f"the page needs {' and '.join(missing)}, which is not installed",
             way_out="pip install 'affectstream[page]'",
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
-from models.errors import SetupError
+from models.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -67,7 +67,7 @@ class WebServer:
         return self._socket.getsockname()[1] if self._socket is not None else self._port
 
     async def open(self) -> None:
-        """Binds and begins to serve. Raises SetupError where the address cannot be had."""
+        """Binds and begins to serve. Raises UserError where the address cannot be had."""
         self._socket = await asyncio.to_thread(bind, self._host, self._port)
         await asyncio.to_thread(self._server.config.load)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="page server")
@@ -89,7 +89,7 @@ class WebServer:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; blocks while a name is looked up. Raises SetupError where the address cannot be had."""
+    """A listening socket; blocks while a name is looked up. Raises UserError where the address cannot be had."""
     listener: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -107,11 +107,11 @@ def bind(host: str, port: int) -> socket.socket:
             listener.close()
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if error.errno == errno.EADDRINUSE:
-            raise SetupError(
+            raise UserError(
                 f"the page cannot be served at {shown}: something else has this port",
                 way_out="end that, or choose another with --page-address HOST:PORT",
             ) from None
-        raise SetupError(
+        raise UserError(
             f"the page cannot be served at {shown} ({error.strerror or error})",
             way_out="give an address of this machine with --page-address HOST:PORT",
         ) from None
@@ -120,5 +120,5 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def check_free(options: PageOptions) -> None:
-    """Raises SetupError where the address cannot be had: asked before what takes minutes, as `bind` will be after."""
+    """Raises UserError where the address cannot be had: asked before what takes minutes, as `bind` will be after."""
     bind(options.host, options.port).close()

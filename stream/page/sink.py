@@ -90,7 +90,7 @@ class PageSink:
         return {"page_viewers": self._feed.viewers, "page_viewers_refused": self._feed.refused}
 
     async def open(self) -> None:
-        """Begins to serve, and says where. Raises SetupError where the address cannot be had."""
+        """Begins to serve, and says where. Raises UserError where the address cannot be had."""
         await self._server.open()
         self._say(introduction(self._options, self.url))
 

@@ -48,7 +48,7 @@ class WatchPage:
         return self._options.url(self._server.port)
 
     async def open(self) -> None:
-        """Begins to serve, and says where. Raises SetupError where the address cannot be had."""
+        """Begins to serve, and says where. Raises UserError where the address cannot be had."""
         await self._server.open()
         self._say(introduction(self._options, self.url))
 
@@ -88,7 +88,7 @@ class WatchPage:
 
 
 async def watch_with_page(broker: BrokerAddress, options: PageOptions, **how: Any) -> Watched:
-    """`stream.view.watch.watch`, with a page beside it. Raises what that raises, and SetupError for the page."""
+    """`stream.view.watch.watch`, with a page beside it. Raises what that raises, and UserError for the page."""
     page = WatchPage(options)
     await page.open()
     try:

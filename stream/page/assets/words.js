@@ -42,7 +42,7 @@ export function dropsWords(drops) {
 }
 
 const HEALTH = {
-  ok: ["good", "well"], off: ["quiet", "off"], waiting: ["warning", "waited for"], lost: ["bad", "lost"],
+  ok: ["good", "working"], off: ["quiet", "off"], waiting: ["warning", "waited for"], lost: ["bad", "lost"],
   ended: ["quiet", "ended"],
 };
 /** Tone and word of an input's health. */

@@ -66,7 +66,7 @@ def test_it_shows_what_the_run_says(browser: Browser, page: ServedPage) -> None:
     assert "20 ms" in browser.text("latency")
     assert "a drawing" in browser.text("notes")
     inputs = browser.text("inputs")
-    assert "camera: well" in inputs
+    assert "camera: working" in inputs
     assert "What helps: models-pull vosk-model-small-en-us-0.15" in inputs
     assert browser.run("return document.getElementById('present-face').innerText").startswith("face")
     assert browser.run("return document.getElementById('present-face').dataset.present") == "true"
