@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from models.configuration import ConfigOption, ConfiguredCommand, ShowConfigOption
 from models.console import make_app, run
 from stream.page.options import find_page_options
 
@@ -39,7 +40,7 @@ def command() -> None:
 _app = make_app(HELP)
 
 
-@_app.command(help=HELP)
+@_app.command(help=HELP, cls=ConfiguredCommand)
 def stream_watch(
     broker: Annotated[
         str, typer.Option(help="mqtt://user:password@host:port or mqtts://...")
@@ -66,8 +67,10 @@ def stream_watch(
     ] = None,
     page_token: Annotated[
         str | None,
-        typer.Option(envvar="AFFECT_PAGE_TOKEN", help="What viewers of the page have to show."),
+        typer.Option(help="What viewers of the page have to show; better as AFFECT_PAGE_TOKEN than here."),
     ] = None,
+    config: ConfigOption = None,
+    show_config: ShowConfigOption = False,
 ) -> None:
     """Show what is published until Ctrl-C."""
     page_asked_for = find_page_options(page, page_address, page_token)

@@ -60,11 +60,11 @@ def find_page_options(
     """Where and how the page is served; None where it is not `wanted`.
 
     Beyond this machine a token is made up unless one was given. Raises UserError for an address or a token that
-    cannot be used and for what is of the page only without the page, and where its extra is not installed.
+    cannot be used, for a preview without the page, and where its extra is not installed.
     """
     if not wanted:
-        if address is not None or preview:
-            raise UserError(f"--{'preview' if preview else 'page-address'} is for the page: add --page")
+        if preview:
+            raise UserError("--preview shows the face on the page: add --page")
         return None
     require_extra()
     host, port = parse_address(address or DEFAULT_ADDRESS)

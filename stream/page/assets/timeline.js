@@ -67,12 +67,12 @@ function drawFrame(context, colours, trace, y, width) {
 }
 
 /** One row for each pixel: more cannot be seen. */
-function thin(rows, x) {
+function thin(run, x) {
   const kept = [];
   let column = null;
-  for (const row of rows) {
+  for (const row of run) {
     const at = Math.floor(x(row[TIME]));
-    if (at === column && seen(row) === seen(kept.at(-1))) kept[kept.length - 1] = row;
+    if (at === column) kept[kept.length - 1] = row;
     else kept.push(row);
     column = at;
   }
@@ -83,14 +83,14 @@ function thin(rows, x) {
 function runsOf(rows, x) {
   const runs = [];
   let before = null;
-  for (const row of thin(rows, x)) {
+  for (const row of rows) {
     if (seen(row)) {
       if (before && seen(before) && row[TIME] - before[TIME] < GAP_S) runs.at(-1).push(row);
       else runs.push([row]);
     }
     before = row;
   }
-  return runs;
+  return runs.map((run) => thin(run, x));
 }
 
 function drawTrace(context, colours, trace, x, y, publisher, inner) {

@@ -63,10 +63,10 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
         parse_address(address)
 
 
-@pytest.mark.parametrize(("address", "preview"), [("127.0.0.1:80", False), (None, True)])
-def test_what_is_of_the_page_only_asks_for_the_page(address: str | None, preview: bool) -> None:
+def test_a_preview_asks_for_the_page_and_an_address_may_wait_for_it_in_a_file() -> None:
     with pytest.raises(UserError, match="add --page"):
-        find_page_options(False, address, None, preview=preview)
+        page_options(OutputOptions(preview=True))
+    assert page_options(OutputOptions(page_address="127.0.0.1:80")) is None
 
 
 def test_an_absent_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
