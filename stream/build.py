@@ -260,7 +260,9 @@ def make_sinks(options: OutputOptions, broker: BrokerAddress | None, controls: C
         sinks.append(PageSink(page, controls, publish_transcript=options.publish_transcript))
     if options.view != "none":
         labels = None if options.labels is None else LabelledTrajectory.read(options.labels)
-        sinks.append(TerminalSink(options.view, broker=broker, labels=labels))
+        sinks.append(
+            TerminalSink(options.view, broker=broker, page=page.url() if page else "", labels=labels)
+        )
     return sinks
 
 

@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 CLOSING_S: Final = 1
 BACKLOG: Final = 64
 
+MOST_SENDING_BYTES: Final = 256 * 1024
+"""What the system may hold for one viewer: a slow one is to get the newest, not megabytes of what was new once."""
+
+_log = logging.getLogger("uvicorn.error")
 # What goes wrong with one request is its browser's to tell; what goes wrong in here is not.
-logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+_log.setLevel(logging.ERROR)
+# A viewer that takes nothing is cut off: that is meant.
+_log.addFilter(lambda record: "without completing response" not in record.getMessage())
 
 
 class _QuietServer(uvicorn.Server):
@@ -100,6 +106,7 @@ def bind(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST_SENDING_BYTES)
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:

@@ -120,8 +120,8 @@ class Screen:
 class TerminalSink:
     """Shows one engine's estimates while they are made, and a summary at the end.
 
-    Give the broker's address, where there is one, to show how others can subscribe; and a recording's labels, where
-    there are any, to show them beside the estimates and how well they agreed in the end.
+    Give the broker's address, where there is one, to show how others can subscribe; the page's, to show that; and a
+    recording's labels, where there are any, to show them beside the estimates and how well they agreed in the end.
     """
 
     name = "terminal"
@@ -131,11 +131,13 @@ class TerminalSink:
         view: View = "auto",
         *,
         broker: BrokerAddress | None = None,
+        page: str = "",
         labels: LabelledTrajectory | None = None,
         console: Console | None = None,
     ) -> None:
         self._agreement = Agreement(labels) if labels is not None else None
-        self._panel = Panel(hint=subscribe_hint(broker) if broker else "", agreement=self._agreement)
+        hints = [f" {page}"] * bool(page) + ([subscribe_hint(broker)] if broker else [])
+        self._panel = Panel(hint="  ".join(hints), agreement=self._agreement)
         self._screen = Screen(lambda: [self._panel], view=view, console=console)
 
     @property

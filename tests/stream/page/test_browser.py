@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,8 @@ from selenium.webdriver.common.keys import Keys
 
 from stream.messages import InputStatus, Transcript, TranscriptWord
 from stream.page.options import PageOptions
+from tests.commands import command_line
+from tests.stream.brokers import free_port
 from tests.stream.page.browsers import CONTRASTS, Browser
 from tests.stream.page.serving import ServedPage, loop_estimate, page_status
 
@@ -43,6 +47,40 @@ def page() -> Iterator[ServedPage]:
 
 def is_running(browser: Browser) -> bool:
     return browser.text("state-text") == "running"
+
+
+def test_a_newcomer_sees_a_real_run_move_within_a_minute(browser: Browser) -> None:
+    url = f"http://127.0.0.1:{free_port()}/"
+    options = ("--demo", "--broker", "none", "--accelerator", "eager", "--view", "none", "--preview")
+    began = time.monotonic()
+    run = subprocess.Popen(
+        command_line("stream-run", *options, "--page", "--page-address", url[7:-1]),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert run.stderr is not None
+        assert run.stderr.readline() == f"stream-run: the page is at {url}\n"
+        browser.open(url)
+        seen = set()
+
+        def moves() -> bool:
+            seen.add(browser.text("valence"))
+            return len(seen) > 4
+
+        browser.until(moves, timeout_s=60)
+        assert time.monotonic() - began < 60
+        browser.until(lambda: browser.text("crop-word") == "a face")
+        assert browser.text("good-for").startswith("demo is trained on performed people")
+        browser.press(Keys.TAB + Keys.ENTER)
+        browser.until(lambda: browser.text("state-text") == "paused")
+        assert browser.complaints() == []
+        run.send_signal(signal.SIGINT)
+        assert run.wait(20) == 130
+        browser.until(lambda: browser.text("state-text") == "ended")
+    finally:
+        run.kill()
+        run.wait()
 
 
 def test_it_shows_what_the_run_says(browser: Browser, page: ServedPage) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import time
 from importlib.resources import files
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -156,6 +158,22 @@ def test_viewers_are_bounded(page: ServedPage) -> None:
         for answer in held:
             answer.close()
     assert page.sink.counters["page_viewers_refused"] == 1
+
+
+def test_a_viewer_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.page.site.STUCK_S", 0.3)
+    with ServedPage() as page:
+        page.tell_minute(60)
+        with socket.create_connection(("127.0.0.1", page.options.port)) as stuck:
+            stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stuck.sendall(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            joined, cut_off = False, False
+            deadline = time.monotonic() + 20
+            while not cut_off and time.monotonic() < deadline:
+                page.tell("offer", *(loop_estimate(frame) for frame in range(3000)))
+                viewers = page.sink.counters["page_viewers"]
+                joined, cut_off = joined or viewers == 1, joined and viewers == 0
+            assert cut_off
 
 
 def test_further_routes_are_served_and_guarded() -> None:
