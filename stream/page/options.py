@@ -44,7 +44,7 @@ class PageOptions:
 
     def url(self, port: int | None = None) -> str:
         """The page's address, at the port that it has got."""
-        host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        host = _own_address() if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port if port is None else port}/"
 
@@ -95,6 +95,16 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _own_address() -> str:
+    """This machine's address as others are likely to reach it, its name where it has none; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address that nobody has (RFC 5737)
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])
 
 
 def check_token(token: str) -> str:

@@ -369,6 +369,12 @@ def test_beyond_this_machine_the_token_opens_the_page_once_and_for_all(browser: 
         page.tell_minute(30)
         browser.open(page.url)
         assert browser.focused() == "token"
+        found = browser.run(CONTRASTS)
+        assert [text for text in found["texts"] if text[1] < 4.5] == []
+        for width in (320, 1280):
+            browser.size(width, 800)
+            assert browser.run("return document.documentElement.scrollWidth") <= width
+            assert browser.run("return document.getElementById('token').clientWidth") > 200
         browser.press("wrong-horse-battery" + Keys.ENTER)
         browser.until(lambda: "That is not the token" in browser.run("return document.body.innerText"))
         browser.run("document.getElementById('token').focus()")
