@@ -34,8 +34,10 @@ export function showValues(publisher) {
   put("arousal", row ? signed(row[AROUSAL]) : "–");
   put("valence-spread", row ? `± ${row[VALENCE_SPREAD].toFixed(2)}` : "");
   put("arousal-spread", row ? `± ${row[AROUSAL_SPREAD].toFixed(2)}` : "");
-  put("valence-word", row ? valenceWord(row[VALENCE]) : "");
-  put("arousal-word", row ? arousalWord(row[AROUSAL]) : "");
+  const isSeen = row !== undefined && row !== null && seen(row);
+  put("valence-word", isSeen ? valenceWord(row[VALENCE]) : row ? "nobody to go by" : "");
+  put("arousal-word", isSeen ? arousalWord(row[AROUSAL]) : row ? "nobody to go by" : "");
+  find("now").dataset.seen = String(isSeen);
   for (const [name, bit] of [["face", FACE], ["voice", VOICE], ["words", WORDS]]) {
     const item = find(`present-${name}`);
     // Which word was said at a frame is known only once it settled.
@@ -105,7 +107,8 @@ function showInputs(inputs) {
   fill(list, troubles, () =>
     troubles.map(([name, { health, detail, way_out: wayOut }]) => {
       const [tone, word] = healthWords(health);
-      const item = make("li", [`The ${name} is ${word}`, detail, wayOut].filter(Boolean).join(": "));
+      const why = detail ? ` (${detail})` : "";
+      const item = make("li", `The ${name} is ${word}${why}.${wayOut ? ` What helps: ${wayOut}` : ""}`);
       item.dataset.tone = tone;
       return item;
     }),

@@ -188,7 +188,7 @@ function drawMarkers(context, colours, x, publisher, end, bottom, width) {
     context.stroke();
     context.setLineDash([]);
     context.font = "11px system-ui, sans-serif";
-    const shown = text.length > 18 ? `${text.slice(0, 17)}…` : text;
+    const shown = text.length > 28 ? `${text.slice(0, 27)}…` : text;
     const wide = context.measureText(shown).width;
     const begin = Math.min(Math.max(at - wide / 2, LEFT), width - 4 - wide);
     if (begin >= free) {

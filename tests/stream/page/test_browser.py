@@ -131,9 +131,27 @@ def test_a_lost_input_is_said_at_the_top_with_the_way_out(browser: Browser, page
     browser.until(lambda: is_running(browser))
     lost = {"camera": InputStatus("lost", "unplugged", "plug it in again")}
     page.tell("offer_status", page_status(inputs=lost))
-    browser.until(lambda: "The camera is lost: unplugged: plug it in again" in browser.text("troubles"))
+    browser.until(lambda: "lost (unplugged). What helps: plug it in again" in browser.text("troubles"))
     page.tell("offer_status", page_status())
     browser.until(lambda: browser.text("troubles") == "")
+
+
+def test_a_gap_is_left_where_there_was_nobody_and_the_values_say_so(
+    browser: Browser, page: ServedPage
+) -> None:
+    browser.open(page.url)
+    browser.until(lambda: is_running(browser))
+    page.tell("offer", *(loop_estimate(frame, seen=False) for frame in range(300, 400)))
+    browser.until(lambda: browser.text("valence-word") == "nobody to go by")
+    # Of the hundred frames neither line nor band is drawn: a column in their middle has no colour of valence.
+    coloured = browser.run(
+        """const c = document.getElementById('timeline');
+        const x = (second) => Math.round(66 + (second / 60) * (c.width - 88));
+        return [5, 12].map((second) => [...c.getContext('2d').getImageData(x(second), 20, 1, 150).data]
+          .filter((v, i, d) => i % 4 === 0 && d[i + 3] > 60 && d[i + 2] - v > 60).length)"""
+    )
+    assert coloured[0] > 0
+    assert coloured[1] == 0
 
 
 def test_an_untrained_bundle_is_said_plainly(browser: Browser, page: ServedPage) -> None:
