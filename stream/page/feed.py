@@ -30,6 +30,12 @@ MOST_UTTERANCES: Final = 8
 MOST_MARKERS: Final = 64
 MOST_WORDS_CHARACTERS: Final = 600
 
+MOST_TIME_S: Final = 1e9
+"""Thirty years: what says more, on anybody's broker, is no time that could be drawn."""
+
+MOST_SPREAD: Final = 2.0
+"""From one end of the scale to the other: more cannot be drawn."""
+
 KINDS: Final = ("provisional", "settled")
 
 
@@ -47,16 +53,12 @@ class Row:
 
 
 def row_of(message: Mapping[str, Any]) -> Row | None:
-    """The row of an estimate in its MQTT form; None where something in it is not a number."""
-    spread, present = message["spread"], message["present"]
-    values = (
-        message["valence"],
-        message["arousal"],
-        spread["valence"],
-        spread["arousal"],
-    )
+    """The row of an estimate in its MQTT form; None where something in it is no number that can be drawn."""
+    present, spreads = message["present"], message["spread"]
+    spread = (min(spreads["valence"], MOST_SPREAD), min(spreads["arousal"], MOST_SPREAD))
+    values = (message["valence"], message["arousal"], *spread)
     time_s = message["time_s"]
-    if not all(map(math.isfinite, (*values, time_s))):
+    if not all(map(math.isfinite, values)) or not 0 <= time_s < MOST_TIME_S:
         return None
     flags = (
         bool(present["face"])
@@ -93,7 +95,7 @@ class Viewer:
 
     def __init__(self) -> None:
         self.dropped = 0
-        self.ended = False
+        self._ended = asyncio.Event()
         self._pending: dict[str, Pending] = {}
         self._preview: str | None = None
         self._is_new = asyncio.Event()
@@ -120,10 +122,19 @@ class Viewer:
         """There is something to send."""
         self._is_new.set()
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self._ended.is_set()
+
     def end(self) -> None:
         """Nothing more will come: what waits is sent, then the connection ends."""
-        self.ended = True
+        self._ended.set()
         self.wake()
+
+    async def wait_end(self) -> None:
+        """Until nothing more will come."""
+        await self._ended.wait()
 
     async def wait(self) -> None:
         """Until there is something to send."""

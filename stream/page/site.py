@@ -40,6 +40,9 @@ BEAT_EVERY_S: Final = 2.0
 STUCK_S: Final = 20.0
 """A viewer that takes nothing for so long is cut off; its browser joins again where it lives."""
 
+LAST_WORDS_S: Final = 0.5
+"""At the end, what waits for a viewer has so long to be sent."""
+
 MEDIA_TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -177,6 +180,7 @@ class _EventStream(Response):
         tasks = {
             asyncio.create_task(self._send_all(send), name="page viewer"),
             asyncio.create_task(_until_gone(receive), name="page viewer gone"),
+            asyncio.create_task(self._until_left_behind(), name="page viewer left behind"),
         }
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -185,6 +189,11 @@ class _EventStream(Response):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _until_left_behind(self) -> None:
+        """The end, and a moment for what waits to be sent: a viewer that takes nothing does not hold it up."""
+        await self._viewer.wait_end()
+        await asyncio.sleep(LAST_WORDS_S)
 
     async def _send_all(self, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]

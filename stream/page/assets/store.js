@@ -1,6 +1,7 @@
 // What publishers said: the last minute of each, as the server sends it.
 
 export const HISTORY_S = 60;
+const MOST_ROWS = 4000; // of one kind, whatever times they have
 
 // Columns of a row, and the bits of its flags: see stream/page/feed.py.
 export const FRAME = 0, TIME = 1, VALENCE = 2, AROUSAL = 3, VALENCE_SPREAD = 4, AROUSAL_SPREAD = 5, FLAGS = 6;
@@ -34,6 +35,7 @@ export class Publisher {
       const oldest = rows[rows.length - 1][TIME] - HISTORY_S;
       const keep = rows.findIndex((row) => row[TIME] >= oldest);
       if (keep > 0) rows.splice(0, keep);
+      if (rows.length > MOST_ROWS) rows.splice(0, rows.length - MOST_ROWS);
     }
     if (update.status) this.status = update.status;
     if (update.available) this.available = update.available;

@@ -146,11 +146,20 @@ def test_publishers_and_viewers_are_bounded() -> None:
     assert feed.refused == 1
 
 
-def test_what_is_not_a_number_is_counted_and_not_sent() -> None:
+@pytest.mark.parametrize(
+    "wrong", [{"valence": float("nan")}, {"time_s": 1e300}, {"time_s": float("inf")}, {"time_s": -1}]
+)
+def test_what_cannot_be_drawn_is_counted_and_not_sent(wrong: dict[str, float]) -> None:
     feed = feed_of(1)
-    feed.take("", "estimate", {**estimate(1).to_json(), "valence": float("nan")})
+    feed.take("", "estimate", {**estimate(1).to_json(), **wrong})
     assert feed.not_a_number == 1
     assert len(taken(feed.join())["provisional"]) == 1
+
+
+def test_a_spread_beyond_the_scale_is_shown_as_all_of_it() -> None:
+    feed = feed_of(0)
+    feed.take("", "estimate", {**estimate(0).to_json(), "spread": {"valence": 1e300, "arousal": 0.5}})
+    assert taken(feed.join())["provisional"][0][4:6] == [2.0, 0.5]
 
 
 def test_names_and_texts_of_others_cannot_break_out_of_their_place() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +13,9 @@ from models.errors import UserError
 from stream.options import OutputOptions
 from stream.page import options as module
 from stream.page.options import PageOptions, find_page_options, page_options, parse_address
+
+if TYPE_CHECKING:
+    from tests.commands import RunCommand
 
 
 def test_without_the_page_there_is_none() -> None:
@@ -87,3 +92,24 @@ def test_addresses_are_said_so_that_they_can_be_opened() -> None:
     assert PageOptions().url() == "http://127.0.0.1:8080/"
     assert PageOptions("::1", 0).url(81) == "http://[::1]:81/"
     assert "0.0.0.0" not in PageOptions("0.0.0.0").url()
+
+
+def test_the_command_line_refuses_before_anything_is_loaded(run_command: RunCommand) -> None:
+    assert "add --page" in run_command("stream-run", "--demo", "--preview").said
+    assert "127.0.0.1:8080" in run_command("stream-run", "--demo", "--page", "--page-address", "here").said
+    assert "characters" in run_command("stream-watch", "--page", "--page-token", "short").said
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        taken = run_command("stream-run", "--demo", "--page", "--page-address", address).said
+    assert f"{address}: something else has this port" in taken
+
+
+def test_the_token_may_be_in_the_environment_and_is_not_shown(
+    run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFFECT_PAGE_TOKEN", "correct-horse-battery")
+    shown = run_command("stream-run", "--demo", "--page", "--show-config").said
+    assert 'page_token = "***"  # AFFECT_PAGE_TOKEN' in shown
+    assert "horse" not in shown

@@ -80,3 +80,15 @@ def test_a_viewer_that_reads_nothing_delays_nobody() -> None:
                 newest = max([newest, *(row[0] for row in update.get("provisional", []))])
         assert page.sink.drops["page_viewer_slow"] > 0
         stuck.close()
+
+
+def test_a_viewer_that_reads_nothing_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    with ServedPage() as page, socket.create_connection(("127.0.0.1", page.options.port)) as stuck:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stuck.sendall(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        while page.sink.drops["page_viewer_slow"] == 0:
+            page.tell("offer", *(loop_estimate(frame) for frame in range(3000)))
+        began = time.monotonic()
+        page.stop()
+        assert time.monotonic() - began < 4
+    assert caplog.records == []
