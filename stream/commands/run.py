@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stream.fleet.plan import FleetEntry
+    from stream.page.options import PageOptions
 
 HELP: Final = """
 Estimate how a person seems to feel, 30 times a second, and publish it over MQTT.
@@ -263,14 +264,14 @@ def stream_run(
         page_token=page_token,
         preview=preview,
     )
-    page_options(output_options)
+    shown = page_options(output_options)
     # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
     with waiting("loading what computes networks", tell_first=False):
         from stream.mqtt.connection import run as run_async
         from stream.session import stream
 
     if several:
-        _run_several(entries, input_options, output_options)
+        _run_several(entries, input_options, output_options, shown)
         return
     try:
         run_async(stream(input_options, output_options))
@@ -310,7 +311,10 @@ def _sources(
 
 
 def _run_several(
-    entries: Sequence[FleetEntry], input_options: InputOptions, output_options: OutputOptions
+    entries: Sequence[FleetEntry],
+    input_options: InputOptions,
+    output_options: OutputOptions,
+    page: PageOptions | None,
 ) -> None:
     """Runs all in this process. Raises UserError where one of them failed, once the others have ended."""
     from stream.fleet.plan import plan_sources
@@ -322,7 +326,7 @@ def _run_several(
             "one microphone cannot be heard with several sources: name each one's in a --fleet file"
         )
     plans = plan_sources(entries, input_options, output_options)
-    ended = run_async(run_fleet(plans, view=output_options.view))
+    ended = run_async(run_fleet(plans, view=output_options.view, page=page))
     failed = [run for run in ended if run.error is not None]
     if failed:
         why = "; ".join(f"{run.name}: {run.error}" for run in failed)

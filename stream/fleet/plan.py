@@ -85,8 +85,9 @@ def plan_sources(
     """A plan for each source: the options of all, what an entry says otherwise, and outputs of its own.
 
     A record is a file for each in the folder that `output_options.record` names; the id of each is its own, after
-    the `publisher_id` of all where there is one. A camera listens only where its entry names a microphone: one cannot
-    tell whose the default one is. Raises UserError for ids that cannot be, or are the same.
+    the `publisher_id` of all where there is one; the terminal and the page are of all together. A camera listens only
+    where its entry names a microphone: one cannot tell whose the default one is. Raises UserError for ids that cannot
+    be, or are the same.
     """
     names = name_sources(entries)
     if output_options.labels is not None:
@@ -118,6 +119,8 @@ def plan_sources(
                     publisher_id=check_publisher_id(f"{prefix}-{name}" if prefix else name),
                     record=None if output_options.record is None else output_options.record / f"{name}.jsonl",
                     view="none",
+                    page=False,
+                    preview=False,
                 ),
             )
         )

@@ -97,7 +97,6 @@ class Viewer:
         self.dropped = 0
         self._ended = asyncio.Event()
         self._pending: dict[str, Pending] = {}
-        self._preview: str | None = None
         self._is_new = asyncio.Event()
 
     def of(self, publisher: str) -> Pending:
@@ -111,11 +110,6 @@ class Viewer:
             rows.popleft()
             self.dropped += 1
         rows.append(text)
-        self.wake()
-
-    def put_preview(self, preview: str) -> None:
-        """A picture, in place of the one that waits."""
-        self._preview = preview
         self.wake()
 
     def wake(self) -> None:
@@ -144,11 +138,10 @@ class Viewer:
         """All that waits, as one JSON object; None where there is nothing."""
         self._is_new.clear()
         pending, self._pending = self._pending, {}
-        preview, self._preview = self._preview, None
-        if not pending and preview is None:
+        if not pending:
             return None
         publishers = ",".join(f"{json.dumps(name)}:{waits.to_json()}" for name, waits in pending.items())
-        return f'{{"publishers":{{{publishers}}}{"" if preview is None else f", {preview}"}}}'
+        return f'{{"publishers":{{{publishers}}}}}'
 
 
 class _History:
@@ -263,10 +256,12 @@ class Feed:
         for publisher in self._histories:
             self._take_state(publisher, "link", state)
 
-    def show(self, preview: str) -> None:
-        """Shows a picture: members of a JSON object, without its braces. It is not kept."""
+    def show(self, publisher: str, preview: Mapping[str, Any]) -> None:
+        """Shows a picture of a publisher's, in place of one that waits. It is not kept."""
+        text = json.dumps(preview, separators=(",", ":"))
         for viewer in self._viewers:
-            viewer.put_preview(preview)
+            viewer.of(publisher).states["preview"] = text
+            viewer.wake()
 
     def _history(self, publisher: str) -> _History:
         return self._histories.setdefault(publisher, _History())

@@ -1,4 +1,4 @@
-"""The page as a sink: one run's estimates in a browser, and what is told back to its engine."""
+"""The page of this process's runs: each a sink that shows its estimates, and what is told back to its engine."""
 
 from __future__ import annotations
 
@@ -27,61 +27,87 @@ if TYPE_CHECKING:
 PREVIEW_EVERY_S: Final = 0.25
 
 ITSELF: Final = ""
-"""The publisher's name where there is only this run."""
+"""The run's name where there is only one."""
+
+MOST_RUNS: Final = 64
+"""As many as one process takes."""
 
 
-class ControlsSteering:
-    """What viewers ask, told to the engine of this process."""
+class RunsPage:
+    """The page of the runs of this process: one, or several side by side, each by its name.
 
-    shows_marker_entry = True
-
-    def __init__(self, controls: Controls) -> None:
-        self._controls = controls
-
-    async def command(self, publisher: str, command: EngineCommand) -> CommandOutcome:
-        """Tells the engine."""
-        return self._controls.command(command)
-
-    async def mark(self, publisher: str, text: str) -> CommandOutcome:
-        """Marks this moment. Raises UserError for a text that no marker can have."""
-        self._controls.mark(text, "page")
-        return CommandOutcome(True)
-
-
-class PageSink:
-    """Serves the page of one run; viewers come and go, and however slow they are delay nobody.
-
-    Words are shown only where `publish_transcript`, the face crop only where the options say so. `say` is told the
-    page's address in one line once it is served. Further `routes` are served beside it, guarded as it is.
+    Words are shown only where `shows_words`, face crops only where the options say so. `say` is told the page's
+    address in one line once it is served. Further `routes` are served beside it, guarded as it is.
     """
 
-    name = "page"
+    shows_marker_entry = True
 
     def __init__(
         self,
         options: PageOptions,
-        controls: Controls,
         *,
-        publish_transcript: bool = False,
+        shows_words: bool = False,
         routes: Sequence[BaseRoute] = (),
         say: Callable[[str], None] = tell,
     ) -> None:
-        self.wants_crops = options.preview
-        self._options = options
+        self.feed = Feed(shows_words=shows_words, most_publishers=MOST_RUNS)
+        self.options = options
         self._say = say
-        self._feed = Feed(shows_words=publish_transcript)
-        site = make_site(self._feed, ControlsSteering(controls), options, kind="run", routes=routes)
+        self._controls: dict[str, Controls] = {}
+        site = make_site(self.feed, self, options, kind="run", routes=routes)
         self._server = WebServer(site, options.host, options.port)
-        self._shown_at = float("-inf")
 
     @property
     def url(self) -> str:
         """The page's address, at the port that it has got."""
-        return self._options.url(self._server.port)
+        return self.options.url(self._server.port)
+
+    def take_in(self, name: str, controls: Controls) -> None:
+        """A run that is shown under a name, and steered by its controls."""
+        self._controls[name] = controls
+
+    async def open(self) -> None:
+        """Begins to serve, and says where. Raises UserError where the address cannot be had."""
+        await self._server.open()
+        self._say(introduction(self.options, self.url))
+
+    async def run(self) -> None:
+        """Serves until cancelled."""
+        await self._server.run()
+
+    async def close(self) -> None:
+        """Sends viewers the last of it, and ends the server."""
+        self.feed.end()
+        # One round of the loop, so that viewers' tasks see the end before their connections are closed.
+        await asyncio.sleep(0)
+        await self._server.close()
+
+    async def command(self, publisher: str, command: EngineCommand) -> CommandOutcome:
+        """Tells the run's engine."""
+        return self._controls[publisher].command(command)
+
+    async def mark(self, publisher: str, text: str) -> CommandOutcome:
+        """Marks this moment. Raises UserError for a text that no marker can have."""
+        self._controls[publisher].mark(text, "page")
+        return CommandOutcome(True)
+
+
+class RunOnPage:
+    """Shows one run on a page that is served by somebody else; viewers come and go, and delay nobody."""
+
+    name = "page"
+
+    def __init__(self, page: RunsPage, controls: Controls, run_name: str = ITSELF) -> None:
+        self.wants_crops = page.options.preview
+        self._page = page
+        self._feed = page.feed
+        self._run_name = run_name
+        self._shown_at = float("-inf")
+        page.take_in(run_name, controls)
 
     @property
     def drops(self) -> Mapping[str, int]:
-        """`page_viewer_slow`: frames that a slow viewer was not sent; `page_not_a_number`."""
+        """Of all runs of the page: `page_viewer_slow`, frames that a viewer was not sent; `page_not_a_number`."""
         return {"page_viewer_slow": self._feed.dropped, "page_not_a_number": self._feed.not_a_number}
 
     @property
@@ -90,33 +116,31 @@ class PageSink:
         return {"page_viewers": self._feed.viewers, "page_viewers_refused": self._feed.refused}
 
     async def open(self) -> None:
-        """Begins to serve, and says where. Raises UserError where the address cannot be had."""
-        await self._server.open()
-        self._say(introduction(self._options, self.url))
+        """The page is somebody else's."""
 
     async def run(self) -> None:
-        """Serve until cancelled."""
-        await self._server.run()
+        """Nothing to do beside the page."""
+        await asyncio.Event().wait()
 
     async def ready(self) -> None:
         """A viewer delays nobody."""
 
     def offer(self, estimate: Estimate) -> None:
         """Take an estimate."""
-        self._feed.take(ITSELF, "settled" if estimate.settled else "estimate", estimate.to_json())
+        self._feed.take(self._run_name, "settled" if estimate.settled else "estimate", estimate.to_json())
 
     def offer_status(self, status: Status) -> None:
         """Take the engine's state."""
-        self._feed.take(ITSELF, "status", status.to_json())
+        self._feed.take(self._run_name, "status", status.to_json())
 
     def offer_transcript(self, transcript: Transcript) -> None:
         """Take an utterance's words, to be shown only where that was asked for."""
-        self._feed.take(ITSELF, "transcript", transcript.to_json())
+        self._feed.take(self._run_name, "transcript", transcript.to_json())
 
     def offer_marker(self, marker: Marker) -> None:
         """Take a moment that somebody marked."""
         self._feed.take(
-            ITSELF,
+            self._run_name,
             "marker",
             {
                 "time_s": marker.time_s,
@@ -134,14 +158,42 @@ class PageSink:
         self._shown_at = now
         height, width, _ = crop.shape
         rgb = base64.b64encode(crop.tobytes()).decode("ascii") if face else ""
-        self._feed.show(f'"preview":{{"width":{width},"height":{height},"rgb":"{rgb}"}}')
+        self._feed.show(self._run_name, {"width": width, "height": height, "rgb": rgb})
+
+    async def close(self) -> None:
+        """What was shown stays on the page."""
+
+
+class PageSink(RunOnPage):
+    """Serves the page of one run. Words are shown only where `publish_transcript`; the rest is `RunsPage`'s."""
+
+    def __init__(
+        self,
+        options: PageOptions,
+        controls: Controls,
+        *,
+        publish_transcript: bool = False,
+        routes: Sequence[BaseRoute] = (),
+        say: Callable[[str], None] = tell,
+    ) -> None:
+        super().__init__(RunsPage(options, shows_words=publish_transcript, routes=routes, say=say), controls)
+
+    @property
+    def url(self) -> str:
+        """The page's address, at the port that it has got."""
+        return self._page.url
+
+    async def open(self) -> None:
+        """Begins to serve, and says where. Raises UserError where the address cannot be had."""
+        await self._page.open()
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        await self._page.run()
 
     async def close(self) -> None:
         """Send viewers the last of it, and end the server."""
-        self._feed.end()
-        # One round of the loop, so that viewers' tasks see the end before their connections are closed.
-        await asyncio.sleep(0)
-        await self._server.close()
+        await self._page.close()
 
 
 def introduction(options: PageOptions, url: str) -> str:

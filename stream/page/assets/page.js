@@ -90,8 +90,9 @@ function writeAll() {
   const state = find("state-text").textContent;
   document.title = `${state === "running" ? "" : `(${state}) `}${find("source").textContent} · affectstream`;
   find("preview").hidden = !hello?.preview;
+  showPreview(now?.preview);
   if (performance.now() - describedAt > DESCRIBE_MS) {
-    describedAt = performance.now();
+    if (now?.newest) describedAt = performance.now();
     put("in-words", say(now));
   }
 }
@@ -118,7 +119,6 @@ new Connection("/events", {
   update(message) {
     store.take(message);
     if (chosen === null || !store.publishers.has(chosen)) chosen = store.names[0] ?? null;
-    if (message.preview) showPreview(message.preview);
     drawSoon();
     writeSoon();
   },

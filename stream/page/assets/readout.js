@@ -139,8 +139,13 @@ export function showMarkers(publisher) {
   );
 }
 
+let shownPreview = null;
+
 /** Draws the face crop, which comes as bytes of red, green and blue. */
-export function showPreview({ width, height, rgb }) {
+export function showPreview(preview) {
+  if (preview === shownPreview) return;
+  shownPreview = preview;
+  const { width, height, rgb } = preview ?? { rgb: "" };
   const canvas = find("crop");
   const context = canvas.getContext("2d");
   put("crop-word", rgb ? "a face" : "no face");

@@ -15,6 +15,7 @@ export class Publisher {
     this.status = null;
     this.available = "";
     this.link = "ok";
+    this.preview = null; // the face crop that was shown last
     this.forget();
   }
 
@@ -40,6 +41,7 @@ export class Publisher {
     if (update.status) this.status = update.status;
     if (update.available) this.available = update.available;
     if (update.link) this.link = update.link;
+    if (update.preview) this.preview = update.preview;
     for (const [utterance, text, settled] of update.words ?? []) {
       this.words.delete(utterance);
       this.words.set(utterance, { text, settled });

@@ -180,9 +180,10 @@ async def test_a_viewer_is_woken_and_ended() -> None:
     viewer = feed.join()
     assert viewer is not None
     assert viewer.take() is None
-    feed.show('"preview":{"rgb":""}')
+    feed.show("", {"rgb": ""})
     await viewer.wait()
-    assert json.loads(viewer.take() or "")["preview"] == {"rgb": ""}
+    assert taken(viewer) == {"preview": {"rgb": ""}}
+    assert json.loads((feed.join() or viewer).take() or "null") is None
     feed.end()
     await viewer.wait()
     assert viewer.ended

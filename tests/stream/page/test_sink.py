@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import socket
 import time
 
@@ -56,7 +55,7 @@ def test_the_crop_is_shown_only_with_preview_and_a_few_times_a_second() -> None:
                 while time.monotonic() < until:
                     page.show_crop(120)
                     page.tell("offer", loop_estimate(1 + shown))
-                    update = json.loads(json.dumps(next(heard)[1]))
+                    update = next(heard)[1].get("publishers", {}).get("", {})
                     if "preview" in update:
                         shown += 1
                         assert base64.b64decode(update["preview"]["rgb"]) == bytes([120]) * (48 * 48 * 3)
