@@ -80,7 +80,7 @@ function writeAll() {
   const now = publisher();
   const isLive = connection === "live";
   const { names } = store;
-  showChooser(names, chosen);
+  showChooser(names, chosen, hello?.kind);
   showStatus(now, chosen ?? "");
   showValues(now);
   showWords(now, hello?.words);

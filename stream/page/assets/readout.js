@@ -165,8 +165,9 @@ export function showPreview(preview) {
   context.putImageData(image, 0, 0);
 }
 
-export function showChooser(names, chosen) {
+export function showChooser(names, chosen, kind) {
   find("chooser").hidden = names.length < 2;
+  put("chooser-of", kind === "watch" ? "Publisher" : "Source");
   const select = find("publishers");
   fill(select, names, () => names.map((name) => make("option", name, { value: name })));
   if (chosen !== null && select.value !== chosen) select.value = chosen;
