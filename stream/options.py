@@ -64,10 +64,12 @@ class EngineSettings:
 class OutputOptions:
     """Where estimates go.
 
-    `broker` is an address, `embedded` or `none`; `rate` the most provisional estimates a second that are published
-    (None: all); `labels` a file with the recording's true valence and arousal, to show beside the estimates.
-    `page` serves the page, at `page_address` (HOST:PORT) and to those who show `page_token`; `preview` shows the face
-    crop on it (`stream.page.options`).
+    `broker` is an address, `embedded`, `embedded://host:port` or `none`; `rate` the most provisional estimates a
+    second that are published (None: all); `labels` a file with the recording's true valence and arousal, to show
+    beside the estimates. `client_cert` and `client_key` (PEM) say to a broker with TLS who we are,
+    `broker_password_file` holds the password there. With `home_assistant` the publisher is announced under that one's
+    discovery prefix. `page` serves the page, at `page_address` (HOST:PORT) and to those who show `page_token`;
+    `preview` shows the face crop on it (`stream.page.options`).
     """
 
     broker: str = "none"
@@ -79,6 +81,11 @@ class OutputOptions:
     publish_transcript: bool = False
     labels: Path | None = None
     view: ViewChoice = "auto"
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    broker_password_file: Path | None = None
+    home_assistant: bool = False
+    home_assistant_prefix: str = "homeassistant"
     page: bool = False
     page_address: str | None = None
     page_token: str | None = field(default=None, repr=False)

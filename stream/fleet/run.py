@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from models.console import tell, waiting
 from models.errors import UserError
 from stream.controls import Controls
-from stream.mqtt.broker import EmbeddedBroker
-from stream.session import cancelled_by_sigterm, default_threads, open_engine, use_threads
+from stream.session import (
+    cancelled_by_sigterm,
+    default_threads,
+    open_engine,
+    reach,
+    use_threads,
+    wanted_broker_of,
+)
 from stream.shared_bundle import load_bundle
 from stream.view.terminal import PanelSink, Screen
 
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 
     from stream.engine import Summary
     from stream.fleet.plan import SourcePlan
+    from stream.mqtt.connection import BrokerAddress
     from stream.options import ViewChoice
     from stream.page.options import PageOptions
     from stream.page.sink import RunsPage
@@ -54,18 +61,22 @@ async def run_fleet(
         await asyncio.to_thread(_make_folder, folder)
     async with AsyncExitStack() as stack:
         shown = None if page is None else await _open_page(page, plans, stack)
-        plans = await _with_one_broker(plans, stack)
+        common = plans[0].output_options
+        wanted = wanted_broker_of(common, plans[0].name)
+        with waiting("reaching the broker", tell_first=False) as tell_progress:
+            broker = await reach(wanted, stack, tell_progress if view != "none" else _say_nothing)
         shared = await asyncio.to_thread(_load_bundles, plans, told=view != "none")
         panels = [PanelSink(plan.name) for plan in plans]
         screen = None if view == "none" else Screen(lambda: _with_something_to_say(panels), view=view)
         with cancelled_by_sigterm():
-            ended = await _run_all(plans, shared, panels, screen, shown)
+            ended = await _run_all(plans, shared, broker, panels, screen, shown)
     return ended
 
 
 async def _run_all(
     plans: Sequence[SourcePlan],
     shared: Sequence[SharedBundle],
+    broker: BrokerAddress | None,
     panels: Sequence[PanelSink],
     screen: Screen | None,
     page: RunsPage | None,
@@ -75,7 +86,7 @@ async def _run_all(
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_run_one(plan, bundle, panel, page, say), name=plan.name)
+                group.create_task(_run_one(plan, bundle, broker, panel, page, say), name=plan.name)
                 for plan, bundle, panel in zip(plans, shared, panels, strict=True)
             ]
     except BaseExceptionGroup as raised:
@@ -91,6 +102,7 @@ async def _run_all(
 async def _run_one(
     plan: SourcePlan,
     shared: SharedBundle,
+    broker: BrokerAddress | None,
     panel: PanelSink,
     page: RunsPage | None,
     say: Callable[[str], None],
@@ -106,6 +118,7 @@ async def _run_one(
             plan.input_options,
             plan.output_options,
             shared=shared,
+            broker=broker,
             more_sinks=sinks,
             introduce=lambda line: say(f"{plan.name}: {line}"),
         ) as engine:
@@ -125,19 +138,6 @@ async def _open_page(options: PageOptions, plans: Sequence[SourcePlan], stack: A
     stack.push_async_callback(page.close)
     await page.open()
     return page
-
-
-async def _with_one_broker(plans: Sequence[SourcePlan], stack: AsyncExitStack) -> list[SourcePlan]:
-    """An embedded broker is one for all of them."""
-    if not any(plan.output_options.broker == "embedded" for plan in plans):
-        return list(plans)
-    address = (await stack.enter_async_context(EmbeddedBroker())).address
-    return [
-        replace(plan, output_options=replace(plan.output_options, broker=str(address)))
-        if plan.output_options.broker == "embedded"
-        else plan
-        for plan in plans
-    ]
 
 
 def _load_bundles(plans: Sequence[SourcePlan], *, told: bool) -> list[SharedBundle]:

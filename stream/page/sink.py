@@ -139,16 +139,7 @@ class RunOnPage:
 
     def offer_marker(self, marker: Marker) -> None:
         """Take a moment that somebody marked."""
-        self._feed.take(
-            self._run_name,
-            "marker",
-            {
-                "time_s": marker.time_s,
-                "marked_at": marker.marked_at,
-                "text": marker.text,
-                "origin": marker.origin,
-            },
-        )
+        self._feed.take(self._run_name, "marker", marker.to_json())
 
     def offer_crop(self, crop: NDArray[np.uint8], *, face: bool) -> None:
         """Show what the network sees, uint8 (48, 48, 3) RGB, a few times a second and to viewers only."""
