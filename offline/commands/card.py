@@ -69,7 +69,7 @@ def card(
         )
     facts = _parse_facts(fact or ())
     from offline.cards.card import make_card
-    from offline.cards.judgements import read_document
+    from offline.cards.document import read_document
     from offline.cards.template import read_template
     from offline.files import write_text
 
