@@ -45,7 +45,8 @@ def make_card(
     if written_for(text) != manifest.content_hash:
         raise UserError(
             f"a card's front matter names the content that it is of: the template lacks '{CONTENT_KEY}: "
-            "{{content_hash}}' between its first two lines of dashes"
+            "{{content_hash}}' between its first two lines of dashes",
+            way_out="add that line",
         )
     return text
 

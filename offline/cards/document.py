@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+_WAY_OUT: Final = "judge the bundle again with offline-judge --json, or give another file"
 _ALL_NAMED: Final = 3
 """Recordings given one by one are named in full up to so many; of more the first, and how many others."""
 
@@ -123,7 +124,7 @@ class Judged:
 
 def read_document(path: Path) -> Document:
     """Read a document. Raises UserError where the file is absent or is none of `offline-judge --json`."""
-    content = read_json(path)
+    content = read_json(path, way_out=_WAY_OUT)
     try:
         return Document.model_validate(content)
     except ValidationError as e:
@@ -131,7 +132,7 @@ def read_document(path: Path) -> Document:
         place = ".".join(str(part) for part in first["loc"])
         raise UserError(
             f"{path} is no document of offline-judge --json: {place}: {first['msg']}",
-            way_out="judge the bundle again, or give another file",
+            way_out=_WAY_OUT,
         ) from e
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from models.console import make_app, run
+from models.console import make_app, run, waiting
 from models.errors import UserError
 from models.spec import Modality
 from offline.commands.devices import choose_device
-from offline.commands.progress import frame_bar
+from offline.commands.progress import LOADING, frame_bar
 
 if TYPE_CHECKING:
     from models.bundle.load import Bundle
@@ -201,16 +201,18 @@ def _check_outputs(request: Request, overwrite: bool) -> None:
 
 
 def _predict_store(request: Request) -> None:
-    from models.bundle.load import load_bundle
-    from offline.data.store import Store
-    from offline.prediction.predict import check_store
+    with waiting(LOADING, tell_first=False):
+        from models.bundle.load import load_bundle
+        from offline.data.store import Store
+        from offline.prediction.predict import check_store
 
     if request.labels is not None:
         raise UserError("--labels is for a recording: a store has its own")
     _use_threads(request.threads)
-    store = Store.open(request.source)
-    bundle = load_bundle(request.bundle, missing_parts="tolerate")
-    check_store(bundle, store)
+    with waiting(f"reading the store and loading the bundle {request.bundle}", tell_first=False):
+        store = Store.open(request.source)
+        bundle = load_bundle(request.bundle, missing_parts="tolerate")
+        check_store(bundle, store)
     encoder = bundle.manifest.recipe.audio_encoder
     if encoder is not None and bundle.audio_encoder is None and store.recipe.audio_encoder is None:
         _print_note(
@@ -268,10 +270,11 @@ def _predict_trials(request: Request, bundle: Bundle, trials: Sequence[TrialReco
 
 def _predict_recording(request: Request) -> None:
     """Through the engine itself for plain estimates; from extracted features for whatever else is asked."""
-    from offline.prediction.replay import feature_mismatches, replay
-    from offline.prediction.scorecard import Outcome
-    from stream.build import load
-    from stream.options import InputOptions
+    with waiting(LOADING, tell_first=False):
+        from offline.prediction.replay import feature_mismatches, replay
+        from offline.prediction.scorecard import Outcome
+        from stream.build import load
+        from stream.options import InputOptions
 
     if request.trials or request.own_fold is not None:
         raise UserError(f"--trial and --own-fold are for a store, and {request.source} is a file")
@@ -285,7 +288,8 @@ def _predict_recording(request: Request) -> None:
         detector=request.detector,
         recogniser=request.recogniser,
     )
-    parts = load(choices)
+    with waiting(f"opening {request.source} and loading the bundle {request.bundle}", tell_first=False):
+        parts = load(choices)
     try:
         for name, status in parts.input_status().items():
             if status.health != "ok":

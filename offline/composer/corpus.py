@@ -22,6 +22,7 @@ from offline.data.extractors import Extractors
 from offline.data.preprocess import prepare_store
 from offline.data.recipe import FeatureParts
 from offline.data.store import read_trial
+from offline.files import DiskProblem
 from offline.processes import run_jobs
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _compose_one(tools: _Tools, trial: ComposedTrial, report: Callable[[None], N
             job.store,
         )
     except OSError as e:
-        raise UserError(f"{job.store} cannot be written: {e.strerror or e}") from e
+        raise DiskProblem.of(job.store, e) from e
 
 
 def _is_there(job: ComposeJob, trial: ComposedTrial) -> bool:

@@ -335,7 +335,8 @@ def check_trials(
                 )
             if audio.shape[1] != spec.audio.embedding:
                 raise UserError(
-                    f"{where} has audio embeddings {audio.shape[1]} wide, the network wants {spec.audio.embedding}"
+                    f"{where} has audio embeddings {audio.shape[1]} wide, the network wants {spec.audio.embedding}",
+                    way_out="preprocess again with its audio encoder",
                 )
         values = np.asarray(trial.labels)
         if np.isinf(values).any():

@@ -57,6 +57,6 @@ def test_what_is_no_document_is_one_line(people: Bundle, tmp_path: Path) -> None
         with pytest.raises(UserError, match=f"no document of offline-judge --json: {place}: ") as refused:
             read_document(tmp_path / name)
         assert "\n" not in str(refused.value)
-        assert str(refused.value).endswith(": judge the bundle again, or give another file")
+        assert str(refused.value).endswith("with offline-judge --json, or give another file")
     with pytest.raises(UserError, match="does not exist"):
         read_document(tmp_path / "absent.json")
