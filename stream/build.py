@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from models.accelerate.runtime import Runtime
-    from stream.messages import EngineCommand, InputStatus
+    from stream.controls import Controls
+    from stream.messages import InputStatus
     from stream.mqtt.connection import BrokerAddress
     from stream.shared_bundle import SharedBundle
     from stream.sinks.base import Sink
@@ -232,13 +233,11 @@ def _find_registered_part(name: str) -> InstalledPart | None:
     return find_part(name) if name in PARTS else None
 
 
-def make_sinks(
-    options: OutputOptions, broker: BrokerAddress | None, on_command: Callable[[EngineCommand], None]
-) -> list[Sink]:
+def make_sinks(options: OutputOptions, broker: BrokerAddress | None, controls: Controls) -> list[Sink]:
     """Record, broker and terminal, as far as they are asked for; nothing is opened yet.
 
-    `broker` is the address that `options.broker` means; `on_command` is called for each command that comes from
-    there. Raises UserError for labels that cannot be read and an id or a rate that cannot be used.
+    `broker` is the address that `options.broker` means; `controls` take the commands that come
+    from there. Raises UserError for labels that cannot be read and an id or a rate that cannot be used.
     """
     sinks: list[Sink] = []
     if options.record is not None:
@@ -250,7 +249,7 @@ def make_sinks(
                 publisher_id=options.publisher_id,
                 rate=options.rate,
                 publish_transcript=options.publish_transcript,
-                on_command=on_command,
+                on_command=controls.command,
             )
         )
     if options.view != "none":

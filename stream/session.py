@@ -17,8 +17,9 @@ from models.bundle.manifest import read_manifest
 from models.console import tell, waiting
 from models.machine import usable_processors
 from stream.build import assemble, find_bundle, load, make_sinks
+from stream.controls import Controls
 from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.connection import BrokerAddress
+from stream.mqtt.connection import BrokerAddress, connect_first, disconnect
 from stream.mqtt.topics import check_publisher_id
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from stream.build import LoadedParts
     from stream.engine import Engine, Summary
-    from stream.messages import EngineCommand
     from stream.options import InputOptions, OutputOptions
     from stream.shared_bundle import SharedBundle
     from stream.sinks.base import Sink
@@ -77,13 +77,10 @@ async def open_engine(
     if output_options.publisher_id is not None:
         check_publisher_id(output_options.publisher_id)
     use_threads(input_options.threads or default_threads(input_options.bundle))
-    engine: Engine | None = None
-
-    def command_engine(command: EngineCommand) -> None:
-        if engine is not None:
-            engine.command(command)
-
+    controls = Controls()
     async with AsyncExitStack() as stack:
+        # Before what takes long is loaded: whoever gave a wrong address hears so at once.
+        broker = await _broker_address(output_options, stack, tell_progress)
         load_all = partial(
             load, input_options, tell_progress, source=source, shared=shared, keep_eager=keep_eager
         )
@@ -92,14 +89,14 @@ async def open_engine(
         if parts.source.live:
             for line in parts.first_lines():
                 introduce(line)
-        broker = await _broker_address(output_options, stack)
         engine = assemble(
             parts,
-            [*make_sinks(output_options, broker, command_engine), *more_sinks],
+            [*make_sinks(output_options, broker, controls), *more_sinks],
             pace=input_options.pace,
             budget=input_options.budget,
             latency_target_ms=input_options.latency_target_ms,
         )
+        controls.attach(engine)
         yield engine
 
 
@@ -161,13 +158,20 @@ def _usable_cores() -> int:
     return min(usable_processors(), MOST_THREADS)
 
 
-async def _broker_address(options: OutputOptions, stack: AsyncExitStack) -> BrokerAddress | None:
-    """The address that was given, or that of an embedded broker, which ends with the `stack`."""
+async def _broker_address(
+    options: OutputOptions, stack: AsyncExitStack, tell_progress: Callable[[str], None]
+) -> BrokerAddress | None:
+    """The address that was given, once a connection was made, or that of an embedded broker, which ends with the
+    `stack`. Raises UserError where there is no broker.
+    """
     if options.broker == "none":
         return None
     if options.broker == "embedded":
         return (await stack.enter_async_context(EmbeddedBroker())).address
-    return BrokerAddress.parse(options.broker, ca_file=options.ca_file)
+    address = BrokerAddress.parse(options.broker, ca_file=options.ca_file)
+    tell_progress(f"connecting to the broker at {address.endpoint}")
+    await disconnect(await connect_first(address))
+    return address
 
 
 class _CancelledBySigterm:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stream.messages import Estimate, Status, Transcript, TranscriptWord
+    from stream.messages import Estimate, Marker, Status, Transcript, TranscriptWord
 
 
 class CollectSink:
@@ -64,6 +64,9 @@ class CollectSink:
     def offer_transcript(self, transcript: Transcript) -> None:
         """Keep an utterance's newest words."""
         self._utterances[transcript.utterance] = transcript
+
+    def offer_marker(self, marker: Marker) -> None:
+        """Markers are not kept."""
 
     async def close(self) -> None:
         """Nothing to release."""

@@ -12,7 +12,7 @@ from stream.flow.changes import Changes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stream.messages import Estimate, Status, Transcript
+    from stream.messages import Estimate, Marker, Status, Transcript
 
 Kind = Literal["all", "provisional", "settled"]
 """Which estimates somebody wants."""
@@ -117,6 +117,9 @@ class Handover:
         self._status = status
 
     def offer_transcript(self, transcript: Transcript) -> None:
+        """Only estimates are handed over."""
+
+    def offer_marker(self, marker: Marker) -> None:
         """Only estimates are handed over."""
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ from stream.sinks.base import Sink
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stream.messages import Estimate, Status, Transcript
+    from stream.messages import Estimate, Marker, Status, Transcript
 
 QUEUE: Final = 2048
 """Estimates that may wait for a sink; a recording is held back at half of it."""
@@ -95,6 +95,9 @@ class SinkThread:
 
     def offer_transcript(self, transcript: Transcript) -> None:
         """A simple sink takes estimates only; each says which word is said."""
+
+    def offer_marker(self, marker: Marker) -> None:
+        """A simple sink takes estimates only."""
 
     async def close(self) -> None:
         """Lets the sink take what waits, for at most `CLOSING_S`, and close. Raises what its `close` raised."""

@@ -15,7 +15,7 @@ from stream.view.panel import Panel
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from stream.messages import Estimate, Status, Transcript
+    from stream.messages import Estimate, Marker, Status, Transcript
     from stream.mqtt.connection import BrokerAddress
 
 REFRESH_HZ: Final = 6.0
@@ -173,6 +173,9 @@ class TerminalSink:
     def offer_transcript(self, transcript: Transcript) -> None:
         """Take an utterance's words."""
         self._panel.take("transcript", transcript.to_json())
+
+    def offer_marker(self, marker: Marker) -> None:
+        """Markers are not shown."""
 
     async def close(self) -> None:
         """Leave the summary on the terminal."""

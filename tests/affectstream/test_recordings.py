@@ -17,7 +17,7 @@ from tests.affectstream.conftest import running
 if TYPE_CHECKING:
     from pathlib import Path
 
-STREAM_RUN = "from stream.cli import run_command; run_command()"
+STREAM_RUN = "from stream.commands.run import command; command()"
 
 
 def record_of_the_command(record: Path, *arguments: str) -> bytes:

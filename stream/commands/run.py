@@ -1,8 +1,7 @@
-"""The command lines `stream-run`, `stream-watch` and `stream-doctor`."""
+"""The command line `stream-run`."""
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from models.configuration import ConfigOption, ConfiguredCommand, ShowConfigOption
 from models.console import make_app, run, waiting
 from models.errors import SetupError, UserError
 from stream.options import (
@@ -21,7 +21,7 @@ from stream.options import (
     OutputOptions,
 )
 
-RUN_HELP: Final = """
+HELP: Final = """
 Estimate how a person seems to feel, 30 times a second, and publish it over MQTT.
 
 Examples:
@@ -63,71 +63,22 @@ name it: --accelerator eager.
 Only numbers leave the process: no picture, no sound, and words only with --publish-transcript.
 """
 
-WATCH_HELP: Final = """
-Watch in the terminal what any number of running stream-run commands publish.
 
-Examples:
-
-  stream-watch
-      everything on this machine's broker
-
-  stream-watch --broker mqtt://192.168.0.2:1883 --id desk
-      one publisher, on a broker elsewhere
-
-  stream-watch --json --count 10
-      ten messages as JSON lines, then exit
-"""
-
-DOCTOR_HELP: Final = """
-Try everything that a live run needs, and say what is well, what is not, and what mends it.
-
-Looks through the cameras for a face and for light, listens to the microphone, publishes at
-the broker and receives it again, checks the bundle and its parts, and measures how fast this
-machine is. Nothing of a picture or a sound is kept. Exit status 0: the run can be made;
-1: it cannot; 2: an option is wrong.
-
-Examples:
-
-  stream-doctor
-      what `stream-run` needs: every camera, the default microphone, a broker of its own
-
-  stream-doctor --camera 1 --microphone none --broker mqtt://192.168.0.2
-      that camera, no sound, that broker
-
-  stream-doctor --camera rtsp://127.0.0.1:8554/cam
-      a stream in place of a camera
-
-  stream-doctor --camera none --bundle demo
-      a machine that only ever sees recordings
-
-  stream-doctor --json
-      for programs: every finding with its numbers
-"""
-
-DEFAULT_BROKER: Final = "mqtt://127.0.0.1:1883"
-
-
-def run_command() -> None:
+def command() -> None:
     """Console script `stream-run`."""
-    run(_run_app)
+    run(_app)
 
 
-def watch_command() -> None:
-    """Console script `stream-watch`."""
-    run(_watch_app)
+_app = make_app(HELP)
 
 
-def doctor_command() -> None:
-    """Console script `stream-doctor`."""
-    run(_doctor_app)
+class RunCommand(ConfiguredCommand):
+    """`stream-run`, which takes one source."""
+
+    exclusive = frozenset({"source", "camera", "demo"})
 
 
-_run_app = make_app(RUN_HELP)
-_watch_app = make_app(WATCH_HELP)
-_doctor_app = make_app(DOCTOR_HELP)
-
-
-@_run_app.command(help=RUN_HELP)
+@_app.command(help=HELP, cls=RunCommand)
 def stream_run(
     source: Annotated[
         str | None, typer.Argument(help="A recording's file or a stream's URL: anything FFmpeg can read.")
@@ -231,6 +182,8 @@ def stream_run(
     view: Annotated[
         Literal["auto", "full", "plain", "none"], typer.Option(help="What the terminal shows.")
     ] = "auto",
+    config: ConfigOption = None,
+    show_config: ShowConfigOption = False,
 ) -> None:
     """Run a source through the engine, to the terminal, a broker and a record."""
     if list_devices:
@@ -303,91 +256,3 @@ def _parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise UserError(f"'{text}' is not a picture size: give one such as 1280x720")
     return int(match[1]), int(match[2])
-
-
-@_watch_app.command(help=WATCH_HELP)
-def stream_watch(
-    broker: Annotated[
-        str, typer.Option(help="mqtt://user:password@host:port or mqtts://...")
-    ] = DEFAULT_BROKER,
-    ca_file: Annotated[
-        Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
-    ] = None,
-    publisher_id: Annotated[str, typer.Option("--id", help="Watch only affect/ID; all by default.")] = "+",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print messages as JSON lines instead of the view.")
-    ] = False,
-    count: Annotated[int | None, typer.Option(min=1, help="End after this many messages.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.0, help="End after this many seconds.")] = None,
-) -> None:
-    """Show what is published until Ctrl-C."""
-    from stream.mqtt.connection import BrokerAddress
-    from stream.mqtt.connection import run as run_async
-    from stream.view.watch import watch
-
-    address = BrokerAddress.parse(broker, ca_file=ca_file)
-    run_async(watch(address, publisher_id=publisher_id, as_json=as_json, count=count, seconds=seconds))
-
-
-@_doctor_app.command(help=DOCTOR_HELP)
-def stream_doctor(
-    camera: Annotated[
-        str | None,
-        typer.Option(
-            help="A camera by number, name or device file, a stream's URL, or none; by default every camera."
-        ),
-    ] = None,
-    microphone: Annotated[
-        str | None, typer.Option(help="A microphone by number or name, or none; by default the default one.")
-    ] = None,
-    bundle: Annotated[str, typer.Option(help="The bundle that is to serve.")] = DEFAULT_BUNDLE,
-    broker: Annotated[
-        str, typer.Option(help="mqtt://user:password@host:port, mqtts://..., embedded or none.")
-    ] = "embedded",
-    ca_file: Annotated[
-        Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
-    ] = None,
-    publisher_id: Annotated[
-        str | None,
-        typer.Option("--id", help="Try the broker under affect/ID; by default this machine's name."),
-    ] = None,
-    detector: Annotated[str, typer.Option(help="Face detector: auto, haar or yunet.")] = "auto",
-    recogniser: Annotated[str, typer.Option(help="Speech recogniser, as stream-run takes it.")] = "auto",
-    accelerator: Annotated[
-        str, typer.Option(help="How networks are computed, as stream-run takes it.")
-    ] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads for the networks.")] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option(min=0.2, max=60.0, help="Look and listen for so long; by default 2 and 3 seconds."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the findings as one JSON document instead of the table.")
-    ] = False,
-) -> None:
-    """Examine what a live run needs; ends with 1 where it cannot be made."""
-    with waiting("what is needed to examine is loaded") as tell:
-        from stream.doctor.examination import DoctorOptions, examine
-        from stream.doctor.table import print_report
-        from stream.mqtt.connection import run as run_async
-
-        options = DoctorOptions(
-            camera=camera,
-            microphone=microphone,
-            bundle=bundle,
-            broker=broker,
-            ca_file=ca_file,
-            publisher_id=publisher_id,
-            detector=detector,
-            recogniser=recogniser,
-            accelerator=accelerator,
-            threads=threads,
-            seconds=seconds,
-        )
-        report = run_async(examine(options, tell))
-    if as_json:
-        typer.echo(json.dumps(report.to_json(), indent=2))
-    else:
-        print_report(report)
-    if not report.can_run:
-        raise typer.Exit(1)
