@@ -87,6 +87,9 @@ def report(
     use_threads(threads)
     found = [open_run(path) for path in find_runs(runs)]
     given = None if store is None else Store.open(store)
+    for path in predictions or ():
+        if not path.is_dir():
+            raise UserError(f"{path} is no folder: give one that offline-predict --out wrote")
     folders = list({os.path.realpath(path): path for path in predictions or []}.values())
     named = zip(folders, distinct_names(folders), strict=True)
     groups = [group for path, name in named for group in _read_predictions(path, name)]
@@ -94,10 +97,11 @@ def report(
     names = distinct_names([trained.folder.path for trained in found])
     material = [_material(name, trained, given, notes) for name, trained in zip(names, found, strict=True)]
     with waiting("drawing", tell_first=False):
-        path = write_report(folder, make_report(material, groups, trials=trials, notes=notes))
+        made = make_report(material, groups, trials=trials, notes=notes)
+        path = write_report(folder, made)
     for note in notes:
         typer.echo(note, err=True)
-    typer.echo(f"written: {path}")
+    typer.echo(f"written: {path}, and {len(made.figures)} figures beside it")
 
 
 def command() -> None:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from models.bundle.manifest import FeatureRecipe, Manifest, PartUse
 from models.errors import UserError
@@ -67,6 +67,16 @@ class StoreManifest(_Facts):
 
     format_version: Literal[1] = FORMAT_VERSION
     recipe: FeatureRecipe
+
+
+class _SpokenWord(_Facts):
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float | None
+
+
+_UTTERANCES: Final = TypeAdapter(list[list[_SpokenWord]])
 
 
 class TrialFacts(_Facts):
@@ -196,10 +206,12 @@ class TrialRecord:
         """Utterances of words: `text`, `start_s`, `end_s`, `confidence`. Raises UserError where damaged."""
         path = self.folder / "words.json"
         try:
-            utterances: list[list[dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as e:
+            utterances = _UTTERANCES.validate_json(path.read_text(encoding="utf-8"))
+        except OSError as e:
             raise UserError(f"{path} cannot be read ({reason(e)})", way_out=_again(path)) from e
-        return utterances
+        except ValueError as e:
+            raise UserError(f"{path} is damaged: it holds no words", way_out=_again(path)) from e
+        return [[word.model_dump() for word in utterance] for utterance in utterances]
 
     def _map(self, name: str, row: tuple[int | None, ...], dtype: type[np.generic]) -> NDArray[Any]:
         return map_rows(self.folder / f"{name}.npy", row, dtype, self.frames)
