@@ -144,7 +144,7 @@ def write_text_teacher(path: Path, texts: Sequence[str], words: Sequence[str], f
 
     Raises UserError where the folder holds no such encoder.
     """
-    from models.text.tokenizer import open_text_model
+    from models.text.loading import open_text_model
 
     _check_folder(folder)
     weights = _hash_weights(folder)

@@ -33,9 +33,7 @@ def test_the_flow_has_no_address_but_this_machines() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    NODE_RED is None, reason="no Node-RED: npm install node-red; AFFECT_NODE_RED names it"
-)
+@pytest.mark.skipif(NODE_RED is None, reason="no Node-RED: npm install node-red; AFFECT_NODE_RED names it")
 def test_the_lamp_is_told_each_seconds_mean(tmp_path: Path, mosquitto: Mosquitto) -> None:
     assert NODE_RED is not None
     folder, record, broker = tmp_path / "node-red", tmp_path / "record.jsonl", str(mosquitto.port)
