@@ -86,7 +86,7 @@ def _compose(
     if test_faces is None and test_texts is not None:
         raise UserError("--test-texts is for test trials: give --test-faces too")
     if test_faces is not None and test_minutes <= 0:
-        raise UserError("--test-faces needs --test-minutes above 0")
+        raise UserError("--test-faces needs --test-minutes above 0: give more, or leave --test-faces out")
     plan = ComposePlan(minutes, 0.0 if test_faces is None else test_minutes, trial_seconds, seed)
     speakers = tuple(sorted(name.strip() for name in hold_out.split(",") if name.strip()))
     files = MaterialFiles(faces, voices, texts, test_faces, test_texts, speakers)

@@ -232,7 +232,9 @@ def _score_partition(request: Request, bundle: Bundle, store: Store) -> Outcome:
 
     trials = choose_trials(store, request.trials, request.partition)
     if request.without and not any(t.facts.annotated for t in trials):
-        raise UserError("--ablate compares scores, and none of these trials has labels")
+        raise UserError(
+            "--ablate compares scores, and none of these trials has labels: choose others with --trial"
+        )
     name = "chosen trials" if request.trials else request.partition
     return score_predictions(name, _predict_trials(request, bundle, trials))
 
@@ -248,7 +250,10 @@ def _score_own_folds(request: Request, path: Path, bundle: Bundle, store: Store)
     names = [name for k in numbers for name in split.fold(k).validation]
     trials = [store.trial(name) for name in names if not request.trials or name in request.trials]
     if not trials:
-        raise UserError(f"{path} has no fold that validates on {request.trials[0]}")
+        raise UserError(
+            f"{path} has no fold that validates on {request.trials[0]}",
+            way_out="give another --trial, or none for all",
+        )
     predictions = _predict_trials(request, bundle, trials).whole
     own = {
         c: score_own_folds(split, numbers, {p.trial: p for p in found}) for c, found in predictions.items()
@@ -277,7 +282,9 @@ def _predict_recording(request: Request) -> None:
         from stream.options import InputOptions
 
     if request.trials or request.own_fold is not None:
-        raise UserError(f"--trial and --own-fold are for a store, and {request.source} is a file")
+        raise UserError(
+            f"--trial and --own-fold are for a store, and {request.source} is a file: leave them out"
+        )
     if request.without and request.labels is None:
         raise UserError("--ablate compares scores, and this recording has no labels: give --labels")
     _use_threads(request.threads)

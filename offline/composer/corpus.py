@@ -111,7 +111,10 @@ def _compose_one(tools: _Tools, trial: ComposedTrial, report: Callable[[None], N
     material = tools.materials[trial.part]
     composition = compose(trial, job.plan, material, tools.extractors.parts.recipe)
     if not np.isfinite(composition.labels).all():
-        raise UserError(f"{trial.name} has labels that are not finite")
+        raise UserError(
+            f"{trial.name} has labels that are not finite",
+            way_out="compose with another --seed, and report it",
+        )
     try:
         write_composition(
             trial,
