@@ -28,9 +28,9 @@ def make_app(help_text: str) -> typer.Typer:
 def run(app: typer.Typer) -> None:
     """Run a command line to its end, as a console script does.
 
-    What a user can get wrong (`UserError`, a bad option, a file that the system refuses) becomes one line on stderr and exit status 2; Ctrl-C
-    ends with 130, a reader that went away (`... | head`) with 141; none shows a traceback. A command ends
-    with another status by raising `typer.Exit`. Returns after success.
+    What a user can get wrong (`UserError`, a bad option, a file that the system refuses) becomes one line on stderr
+    and exit status 2; Ctrl-C ends with 130, a reader that went away (`... | head`) with 141; none shows a traceback.
+    A command ends with another status by raising `typer.Exit`. Returns after success.
     """
     try:
         status = app(standalone_mode=False)
