@@ -30,8 +30,10 @@ _ONE_FILE: Final = "model.safetensors"
 _BERT_TOKENIZERS: Final = ("BertTokenizer", "BertTokenizerFast")
 
 
-def open_text_model(folder: Path, task: Task) -> tuple[Any, PieceTokenizer]:
+def open_text_model(folder: Path, task: Task, *, to_train: bool = False) -> tuple[Any, PieceTokenizer]:
     """Loads the model and tokenizer in `folder`: local files, safetensors, float32, eval mode.
+
+    A model `to_train` is the library's whatever it is, with its dropout.
 
     Raises UserError, in one line, where the folder does not exist, holds no such model, has weights in
     another form than safetensors, lacks a weight, or has one that is not finite. Runs no code of the folder.
@@ -46,7 +48,7 @@ def open_text_model(folder: Path, task: Task) -> tuple[Any, PieceTokenizer]:
         )
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"the {what} in '{folder}' has no .safetensors weights: save it as safetensors")
-    config = BertConfig.read(folder) if task == "encoder" else None
+    config = BertConfig.read(folder) if task == "encoder" and not to_train else None
     pieces = None if config is None else _bert_pieces(folder, config)
     if config is not None and pieces is not None and (folder / _ONE_FILE).is_file():
         model: Any = BertEncoder(config)
