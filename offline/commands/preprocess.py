@@ -110,13 +110,16 @@ def _preprocess(
         bool, typer.Option("--strict", help="End with status 2 if any trial could not be made.")
     ] = False,
 ) -> None:
-    from filelock import FileLock, Timeout
+    from offline.commands.progress import LOADING
 
-    from models.machine import usable_processors
-    from offline.data.aff_wild2 import find_trials
-    from offline.data.preprocess import check_store_folder, is_done, prepare_store
-    from offline.data.recipe import PartChoices, choose_parts
-    from offline.files import DiskProblem
+    with waiting(LOADING, tell_first=False):
+        from filelock import FileLock, Timeout
+
+        from models.machine import usable_processors
+        from offline.data.aff_wild2 import find_trials
+        from offline.data.preprocess import check_store_folder, is_done, prepare_store
+        from offline.data.recipe import PartChoices, choose_parts
+        from offline.files import DiskProblem
 
     check_store_folder(store)
     named = _partition_named(partition)
