@@ -187,7 +187,7 @@ def _sentence_vectors(model: Any, tokenizer: Any, texts: Sequence[str]) -> NDArr
         longest = int(lengths.max())
         ids = torch.tensor([pieces[i] + [pad] * (longest - len(pieces[i])) for i in some])
         mask = (torch.arange(longest)[None] < lengths).long()
-        states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1]
         means = (states * mask[..., None]).sum(1) / lengths
         found[some] = torch.nn.functional.normalize(means, dim=-1).numpy().astype(np.float16)
     return found
