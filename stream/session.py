@@ -100,7 +100,7 @@ async def open_engine(
                 introduce(line)
         engine = assemble(
             parts,
-            [*make_sinks(output_options, broker, controls), *more_sinks],
+            [*make_sinks(output_options, broker, controls, parts), *more_sinks],
             pace=input_options.pace,
             budget=input_options.budget,
             latency_target_ms=input_options.latency_target_ms,
