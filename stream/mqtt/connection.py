@@ -21,6 +21,7 @@ import aiomqtt
 from models.errors import SetupError, UserError
 from stream.flow.backoff import Backoff
 from stream.mqtt.mqtt5 import VERSION_REFUSED, session_kept
+from stream.mqtt.receipts import acknowledge_late
 from stream.mqtt.tls import ClientCertificate, tls_context
 
 if TYPE_CHECKING:
@@ -134,9 +135,12 @@ async def connect(
 
     It speaks MQTT 5, or 3.1.1 where the broker refuses that, does not answer to it, or is known to have no other.
     With `keep_s` the broker keeps subscriptions, and messages of QoS 1 and 2 that come for them, for so many seconds
-    after this connection (in 3.1.1: for as long as it likes), for the next of the same `identifier`. `options` go to
-    `aiomqtt.Client`. Raises aiomqtt.MqttError where the broker cannot be reached or refuses, UserError where the
-    address cannot work at all. Cancelling waits for the socket that is being opened, at most some five seconds.
+    after this connection (in 3.1.1: for as long as it likes), for the next of the same `identifier`; messages are
+    then acknowledged by `stream.mqtt.receipts.Receipts` alone.
+
+    `options` go to `aiomqtt.Client`. Raises aiomqtt.MqttError where the broker cannot be reached or refuses,
+    UserError where the address cannot work at all. Cancelling waits for the socket that is being opened, at most some
+    five seconds.
     """
     settings = {"identifier": identifier, "will": will, **options}
     if address.mqtt5:
@@ -167,6 +171,8 @@ async def _connect_in(
         **({} if keep_s is None else _kept_session(version, keep_s)),
         **settings,
     )
+    if keep_s is not None:
+        acknowledge_late(client)
     entering = asyncio.ensure_future(client.__aenter__())
     try:
         await asyncio.shield(entering)
