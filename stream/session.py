@@ -13,13 +13,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from models.bundle.manifest import read_manifest
 from models.console import tell, waiting
 from models.errors import UserError
 from models.machine import usable_processors
-from stream.build import assemble, find_bundle, load, make_sinks
+from stream.build import assemble, find_manifest, load, make_sinks
 from stream.controls import Controls
 from stream.mqtt.broker import EmbeddedBroker
+from stream.mqtt.connection import BrokerAddress, connect_first, disconnect
 from stream.mqtt.credentials import (
     BrokerFiles,
     find_broker,
@@ -60,7 +60,7 @@ async def stream(input_options: InputOptions, output_options: OutputOptions) -> 
             await asyncio.to_thread(_keep_out_of_garbage_collection)
         for line in first_lines if output_options.view != "none" else ():
             tell(line)
-        with _CancelledBySigterm():
+        with cancelled_by_sigterm():
             return await engine.run()
 
 
@@ -71,6 +71,7 @@ async def open_engine(
     *,
     source: Source | None = None,
     shared: SharedBundle | None = None,
+    broker: BrokerAddress | None = None,
     more_sinks: Sequence[Sink] = (),
     keep_eager: bool = False,
     tell_progress: Callable[[str], None] = lambda message: None,
@@ -78,15 +79,17 @@ async def open_engine(
 ) -> AsyncIterator[Engine]:
     """An engine over all that the options name, loaded and ready to run; everything is closed behind it.
 
-    A `source` or a `shared` bundle is taken in place of the options'; `more_sinks` take estimates beside theirs.
-    `keep_eager` keeps what `stream.build.load` says. `introduce` is told what a live run uses, what it lacks and what
-    its bundle is good for, a line each. Raises UserError for what a user can mend.
+    A `source`, a `shared` bundle or a `broker` is taken in place of the options'; `more_sinks` take estimates beside
+    theirs. `keep_eager` keeps what `stream.build.load` says. `introduce` is told what a live run uses, what it lacks
+    and what its bundle is good for, a line each. Raises UserError for what a user can mend.
     """
     publisher_id = check_publisher_id(output_options.publisher_id or default_publisher_id())
-    wanted_broker = _find_broker(output_options, publisher_id)
-    use_threads(input_options.threads or default_threads(input_options.bundle))
+    wanted_broker = broker or wanted_broker_of(output_options, publisher_id)
+    use_threads(input_options.threads or default_threads(input_options.bundle, shared))
     controls = Controls()
     async with AsyncExitStack() as stack:
+        # Before what takes long is loaded: whoever gave a wrong address hears so at once.
+        broker = await reach(wanted_broker, stack, tell_progress)
         load_all = partial(
             load, input_options, tell_progress, source=source, shared=shared, keep_eager=keep_eager
         )
@@ -95,7 +98,6 @@ async def open_engine(
         if parts.source.live:
             for line in parts.first_lines():
                 introduce(line)
-        broker = await _started(wanted_broker, stack)
         engine = assemble(
             parts,
             [*make_sinks(output_options, broker, controls), *more_sinks],
@@ -135,13 +137,13 @@ def _keep_out_of_garbage_collection() -> None:
     gc.freeze()
 
 
-def default_threads(bundle: str) -> int:
-    """Threads that serve a bundle best. Raises UserError where there is no such bundle.
+def default_threads(bundle: str, shared: SharedBundle | None = None) -> int:
+    """Threads that serve a bundle best, the `shared` one where it is given. Raises UserError where there is none.
 
     A compact network's layers are too small to share: a second thread costs more than it brings, and far more
     where the machine has other work.
     """
-    if read_manifest(find_bundle(bundle)).preset in ("compact", "practical"):
+    if find_manifest(bundle, shared).preset in ("compact", "practical"):
         return 1
     return _usable_cores()
 
@@ -165,7 +167,7 @@ def _usable_cores() -> int:
     return min(usable_processors(), MOST_THREADS)
 
 
-def _find_broker(options: OutputOptions, publisher_id: str) -> BrokerAddress | EmbeddedBroker | None:
+def wanted_broker_of(options: OutputOptions, publisher_id: str) -> BrokerAddress | EmbeddedBroker | None:
     """The broker that the options mean. Raises UserError before anything is loaded for what cannot be."""
     if options.home_assistant:
         HomeAssistant(publisher_id, options.home_assistant_prefix)
@@ -183,32 +185,40 @@ def _find_broker(options: OutputOptions, publisher_id: str) -> BrokerAddress | E
     return address
 
 
-async def _started(
-    broker: BrokerAddress | EmbeddedBroker | None, stack: AsyncExitStack
+async def reach(
+    broker: BrokerAddress | EmbeddedBroker | None, stack: AsyncExitStack, tell_progress: Callable[[str], None]
 ) -> BrokerAddress | None:
-    """Where the broker is reached; an embedded one is started, and ends with the `stack`."""
+    """Where the broker is: an embedded one is started, and ends with the `stack`; another one is tried.
+
+    Raises UserError where none is there.
+    """
     if isinstance(broker, EmbeddedBroker):
         return (await stack.enter_async_context(broker)).address
+    if broker is not None:
+        tell_progress(f"connecting to the broker at {broker.endpoint}")
+        await disconnect(await connect_first(broker))
     return broker
 
 
-class _CancelledBySigterm:
+@contextmanager
+def cancelled_by_sigterm() -> Iterator[None]:
     """SIGTERM ends the current task as Ctrl-C does, and the process with 143 once all is closed."""
+    terminated = False
+    task = asyncio.current_task()
+    assert task is not None
 
-    def __enter__(self) -> None:
-        self._terminated = False
-        task = asyncio.current_task()
-        assert task is not None
+    def terminate() -> None:
+        nonlocal terminated
+        terminated = True
+        task.cancel()
 
-        def terminate() -> None:
-            self._terminated = True
-            task.cancel()
-
-        with suppress(NotImplementedError):  # Windows has no such handlers
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-
-    def __exit__(self, *raised: object) -> None:
+    loop = asyncio.get_running_loop()
+    with suppress(NotImplementedError):  # Windows has no such handlers
+        loop.add_signal_handler(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
         with suppress(NotImplementedError):
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-        if self._terminated:
+            loop.remove_signal_handler(signal.SIGTERM)
+        if terminated:
             sys.exit(128 + signal.SIGTERM)

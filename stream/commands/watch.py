@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from models.configuration import ConfigOption, ConfiguredCommand, ShowConfigOption
 from models.console import make_app, run
 
 HELP: Final = """
@@ -41,7 +42,7 @@ def command() -> None:
 _app = make_app(HELP)
 
 
-@_app.command(help=HELP)
+@_app.command(help=HELP, cls=ConfiguredCommand)
 def stream_watch(
     broker: Annotated[
         str,
@@ -83,6 +84,8 @@ def stream_watch(
     home_assistant_prefix: Annotated[
         str, typer.Option(metavar="TOPIC", help="Home Assistant's discovery prefix.")
     ] = "homeassistant",
+    config: ConfigOption = None,
+    show_config: ShowConfigOption = False,
 ) -> None:
     """Show what is published until Ctrl-C."""
     from stream.mqtt.connection import run as run_async
