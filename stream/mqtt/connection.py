@@ -154,11 +154,31 @@ async def connect(
     return await _connect_in(aiomqtt.ProtocolVersion.V311, address, keep_s, settings)
 
 
+class _Client(aiomqtt.Client):
+    """aiomqtt's, but that a socket which was closed in the meantime is not watched any more: the event loop would
+    print the error of trying to, whenever a broker dies.
+    """
+
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as error:
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def watch() -> None:
+            if sock.fileno() >= 0:
+                self._loop.add_writer(sock.fileno(), write)
+
+        self._loop.call_soon_threadsafe(watch)
+
+
 async def _connect_in(
     version: aiomqtt.ProtocolVersion, address: BrokerAddress, keep_s: int | None, settings: dict[str, Any]
 ) -> aiomqtt.Client:
     waits_s = CALL_TIMEOUT_S if version == aiomqtt.ProtocolVersion.V311 else VERSION_TIMEOUT_S
-    client = aiomqtt.Client(
+    client = _Client(
         address.host,
         address.port,
         username=address.username,
