@@ -67,9 +67,12 @@ class EngineSettings:
 class OutputOptions:
     """Where estimates go.
 
-    `broker` is an address, `embedded` or `none`; `rate` the most provisional estimates a second that are published
-    (None: all); `labels` a file with the recording's true valence and arousal, to show beside the estimates. `lsl`
-    publishes over LSL, as `lsl_name`; `lsl_markers` takes markers from there; `metrics` is where they are served.
+    `broker` is an address, `embedded`, `embedded://host:port` or `none`; `rate` the most provisional estimates a
+    second that are published (None: all); `labels` a file with the recording's true valence and arousal, to show
+    beside the estimates. `client_cert` and `client_key` (PEM) say to a broker with TLS who we are,
+    `broker_password_file` holds the password there. With `home_assistant` the publisher is announced under that one's
+    discovery prefix. `lsl` publishes over LSL, as `lsl_name`; `lsl_markers` takes markers from there; `metrics` is
+    where they are served.
     """
 
     broker: str = "none"
@@ -81,6 +84,11 @@ class OutputOptions:
     publish_transcript: bool = False
     labels: Path | None = None
     view: ViewChoice = "auto"
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    broker_password_file: Path | None = None
+    home_assistant: bool = False
+    home_assistant_prefix: str = "homeassistant"
     lsl: bool = False
     lsl_name: str | None = None
     lsl_markers: bool = False
