@@ -25,7 +25,7 @@ from models.speech.recogniser import RecogniserChoice, RecogniserFactory, find_r
 from models.text.embedder import TextEmbedder
 from models.visual.detectors import FaceDetector, make_detector
 from models.visual.tracker import FaceTracker
-from stream.description import bundle_status, first_lines, input_status, source_notes
+from stream.description import bundle_status, first_lines, input_status, missing_parts, source_notes
 from stream.engine import Engine
 from stream.estimation.batching import batch_sizes, frames_at_once
 from stream.estimation.estimator import Estimator
@@ -74,7 +74,7 @@ class LoadedParts:
 
     Weights that an accelerator computes with are in `runtime` alone: the bundle's own copies are given up.
     `resident_mib` is the process's memory in MiB after each stage of loading, by counter name; `notes` say, a line
-    each, what should be known of this source and this bundle together.
+    each, what should be known of this source and this bundle together. `detector_choice` is what was asked for.
     """
 
     source: Source
@@ -86,6 +86,7 @@ class LoadedParts:
     runtime: Runtime
     resident_mib: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    detector_choice: DetectorChoice = "auto"
 
     def input_status(self) -> dict[str, InputStatus]:
         """Each input's state at the start; parts that the bundle was not trained with are named."""
@@ -94,7 +95,20 @@ class LoadedParts:
 
     def first_lines(self) -> tuple[str, str, str]:
         """What a live run says before its first frame (`stream.description.first_lines`)."""
-        return first_lines(self.source, self.input_status(), self.bundle, self.detector, self.runtime.name)
+        return first_lines(
+            self.source,
+            self.input_status(),
+            self.bundle,
+            self.detector,
+            self.runtime.name,
+            missing=missing_parts(
+                self.bundle,
+                self.detector_choice,
+                self.detector,
+                self.recogniser,
+                has_sound=self.source.info.has_audio,
+            ),
+        )
 
 
 def load(
@@ -147,7 +161,7 @@ def _load_beside(
     detector = make_detector(
         choose_detector(options.detector, bundle), framing=bundle.manifest.recipe.crop.framing
     )
-    recogniser = _choose_recogniser(options.recogniser, bundle)
+    recogniser = choose_recogniser(options.recogniser, bundle.manifest)
     new_recogniser = embedder = None
     if source.info.has_audio and (folder := recogniser.folder) is not None:
         new_recogniser = once(
@@ -193,6 +207,7 @@ def _load_beside(
         runtime,
         resident,
         source_notes(options.source, bundle),
+        options.detector,
     )
 
 
@@ -234,10 +249,18 @@ def choose_detector(choice: DetectorChoice, bundle: Bundle) -> DetectorChoice:
     return next((name for name in get_args(DetectorChoice) if name == trained_on.name), choice)
 
 
-def _choose_recogniser(choice: str, bundle: Bundle) -> RecogniserChoice:
-    """The recogniser asked for; `auto` is none for a bundle whose language branch has never seen words."""
-    manifest = bundle.manifest
-    if choice == "auto" and manifest.spec.language is not None and manifest.recipe.recogniser is None:
+def choose_recogniser(choice: str, manifest: Manifest | None) -> RecogniserChoice:
+    """The recogniser asked for; `auto` is none for a bundle whose language branch has never seen words.
+
+    `manifest` is that bundle's; None: of no bundle in particular. Raises UserError as `find_recogniser` does.
+    """
+    spoken = None if manifest is None else manifest.spec.language
+    if (
+        choice == "auto"
+        and manifest is not None
+        and spoken is not None
+        and manifest.recipe.recogniser is None
+    ):
         return RecogniserChoice(
             "none", None, reason=f"the bundle '{manifest.name}' was trained without words"
         )

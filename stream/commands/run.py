@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -311,6 +310,10 @@ def _run(
     *,
     several: bool,
 ) -> None:
+    if not several:
+        from stream.sources.open import check_source
+
+        check_source(input_options.source)
     # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
     with waiting("loading what computes networks", tell_first=False):
         from stream.mqtt.connection import run as run_async
@@ -322,21 +325,10 @@ def _run(
     try:
         run_async(stream(input_options, output_options))
     except SetupError as error:
-        seen = entries[0].camera or entries[0].target
-        examine = _doctor_for(seen, input_options.microphone, output_options.broker)
+        from stream.doctor.options import DoctorOptions
+
+        examine = DoctorOptions.for_run(input_options, output_options).command()
         raise UserError(f"{error} (`{examine}` looks into it)") from error
-
-
-def _doctor_for(seen: str | None, microphone: str | None, broker: str) -> str:
-    """The `stream-doctor` that examines what a run needs; an address with a password in it is not said again."""
-    from stream.sources.open import is_live
-
-    words = ["stream-doctor"]
-    if seen is not None:
-        words += ["--camera", seen if is_live(seen) or not Path(seen).is_file() else "none"]
-    words += ["--microphone", microphone] if microphone is not None else []
-    words += ["--broker", broker] if broker.startswith("mqtt") and "@" not in broker else []
-    return shlex.join(words) if "@" not in (seen or "") else "stream-doctor"
 
 
 def _sources(

@@ -24,10 +24,15 @@ log = logging.getLogger(__name__)
 _MEMORY: Final = ":memory:"
 
 
+def outbox_folder() -> Path:
+    """Where outboxes live: in this user's state folder."""
+    return Path(platformdirs.user_state_dir("affectstream")) / "outbox"
+
+
 def default_outbox(publisher_id: str, broker: BrokerAddress) -> Path:
-    """Where the outbox of one publisher at one broker lives: in this user's state folder."""
+    """The file of one publisher's outbox for one broker."""
     name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{publisher_id}@{broker.host}-{broker.port}")
-    return Path(platformdirs.user_state_dir("affectstream")) / "outbox" / f"{name}.sqlite"
+    return outbox_folder() / f"{name}.sqlite"
 
 
 class Outbox:
