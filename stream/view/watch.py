@@ -27,6 +27,7 @@ from stream.mqtt.connection import (
     heeding_cancellation,
 )
 from stream.mqtt.mqtt5 import speaks_mqtt5
+from stream.mqtt.receipts import Receipts
 from stream.mqtt.topics import PREFIX, check_publisher_id
 from stream.schemas import TOPICS, complaint
 from stream.view.panel import Panel, clean
@@ -275,16 +276,15 @@ async def _receive(
                 watcher.watched.connections += 1
                 if listener is not None:
                     listener.connected(client)
+                receipts = Receipts(client)
                 async for message in client.messages:
                     backoff = backoff.reset()
-                    payload = bytes(message.payload)
-                    if repeats.is_one(str(message.topic), payload):
-                        watcher.watched.repeated += 1
-                        continue
-                    watcher.take(str(message.topic), payload)
-                    gone = writer is not None and not writer.write(str(message.topic), payload)
+                    gone = _take(message, repeats, watcher, writer)
+                    receipts.owe(message)
                     if gone or watcher.watched.total == count:
+                        receipts.send_all()
                         return
+                    receipts.send()
             except (aiomqtt.MqttError, UserError):
                 watcher.connected = False
                 if listener is not None:
@@ -295,6 +295,16 @@ async def _receive(
     finally:
         if client is not None:
             await disconnect(client)
+
+
+def _take(message: aiomqtt.Message, repeats: Repeats, watcher: Watcher, writer: _LineWriter | None) -> bool:
+    """Whether the reader of the lines is gone."""
+    topic, payload = str(message.topic), bytes(message.payload)
+    if repeats.is_one(topic, payload):
+        watcher.watched.repeated += 1
+        return False
+    watcher.take(topic, payload)
+    return writer is not None and not writer.write(topic, payload)
 
 
 class _LineWriter:
