@@ -103,7 +103,7 @@ def publisher(
     port: int, source: str, options: list[str], name: str = "bench"
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`stream-run` in a process of its own, publishing as `name`."""
-    command = [sys.executable, "-c", "from stream.cli import run_command; run_command()", source]
+    command = [sys.executable, "-c", "from stream.commands.run import command; command()", source]
     command += ["--broker", f"mqtt://127.0.0.1:{port}", "--id", name, "--view", "none"]
     command += ["--recogniser", "vosk-tiny", *options]
     with tempfile.TemporaryDirectory() as state:

@@ -196,7 +196,7 @@ def _values(record: Path) -> np.ndarray:
 
 def run_to_end(recording: Path, bundle: str, options: list[str], record: Path) -> None:
     """One `stream-run` to its end, writing its record."""
-    command = [sys.executable, "-c", "from stream.cli import run_command; run_command()", str(recording)]
+    command = [sys.executable, "-c", "from stream.commands.run import command; command()", str(recording)]
     command += ["--bundle", bundle, "--view", "none", "--recogniser", "vosk-tiny", "--broker", "none"]
     subprocess.run([*command, *options, "--record", str(record), "--overwrite"], check=True)
 

@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from models.speech.words import EVERYTHING_SETTLED, WordsRevised
 from stream.estimation.batching import Moment, runs
-from stream.messages import EngineCommand, Estimate, InputStatus, Status, Transcript
+from stream.messages import (
+    CommandOutcome,
+    EngineCommand,
+    Estimate,
+    InputStatus,
+    Marker,
+    Origin,
+    Status,
+    Transcript,
+)
 from stream.options import EngineSettings
 from stream.pacing import flow_of
 from stream.perception.features import Availability, Perception, PerceptionState
@@ -86,6 +95,8 @@ class Engine:
         self._board = StatusBoard(facts, inputs, source, self._flow, speech)
         self._outlet = Outlet(())
         self._recenter_requested = False
+        self._clock = clock
+        self._newest: Estimate | None = None
         self._perception_thread = ThreadPoolExecutor(1, "perception")
         self._estimator_thread = ThreadPoolExecutor(1, "estimator")
 
@@ -112,16 +123,39 @@ class Engine:
             self._board.frames, self._board.settled, time.monotonic() - began_s, self._board.snapshot()
         )
 
-    def command(self, command: EngineCommand) -> None:
+    def command(self, command: EngineCommand) -> CommandOutcome:
         """Pause (a recording stands still, live frames pass unseen), resume, or forget the centering window."""
+        phase = self._board.phase
+        if phase not in ("running", "paused"):
+            return CommandOutcome(False, f"the run is {phase}")
         if command == "recenter":
             self._recenter_requested = True
-        elif command == "pause" and self._board.phase == "running":
+        elif command == "pause":
+            if phase == "paused":
+                return CommandOutcome(True, "paused already")
             self._flow.pause()
             self._board.enter("paused")
-        elif command == "resume" and self._board.phase == "paused":
+        else:
+            if phase == "running":
+                return CommandOutcome(True, "running already")
             self._flow.resume()
             self._board.enter("running")
+        return CommandOutcome(True)
+
+    def mark(self, text: str, origin: Origin, marked_at: float | None = None) -> Marker:
+        """Marks a moment (seconds since the epoch, by default now) and tells every sink."""
+        marked_at = self._clock() if marked_at is None else marked_at
+        marker = Marker(text, marked_at, self._media_time_at(marked_at), origin)
+        self._outlet.offer_marker(marker)
+        return marker
+
+    def _media_time_at(self, wall_s: float) -> float | None:
+        """Where the source was then: told from its newest estimate, whose time of capture is known."""
+        newest = self._newest
+        if newest is None:
+            return None
+        stands = not self._flow.is_timed or (self._board.phase == "paused" and not self._source.live)
+        return newest.time_s if stands else max(0.0, newest.time_s + wall_s - newest.captured_at)
 
     def status(self) -> Status:
         """How things stand."""
@@ -236,6 +270,8 @@ class Engine:
         for estimate in estimates:
             published = estimate if self._flow.is_timed else replace(estimate, latency_ms=None)
             self._board.count(published)
+            if not published.settled:
+                self._newest = published
             self._outlet.offer(published)
 
     async def _run_in(

@@ -16,6 +16,34 @@ Phase = Literal["starting", "running", "paused", "stopped"]
 EngineCommand = Literal["pause", "resume", "recenter"]
 """What the engine can be told while it runs, in the process or by a message to the broker."""
 
+Origin = Literal["mqtt", "page", "terminal", "lsl", "python"]
+"""By which way a marker came."""
+
+MOST_MARKER_CHARACTERS: Final = 200
+
+
+@dataclass(frozen=True)
+class CommandOutcome:
+    """Whether a command was obeyed; where it was not, or changed nothing, why."""
+
+    obeyed: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Marker:
+    """A moment that somebody marked: a stimulus, a question, a change of scene.
+
+    `text` is one line of 1 to `MOST_MARKER_CHARACTERS` printable characters. `marked_at` is the wall-clock time that
+    is marked, in seconds since the epoch; `time_s` that moment in media seconds from the source's first frame, None
+    before the first estimate.
+    """
+
+    text: str
+    marked_at: float
+    time_s: float | None
+    origin: Origin
+
 
 @dataclass(frozen=True)
 class Present:
@@ -32,6 +60,11 @@ class Affect:
 
     valence: float
     arousal: float
+
+    @property
+    def pair(self) -> tuple[float, float]:
+        """Both, in the order of `models.spec.TARGETS`."""
+        return self.valence, self.arousal
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from models.bundle.manifest import read_manifest
 from models.console import tell, waiting
 from models.machine import usable_processors
-from stream.build import assemble, find_bundle, load, make_sinks
+from stream.build import assemble, find_manifest, load, make_sinks
+from stream.controls import Controls
 from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.connection import BrokerAddress
+from stream.mqtt.connection import BrokerAddress, connect_first, disconnect
 from stream.mqtt.topics import check_publisher_id
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from stream.build import LoadedParts
     from stream.engine import Engine, Summary
-    from stream.messages import EngineCommand
     from stream.options import InputOptions, OutputOptions
     from stream.shared_bundle import SharedBundle
     from stream.sinks.base import Sink
@@ -52,7 +51,7 @@ async def stream(input_options: InputOptions, output_options: OutputOptions) -> 
             await asyncio.to_thread(_keep_out_of_garbage_collection)
         for line in first_lines if output_options.view != "none" else ():
             tell(line)
-        with _CancelledBySigterm():
+        with cancelled_by_sigterm():
             return await engine.run()
 
 
@@ -76,14 +75,11 @@ async def open_engine(
     """
     if output_options.publisher_id is not None:
         check_publisher_id(output_options.publisher_id)
-    use_threads(input_options.threads or default_threads(input_options.bundle))
-    engine: Engine | None = None
-
-    def command_engine(command: EngineCommand) -> None:
-        if engine is not None:
-            engine.command(command)
-
+    use_threads(input_options.threads or default_threads(input_options.bundle, shared))
+    controls = Controls()
     async with AsyncExitStack() as stack:
+        # Before what takes long is loaded: whoever gave a wrong address hears so at once.
+        broker = await _broker_address(output_options, stack, tell_progress)
         load_all = partial(
             load, input_options, tell_progress, source=source, shared=shared, keep_eager=keep_eager
         )
@@ -92,14 +88,14 @@ async def open_engine(
         if parts.source.live:
             for line in parts.first_lines():
                 introduce(line)
-        broker = await _broker_address(output_options, stack)
         engine = assemble(
             parts,
-            [*make_sinks(output_options, broker, command_engine), *more_sinks],
+            [*make_sinks(output_options, broker, controls), *more_sinks],
             pace=input_options.pace,
             budget=input_options.budget,
             latency_target_ms=input_options.latency_target_ms,
         )
+        controls.attach(engine)
         yield engine
 
 
@@ -131,13 +127,13 @@ def _keep_out_of_garbage_collection() -> None:
     gc.freeze()
 
 
-def default_threads(bundle: str) -> int:
-    """Threads that serve a bundle best. Raises UserError where there is no such bundle.
+def default_threads(bundle: str, shared: SharedBundle | None = None) -> int:
+    """Threads that serve a bundle best, the `shared` one where it is given. Raises UserError where there is none.
 
     A compact network's layers are too small to share: a second thread costs more than it brings, and far more
     where the machine has other work.
     """
-    if read_manifest(find_bundle(bundle)).preset in ("compact", "practical"):
+    if find_manifest(bundle, shared).preset in ("compact", "practical"):
         return 1
     return _usable_cores()
 
@@ -161,32 +157,41 @@ def _usable_cores() -> int:
     return min(usable_processors(), MOST_THREADS)
 
 
-async def _broker_address(options: OutputOptions, stack: AsyncExitStack) -> BrokerAddress | None:
-    """The address that was given, or that of an embedded broker, which ends with the `stack`."""
+async def _broker_address(
+    options: OutputOptions, stack: AsyncExitStack, tell_progress: Callable[[str], None]
+) -> BrokerAddress | None:
+    """The address that was given, once a connection was made, or that of an embedded broker, which ends with the
+    `stack`. Raises UserError where there is no broker.
+    """
     if options.broker == "none":
         return None
     if options.broker == "embedded":
         return (await stack.enter_async_context(EmbeddedBroker())).address
-    return BrokerAddress.parse(options.broker, ca_file=options.ca_file)
+    address = BrokerAddress.parse(options.broker, ca_file=options.ca_file)
+    tell_progress(f"connecting to the broker at {address.endpoint}")
+    await disconnect(await connect_first(address))
+    return address
 
 
-class _CancelledBySigterm:
+@contextmanager
+def cancelled_by_sigterm() -> Iterator[None]:
     """SIGTERM ends the current task as Ctrl-C does, and the process with 143 once all is closed."""
+    terminated = False
+    task = asyncio.current_task()
+    assert task is not None
 
-    def __enter__(self) -> None:
-        self._terminated = False
-        task = asyncio.current_task()
-        assert task is not None
+    def terminate() -> None:
+        nonlocal terminated
+        terminated = True
+        task.cancel()
 
-        def terminate() -> None:
-            self._terminated = True
-            task.cancel()
-
-        with suppress(NotImplementedError):  # Windows has no such handlers
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-
-    def __exit__(self, *raised: object) -> None:
+    loop = asyncio.get_running_loop()
+    with suppress(NotImplementedError):  # Windows has no such handlers
+        loop.add_signal_handler(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
         with suppress(NotImplementedError):
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-        if self._terminated:
+            loop.remove_signal_handler(signal.SIGTERM)
+        if terminated:
             sys.exit(128 + signal.SIGTERM)

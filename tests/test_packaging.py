@@ -82,7 +82,7 @@ def missing(folder: Path, name: str) -> dict[str, str]:
 
 
 def stream_run(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    code = "from stream.cli import run_command; run_command()"
+    code = "from stream.commands.run import command; command()"
     options = ["--demo", "--pace", "fast", "--accelerator", "eager", "--view", "none", *arguments]
     command = [sys.executable, "-c", code, *options]
     return subprocess.run(command, env=env, cwd=REPOSITORY, capture_output=True, text=True, check=False)

@@ -9,16 +9,15 @@ import numpy as np
 
 from models.errors import UserError
 from models.spec import TARGETS, Modality
-from models.spread import SpreadCalibration, fit_spread, pattern_of
-from offline.prediction.predict import Prediction, check_store, embed_trial, predict_trial
+from models.spread import SpreadCalibration, fit_spread
+from offline.prediction.predict import check_store, embed_trial, predict_trial
+from offline.prediction.spread import presence_patterns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from models.bundle.load import Bundle
-    from offline.data.store import Partition, Store, TrialRecord
+    from offline.data.store import Partition, Store
 
 MASKED: Final[tuple[frozenset[Modality], ...]] = (
     frozenset(),
@@ -56,38 +55,10 @@ def calibrate_spread(bundle: Bundle, store: Store, partition: Partition = "test"
             known = ~np.isnan(labels).any(axis=1)
             spreads.append(prediction.folds.std(axis=0)[known])
             errors.append((prediction.value - labels)[known])
-            patterns.append(_presence_patterns(trial, prediction, seen.missing)[known])
+            patterns.append(presence_patterns(trial, seen.missing)[known])
     if not sum(map(len, spreads)):
         raise UserError(f"{store.folder} has no label in its {partition} trials to calibrate the spread on")
     return fit_spread(np.concatenate(spreads), np.concatenate(errors), np.concatenate(patterns))
-
-
-def _presence_patterns(
-    trial: TrialRecord, prediction: Prediction, missing: frozenset[Modality]
-) -> NDArray[np.str_]:
-    """What was present at each frame, (N,)."""
-    voices = trial.voices
-    if voices is None:
-        raise UserError(f"{trial.folder} does not say when a voice was heard: preprocess it again")
-    frames = len(prediction.times)
-    face = trial.faces if Modality.VISUAL not in missing else np.zeros(frames, np.bool_)
-    voice = voices if Modality.AUDIO not in missing else np.zeros(frames, np.bool_)
-    words = (
-        _word_spoken(trial, prediction) if Modality.LANGUAGE not in missing else np.zeros(frames, np.bool_)
-    )
-    return np.array(
-        [pattern_of(bool(f), bool(v), bool(w)) for f, v, w in zip(face, voice, words, strict=True)]
-    )
-
-
-def _word_spoken(trial: TrialRecord, prediction: Prediction) -> NDArray[np.bool_]:
-    """Whether a word is being said at each frame, (N,)."""
-    said = np.zeros(len(prediction.times), np.bool_)
-    for utterance in trial.words():
-        for word in utterance:
-            begin, end = np.searchsorted(prediction.times, (word["start_s"], word["end_s"]))
-            said[begin:end] = True
-    return said
 
 
 def describe_spread(calibration: SpreadCalibration) -> Sequence[str]:

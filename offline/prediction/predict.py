@@ -30,6 +30,7 @@ from offline.data.whole_trials import (
     stored_embeddings,
     unrecorded,
 )
+from offline.prediction.spread import expected_error, presence_patterns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,8 +49,8 @@ class Prediction:
     """The estimates of one trial: N frames, F folds, K targets in the order of `targets`.
 
     `folds` (F, N, K) are each fold's own outputs, not clipped; `value` (N, K) the centered merge, clipped to
-    [-1, 1]; `spread` (N, K) the standard deviation between the centred folds; `times` (N,) seconds from the first
-    frame; `labels` (N, K), NaN where there is none.
+    [-1, 1]; `spread` (N, K) the standard deviation between the centred folds, or of a calibrated bundle the error to
+    expect; `times` (N,) seconds from the first frame; `labels` (N, K), NaN where there is none.
     """
 
     trial: str
@@ -132,7 +133,11 @@ def predict_trial(
     context: Context,
     spec: WindowSpec | None = None,
 ) -> Prediction:
-    """The estimates of a trial from its embeddings. Raises UserError where they are not finite."""
+    """The estimates of a trial from its embeddings.
+
+    Raises UserError where they are not finite, and of a calibrated bundle where the trial does not say when a voice
+    was heard.
+    """
     spec = spec or WindowSpec()
     folds = run_folds(bundle.ensemble, embeddings, context, spec)
     try:
@@ -142,6 +147,9 @@ def predict_trial(
             f"the estimates of trial '{trial.name}' are not finite: its features are damaged, remove "
             f"{trial.folder} and run offline-preprocess again"
         ) from e
+    calibration = bundle.manifest.spread
+    if calibration is not None:
+        spread = expected_error(calibration, folds, presence_patterns(trial, embeddings.missing))
     targets = bundle.ensemble.targets
     columns = [TARGETS.index(t) for t in targets]
     return Prediction(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args
 import aiomqtt
 
 from models.errors import UserError
-from stream.messages import EngineCommand, Estimate, Status, Transcript
+from stream.messages import EngineCommand, Estimate, Marker, Status, Transcript
 from stream.mqtt.connection import (
     BROKER_BACKOFF,
     BrokerAddress,
@@ -109,7 +109,7 @@ class MqttSink:
         publisher_id: str | None = None,
         rate: float | None = None,
         publish_transcript: bool = False,
-        on_command: Callable[[EngineCommand], None] | None = None,
+        on_command: Callable[[EngineCommand], object] | None = None,
         outbox: Path | None = None,
         outbox_frames: int = OUTBOX_FRAMES,
         backoff: Backoff = BROKER_BACKOFF,
@@ -237,6 +237,9 @@ class MqttSink:
             return
         self._transcripts.append(encode(transcript.to_json()))
         self._transcript_arrived.set()
+
+    def offer_marker(self, marker: Marker) -> None:
+        """Markers are not published."""
 
     async def close(self) -> None:
         """Deliver what is left as far as a few seconds allow, say `stopped`, disconnect, keep the rest."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from stream.messages import Estimate, Status, Transcript
+    from stream.messages import Estimate, Marker, Status, Transcript
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class Sink(Protocol):
     """What takes estimates.
 
-    The three `offer` methods are called from the event loop, return at once, never raise and never wait: each
+    The four `offer` methods are called from the event loop, return at once, never raise and never wait: each
     sink has bounded queues, and what it cannot keep it drops and counts. `drops` and `counters` may be read
     at any time; their keys are words joined by underscores that begin with the sink's name.
     """
@@ -72,6 +72,10 @@ class Sink(Protocol):
         """Take an utterance's words as far as they are known."""
         ...
 
+    def offer_marker(self, marker: Marker) -> None:
+        """Take a moment that somebody marked."""
+        ...
+
     async def close(self) -> None:
         """Pass on what must not be lost, within bounded time, and release everything.
 
@@ -116,6 +120,11 @@ class Outlet:
         """Give an utterance's words to every sink."""
         for sink in self._sinks:
             sink.offer_transcript(transcript)
+
+    def offer_marker(self, marker: Marker) -> None:
+        """Give a marked moment to every sink."""
+        for sink in self._sinks:
+            sink.offer_marker(marker)
 
 
 @asynccontextmanager

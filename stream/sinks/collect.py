@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stream.messages import Estimate, Status, Transcript, TranscriptWord
+    from stream.messages import Estimate, Marker, Status, Transcript, TranscriptWord
 
 
 class CollectSink:
-    """Keeps settled estimates, the words and the last status, and tells `progress` of each settled frame.
+    """Keeps settled estimates, the words and the last status, and tells `progress` of each settled frame: on the
+    engine's event loop, which nothing may hold up.
 
     Unbounded, so for recordings only.
     """
@@ -64,6 +65,9 @@ class CollectSink:
     def offer_transcript(self, transcript: Transcript) -> None:
         """Keep an utterance's newest words."""
         self._utterances[transcript.utterance] = transcript
+
+    def offer_marker(self, marker: Marker) -> None:
+        """Markers are not kept."""
 
     async def close(self) -> None:
         """Nothing to release."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from stream.messages import Estimate, Status, Transcript
+    from stream.messages import Estimate, Marker, Status, Transcript
 
 QUEUE_LINES: Final = 4096
 
@@ -104,6 +104,9 @@ class RecordSink:
         """A record holds estimates only."""
 
     def offer_transcript(self, transcript: Transcript) -> None:
+        """A record holds estimates only."""
+
+    def offer_marker(self, marker: Marker) -> None:
         """A record holds estimates only."""
 
     async def close(self) -> None:

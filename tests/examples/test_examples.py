@@ -20,7 +20,7 @@ from tests.stream.brokers import free_port
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = REPOSITORY / "examples"
 DEMO_FRAMES = 960
-STREAM_RUN = "from stream.cli import run_command; run_command()"
+STREAM_RUN = "from stream.commands.run import command; command()"
 
 
 @pytest.fixture(autouse=True)

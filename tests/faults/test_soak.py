@@ -136,6 +136,9 @@ class Tally(Collected):
     def offer_transcript(self, transcript: object) -> None:
         """Not kept."""
 
+    def offer_marker(self, marker: object) -> None:
+        """Not kept."""
+
 
 @dataclass
 class Script:

@@ -32,7 +32,7 @@ from models.visual.tracker import FaceTracker
 from stream.description import bundle_status
 from stream.engine import Engine
 from stream.estimation.estimator import Estimator
-from stream.messages import Estimate, InputStatus, Status, Transcript
+from stream.messages import Estimate, InputStatus, Marker, Status, Transcript
 from stream.options import EngineSettings
 from stream.perception.features import Perception
 from stream.perception.speech import Speech, transcriber_settings
@@ -153,6 +153,7 @@ class Collected:
         self.order: list[tuple[str, int]] = []
         self.statuses: list[Status] = []
         self.transcripts: list[Transcript] = []
+        self.markers: list[Marker] = []
         self.opened = self.closed = False
         self.room = asyncio.Event()
         self.room.set()
@@ -178,6 +179,9 @@ class Collected:
 
     def offer_transcript(self, transcript: Transcript) -> None:
         self.transcripts.append(transcript)
+
+    def offer_marker(self, marker: Marker) -> None:
+        self.markers.append(marker)
 
     async def close(self) -> None:
         self.closed = True

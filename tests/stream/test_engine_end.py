@@ -11,6 +11,7 @@ import pytest
 
 from models.errors import UserError
 from stream.estimation.estimator import Estimator, EstimatorState
+from stream.messages import CommandOutcome
 from stream.options import EngineSettings
 from tests.stream.brokers import until
 from tests.stream.live_clips import TICK
@@ -92,6 +93,56 @@ async def test_recentering_begins_the_merge_anew(bundle: Bundle) -> None:
     anew = [e.frame for e in seen.provisional[1:] if e.spread.valence < 1e-12]
     assert len(anew) == 1, "one frame has no spread, and only that one"
     assert anew[0] >= 20
+
+
+async def test_a_command_says_whether_it_was_obeyed_and_why_not(bundle: Bundle) -> None:
+    seen = Collected()
+    engine = make_engine(bundle, ScriptedSource(clip(60)), [seen], settings=EngineSettings(pace="live"))
+    assert engine.command("pause") == CommandOutcome(False, "the run is starting")
+    running = asyncio.create_task(engine.run())
+    await until(lambda: len(seen.provisional) >= 5, timeout_s=60)
+    assert engine.command("pause") == CommandOutcome(True)
+    assert engine.command("pause") == CommandOutcome(True, "paused already")
+    assert engine.command("resume") == CommandOutcome(True)
+    assert engine.command("resume") == CommandOutcome(True, "running already")
+    await running
+    assert engine.command("recenter") == CommandOutcome(False, "the run is stopped")
+
+
+# Markers
+
+
+async def test_a_marker_is_at_the_media_time_of_its_moment(bundle: Bundle) -> None:
+    seen = Collected()
+    engine = make_engine(bundle, ScriptedSource(clip(60)), [seen], settings=EngineSettings(pace="live"))
+    assert engine.mark("too early", "python").time_s is None
+    running = asyncio.create_task(engine.run())
+    await until(lambda: len(seen.provisional) >= 10, timeout_s=60)
+    newest = seen.provisional[-1]
+    marker = engine.mark("a door", "page", newest.captured_at - 0.1)
+    assert marker.time_s == pytest.approx(newest.time_s - 0.1)
+    assert engine.mark("before all", "mqtt", newest.captured_at - 100).time_s == 0
+    await running
+    assert [(m.text, m.origin) for m in seen.markers] == [("a door", "page"), ("before all", "mqtt")]
+
+
+async def test_while_a_recording_stands_still_markers_do_too(bundle: Bundle) -> None:
+    seen = Collected()
+    engine = make_engine(bundle, ScriptedSource(clip(60)), [seen], settings=EngineSettings(pace="live"))
+    running = asyncio.create_task(engine.run())
+    await until(lambda: len(seen.provisional) >= 10, timeout_s=60)
+    engine.command("pause")
+    await asyncio.sleep(0.5)
+    assert engine.mark("a pause", "terminal").time_s == seen.provisional[-1].time_s
+    engine.command("resume")
+    await running
+
+
+async def test_as_fast_as_possible_a_marker_is_at_the_newest_frame(bundle: Bundle) -> None:
+    seen = Collected()
+    engine = make_engine(bundle, ScriptedSource(clip(60)), [seen], settings=EngineSettings(pace="fast"))
+    await engine.run()
+    assert engine.mark("the end", "python", 0.0).time_s == seen.provisional[-1].time_s
 
 
 # A clean end, whatever ends it

@@ -21,7 +21,7 @@ from models.bundle.shipped import resolve_bundle, shipped_bundles
 from models.bundle.untrained import make_untrained_bundle
 from models.text.small_bert import BertShape
 from stream.build import assemble, load
-from stream.cli import run_command
+from stream.commands.run import command as run_command
 from stream.options import DEFAULT_BUNDLE, DEMO_BUNDLE, DEMO_RECORDING, LATENCY_TARGET_MS, InputOptions
 from stream.sinks.record import RecordSink
 from tests.commands import command_line

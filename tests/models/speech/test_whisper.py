@@ -397,7 +397,7 @@ def test_a_replay_with_whisper_repeats_byte_for_byte(weights: Path, fixtures: Pa
         command = [
             sys.executable,
             "-c",
-            "from stream.cli import run_command; run_command()",
+            "from stream.commands.run import command; command()",
             str(fixtures / "clips" / "weekly_address_5s.mp4"),
         ]
         options = ["--pace", "fast", "--accelerator", "eager", "--recogniser", str(weights)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.errors import UserError
-from stream.messages import Estimate, Status, Transcript
+from stream.messages import Estimate, Marker, Status, Transcript
 from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.sink import MqttSink
 from stream.sinks.base import Sink, attached
@@ -26,7 +26,7 @@ class Diary:
 
     def __init__(self, name: str, diary: list[str], fails: str = "") -> None:
         self.name = name
-        self.taken: list[Estimate | Status | Transcript] = []
+        self.taken: list[Estimate | Status | Transcript | Marker] = []
         self._diary = diary
         self._fails = fails
 
@@ -63,6 +63,9 @@ class Diary:
     def offer_transcript(self, transcript: Transcript) -> None:
         self.taken.append(transcript)
 
+    def offer_marker(self, marker: Marker) -> None:
+        self.taken.append(marker)
+
     async def close(self) -> None:
         self._note("close")
 
@@ -80,12 +83,13 @@ async def test_every_sink_gets_everything_and_is_closed_last_first() -> None:
         outlet.offer(estimate(0))
         outlet.offer_status(status())
         outlet.offer_transcript(Transcript(0, (), True))
+        outlet.offer_marker(Marker("begin", 1.0, None, "python"))
         await outlet.ready()
         await asyncio.sleep(0.05)
-    assert [len(sink.taken) for sink in sinks] == [3, 3]
+    assert [len(sink.taken) for sink in sinks] == [4, 4]
     assert diary == ["a open", "b open", "a run", "b run", "b close", "a close"]
     assert outlet.drops == {"queue": 2}
-    assert outlet.counters == {"a_taken": 3, "b_taken": 3}
+    assert outlet.counters == {"a_taken": 4, "b_taken": 4}
 
 
 async def test_a_sink_that_cannot_open_closes_those_before_it() -> None:

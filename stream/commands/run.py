@@ -1,15 +1,15 @@
-"""The command lines `stream-run`, `stream-watch` and `stream-doctor`."""
+"""The command line `stream-run`."""
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from models.configuration import ConfigOption, ConfiguredCommand, ShowConfigOption
 from models.console import make_app, run, waiting
 from models.errors import SetupError, UserError
 from stream.options import (
@@ -21,7 +21,12 @@ from stream.options import (
     OutputOptions,
 )
 
-RUN_HELP: Final = """
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stream.fleet.plan import FleetEntry
+
+HELP: Final = """
 Estimate how a person seems to feel, 30 times a second, and publish it over MQTT.
 
 Examples:
@@ -47,6 +52,12 @@ Examples:
   stream-run rtsp://127.0.0.1:8554/cam
       any stream that FFmpeg opens
 
+  stream-run --camera 0 --camera 1 --broker embedded
+      two cameras side by side: one bundle in memory, topics for each
+
+  stream-run --fleet fleet.toml --broker mqtt://hub
+      any number of sources, with an id and options for each
+
   stream-run --camera 0 --budget full
       full quality always: a machine too slow for it drops frames instead
 
@@ -63,76 +74,34 @@ name it: --accelerator eager.
 Only numbers leave the process: no picture, no sound, and words only with --publish-transcript.
 """
 
-WATCH_HELP: Final = """
-Watch in the terminal what any number of running stream-run commands publish.
 
-Examples:
-
-  stream-watch
-      everything on this machine's broker
-
-  stream-watch --broker mqtt://192.168.0.2:1883 --id desk
-      one publisher, on a broker elsewhere
-
-  stream-watch --json --count 10
-      ten messages as JSON lines, then exit
-"""
-
-DOCTOR_HELP: Final = """
-Try everything that a live run needs, and say what is well, what is not, and what mends it.
-
-Looks through the cameras for a face and for light, listens to the microphone, publishes at
-the broker and receives it again, checks the bundle and its parts, and measures how fast this
-machine is. Nothing of a picture or a sound is kept. Exit status 0: the run can be made;
-1: it cannot; 2: an option is wrong.
-
-Examples:
-
-  stream-doctor
-      what `stream-run` needs: every camera, the default microphone, a broker of its own
-
-  stream-doctor --camera 1 --microphone none --broker mqtt://192.168.0.2
-      that camera, no sound, that broker
-
-  stream-doctor --camera rtsp://127.0.0.1:8554/cam
-      a stream in place of a camera
-
-  stream-doctor --camera none --bundle demo
-      a machine that only ever sees recordings
-
-  stream-doctor --json
-      for programs: every finding with its numbers
-"""
-
-DEFAULT_BROKER: Final = "mqtt://127.0.0.1:1883"
-
-
-def run_command() -> None:
+def command() -> None:
     """Console script `stream-run`."""
-    run(_run_app)
+    run(_app)
 
 
-def watch_command() -> None:
-    """Console script `stream-watch`."""
-    run(_watch_app)
+_app = make_app(HELP)
 
 
-def doctor_command() -> None:
-    """Console script `stream-doctor`."""
-    run(_doctor_app)
+class RunCommand(ConfiguredCommand):
+    """`stream-run`, which takes one source."""
+
+    exclusive = frozenset({"source", "camera", "fleet", "demo"})
 
 
-_run_app = make_app(RUN_HELP)
-_watch_app = make_app(WATCH_HELP)
-_doctor_app = make_app(DOCTOR_HELP)
-
-
-@_run_app.command(help=RUN_HELP)
+@_app.command(help=HELP, cls=RunCommand)
 def stream_run(
     source: Annotated[
-        str | None, typer.Argument(help="A recording's file or a stream's URL: anything FFmpeg can read.")
+        list[str] | None,
+        typer.Argument(help="A recording's file or a stream's URL, or several: anything FFmpeg can read."),
     ] = None,
-    camera: Annotated[str | None, typer.Option(help="A camera by number, name or device file.")] = None,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(help="A camera by number, name or device file; given again, another one beside it."),
+    ] = None,
+    fleet: Annotated[
+        Path | None, typer.Option(help="A TOML file of several sources, with an id and options for each.")
+    ] = None,
     microphone: Annotated[
         str | None, typer.Option(help="A microphone by number or name, or none; by default the default one.")
     ] = None,
@@ -231,6 +200,8 @@ def stream_run(
     view: Annotated[
         Literal["auto", "full", "plain", "none"], typer.Option(help="What the terminal shows.")
     ] = "auto",
+    config: ConfigOption = None,
+    show_config: ShowConfigOption = False,
 ) -> None:
     """Run a source through the engine, to the terminal, a broker and a record."""
     if list_devices:
@@ -238,8 +209,10 @@ def stream_run(
 
         typer.echo(str(find_devices()))
         return
+    entries = _sources(source, camera, fleet, demo=demo)
+    several = fleet is not None or len(entries) > 1
     input_options = InputOptions(
-        source=_require_one_source(source, camera, demo=demo),
+        source=entries[0].target,
         bundle=bundle if bundle is not None else DEMO_BUNDLE if demo else DEFAULT_BUNDLE,
         pace=pace,
         detector=detector,
@@ -268,10 +241,13 @@ def stream_run(
         from stream.mqtt.connection import run as run_async
         from stream.session import stream
 
+    if several:
+        _run_several(entries, input_options, output_options)
+        return
     try:
         run_async(stream(input_options, output_options))
     except SetupError as error:
-        examine = _doctor_for(camera or source, microphone, output_options.broker)
+        examine = _doctor_for(camera[0] if camera else entries[0].target, microphone, output_options.broker)
         raise UserError(f"{error} (`{examine}` looks into it)") from error
 
 
@@ -287,15 +263,42 @@ def _doctor_for(seen: str | None, microphone: str | None, broker: str) -> str:
     return shlex.join(words) if "@" not in (seen or "") else "stream-doctor"
 
 
-def _require_one_source(source: str | None, camera: str | None, *, demo: bool) -> str:
-    sources = [
-        *([source] if source else []),
-        *([f"camera:{camera}"] if camera else []),
-        *([str(DEMO_RECORDING)] * demo),
-    ]
-    if len(sources) != 1:
-        raise UserError("give one source: a recording, a URL, --camera or --demo")
-    return sources[0]
+def _sources(
+    sources: list[str] | None, cameras: list[str] | None, fleet: Path | None, *, demo: bool
+) -> Sequence[FleetEntry]:
+    """What is to be run: one source, or several of one kind. Raises UserError for none, and for kinds together."""
+    from stream.fleet.plan import FleetEntry, read_fleet
+
+    kinds = [bool(sources), bool(cameras), fleet is not None, demo]
+    if sum(kinds) != 1:
+        raise UserError(
+            "give one source, or several of one kind: recordings and URLs, --camera, --fleet or --demo"
+        )
+    if fleet is not None:
+        return read_fleet(fleet)
+    if cameras:
+        return [FleetEntry(camera=camera) for camera in cameras]
+    return [FleetEntry(source=source) for source in (sources or [str(DEMO_RECORDING)])]
+
+
+def _run_several(
+    entries: Sequence[FleetEntry], input_options: InputOptions, output_options: OutputOptions
+) -> None:
+    """Runs all in this process. Raises UserError where one of them failed, once the others have ended."""
+    from stream.fleet.plan import plan_sources
+    from stream.fleet.run import run_fleet
+    from stream.mqtt.connection import run as run_async
+
+    if input_options.microphone not in (None, "none"):
+        raise UserError(
+            "one microphone cannot be heard with several sources: name each one's in a --fleet file"
+        )
+    plans = plan_sources(entries, input_options, output_options)
+    ended = run_async(run_fleet(plans, view=output_options.view))
+    failed = [run for run in ended if run.error is not None]
+    if failed:
+        why = "; ".join(f"{run.name}: {run.error}" for run in failed)
+        raise UserError(f"{len(failed)} of {len(ended)} sources failed: {why}")
 
 
 def _parse_size(text: str) -> tuple[int, int]:
@@ -303,91 +306,3 @@ def _parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise UserError(f"'{text}' is not a picture size: give one such as 1280x720")
     return int(match[1]), int(match[2])
-
-
-@_watch_app.command(help=WATCH_HELP)
-def stream_watch(
-    broker: Annotated[
-        str, typer.Option(help="mqtt://user:password@host:port or mqtts://...")
-    ] = DEFAULT_BROKER,
-    ca_file: Annotated[
-        Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
-    ] = None,
-    publisher_id: Annotated[str, typer.Option("--id", help="Watch only affect/ID; all by default.")] = "+",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print messages as JSON lines instead of the view.")
-    ] = False,
-    count: Annotated[int | None, typer.Option(min=1, help="End after this many messages.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.0, help="End after this many seconds.")] = None,
-) -> None:
-    """Show what is published until Ctrl-C."""
-    from stream.mqtt.connection import BrokerAddress
-    from stream.mqtt.connection import run as run_async
-    from stream.view.watch import watch
-
-    address = BrokerAddress.parse(broker, ca_file=ca_file)
-    run_async(watch(address, publisher_id=publisher_id, as_json=as_json, count=count, seconds=seconds))
-
-
-@_doctor_app.command(help=DOCTOR_HELP)
-def stream_doctor(
-    camera: Annotated[
-        str | None,
-        typer.Option(
-            help="A camera by number, name or device file, a stream's URL, or none; by default every camera."
-        ),
-    ] = None,
-    microphone: Annotated[
-        str | None, typer.Option(help="A microphone by number or name, or none; by default the default one.")
-    ] = None,
-    bundle: Annotated[str, typer.Option(help="The bundle that is to serve.")] = DEFAULT_BUNDLE,
-    broker: Annotated[
-        str, typer.Option(help="mqtt://user:password@host:port, mqtts://..., embedded or none.")
-    ] = "embedded",
-    ca_file: Annotated[
-        Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
-    ] = None,
-    publisher_id: Annotated[
-        str | None,
-        typer.Option("--id", help="Try the broker under affect/ID; by default this machine's name."),
-    ] = None,
-    detector: Annotated[str, typer.Option(help="Face detector: auto, haar or yunet.")] = "auto",
-    recogniser: Annotated[str, typer.Option(help="Speech recogniser, as stream-run takes it.")] = "auto",
-    accelerator: Annotated[
-        str, typer.Option(help="How networks are computed, as stream-run takes it.")
-    ] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads for the networks.")] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option(min=0.2, max=60.0, help="Look and listen for so long; by default 2 and 3 seconds."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the findings as one JSON document instead of the table.")
-    ] = False,
-) -> None:
-    """Examine what a live run needs; ends with 1 where it cannot be made."""
-    with waiting("what is needed to examine is loaded") as tell:
-        from stream.doctor.examination import DoctorOptions, examine
-        from stream.doctor.table import print_report
-        from stream.mqtt.connection import run as run_async
-
-        options = DoctorOptions(
-            camera=camera,
-            microphone=microphone,
-            bundle=bundle,
-            broker=broker,
-            ca_file=ca_file,
-            publisher_id=publisher_id,
-            detector=detector,
-            recogniser=recogniser,
-            accelerator=accelerator,
-            threads=threads,
-            seconds=seconds,
-        )
-        report = run_async(examine(options, tell))
-    if as_json:
-        typer.echo(json.dumps(report.to_json(), indent=2))
-    else:
-        print_report(report)
-    if not report.can_run:
-        raise typer.Exit(1)

@@ -16,7 +16,7 @@ from models.accelerate.backend import BACKENDS
 from models.errors import UserError
 from stream import build, session
 from stream.build import load
-from stream.cli import _run_app
+from stream.commands.run import _app
 from stream.flow.ladder import BUDGETS
 from stream.options import DEFAULT_BUNDLE, DEMO_BUNDLE, DEMO_RECORDING, InputOptions
 from stream.session import MOST_THREADS, default_threads
@@ -31,7 +31,7 @@ def plain(text: str) -> str:
 
 
 def test_help_explains_every_option_and_shows_every_kind_of_source() -> None:
-    said = plain(CliRunner().invoke(_run_app, ["--help"], env={"COLUMNS": "200"}).output)
+    said = plain(CliRunner().invoke(_app, ["--help"], env={"COLUMNS": "200"}).output)
     for option in (
         *("--camera", "--microphone", "--size", "--fps", "--list-devices", "--demo", "--bundle", "--broker"),
         *("--pace", "--record", "--rate", "--detector", "--recogniser", "--threads", "--budget", "--view"),
@@ -52,7 +52,7 @@ def test_help_explains_every_option_and_shows_every_kind_of_source() -> None:
 
 
 def test_help_does_not_wait_for_the_networks() -> None:
-    probe = "import sys, stream.cli; print('torch' in sys.modules or 'cv2' in sys.modules)"
+    probe = "import sys, stream.commands.run; print('torch' in sys.modules or 'cv2' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "False"
 
@@ -77,7 +77,7 @@ def test_real_people_are_seen_by_the_bundle_for_them_and_the_drawn_one_by_its_ow
         asked.append(input_options)
 
     monkeypatch.setattr(session, "stream", stream)
-    ran = CliRunner().invoke(_run_app, arguments, catch_exceptions=False)
+    ran = CliRunner().invoke(_app, arguments, catch_exceptions=False)
     assert ran.exit_code == 0, ran.output
     assert [options.bundle for options in asked] == [bundle]
     assert InputOptions("talk.mp4").bundle == DEFAULT_BUNDLE == "people"
@@ -135,7 +135,7 @@ def test_a_compact_bundle_is_served_by_one_thread() -> None:
 def test_a_large_bundle_is_served_by_the_processors_that_the_process_may_use(
     allowed: set[int], threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "read_manifest", lambda folder: SimpleNamespace(preset="paper"))
+    monkeypatch.setattr(session, "find_manifest", lambda name, shared: SimpleNamespace(preset="paper"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: allowed)
     assert default_threads("demo") == threads
 

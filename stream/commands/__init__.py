@@ -1,0 +1,1 @@
+"""The command lines of a live engine, one file each."""
