@@ -1,7 +1,7 @@
 """From what the user asked for to an engine that is ready to run: the one place that chooses the parts.
 
-`load` opens and loads everything that can fail, `make_sinks` chooses where estimates go, `assemble` puts an engine
-together of both. `stream.session` runs it.
+`load` opens and loads everything that can fail, `assemble` puts an engine together of that and of sinks.
+`stream.session` runs it.
 """
 
 from __future__ import annotations
@@ -25,38 +25,31 @@ from models.speech.recogniser import RecogniserChoice, RecogniserFactory, find_r
 from models.text.embedder import TextEmbedder
 from models.visual.detectors import FaceDetector, make_detector
 from models.visual.tracker import FaceTracker
-from stream.description import bundle_status, first_lines, input_status, source_notes
+from stream.description import bundle_status, first_lines, input_status, missing_parts, source_notes
 from stream.engine import Engine
 from stream.estimation.batching import batch_sizes, frames_at_once
 from stream.estimation.estimator import Estimator
 from stream.flow.ladder import AUTO, FULL, find_rung
-from stream.mqtt.sink import MqttSink
 from stream.options import (
     DEFAULT_BUNDLE,
     LATENCY_TARGET_MS,
     DetectorChoice,
     EngineSettings,
     InputOptions,
-    OutputOptions,
     Pace,
 )
 from stream.perception.features import Perception
 from stream.perception.speech import Speech, transcriber_settings
-from stream.sinks.record import RecordSink
 from stream.sources.open import open_source
 from stream.status import RunFacts
 from stream.telemetry import resident_mib
-from stream.view.labels import LabelledTrajectory
-from stream.view.terminal import TerminalSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from models.accelerate.runtime import Runtime
     from models.bundle.manifest import Manifest
-    from stream.controls import Controls
     from stream.messages import InputStatus
-    from stream.mqtt.connection import BrokerAddress
     from stream.shared_bundle import SharedBundle
     from stream.sinks.base import Sink
     from stream.sources.events import Source
@@ -70,7 +63,7 @@ class LoadedParts:
 
     Weights that an accelerator computes with are in `runtime` alone: the bundle's own copies are given up.
     `resident_mib` is the process's memory in MiB after each stage of loading, by counter name; `notes` say, a line
-    each, what should be known of this source and this bundle together.
+    each, what should be known of this source and this bundle together. `detector_choice` is what was asked for.
     """
 
     source: Source
@@ -82,6 +75,7 @@ class LoadedParts:
     runtime: Runtime
     resident_mib: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    detector_choice: DetectorChoice = "auto"
 
     def input_status(self) -> dict[str, InputStatus]:
         """Each input's state at the start; parts that the bundle was not trained with are named."""
@@ -90,7 +84,20 @@ class LoadedParts:
 
     def first_lines(self) -> tuple[str, str, str]:
         """What a live run says before its first frame (`stream.description.first_lines`)."""
-        return first_lines(self.source, self.input_status(), self.bundle, self.detector, self.runtime.name)
+        return first_lines(
+            self.source,
+            self.input_status(),
+            self.bundle,
+            self.detector,
+            self.runtime.name,
+            missing=missing_parts(
+                self.bundle,
+                self.detector_choice,
+                self.detector,
+                self.recogniser,
+                has_sound=self.source.info.has_audio,
+            ),
+        )
 
 
 def load(
@@ -143,7 +150,7 @@ def _load_beside(
     detector = make_detector(
         choose_detector(options.detector, bundle), framing=bundle.manifest.recipe.crop.framing
     )
-    recogniser = _choose_recogniser(options.recogniser, bundle)
+    recogniser = choose_recogniser(options.recogniser, bundle.manifest)
     new_recogniser = embedder = None
     if source.info.has_audio and (folder := recogniser.folder) is not None:
         new_recogniser = once(
@@ -189,6 +196,7 @@ def _load_beside(
         runtime,
         resident,
         source_notes(options.source, bundle),
+        options.detector,
     )
 
 
@@ -230,10 +238,18 @@ def choose_detector(choice: DetectorChoice, bundle: Bundle) -> DetectorChoice:
     return next((name for name in get_args(DetectorChoice) if name == trained_on.name), choice)
 
 
-def _choose_recogniser(choice: str, bundle: Bundle) -> RecogniserChoice:
-    """The recogniser asked for; `auto` is none for a bundle whose language branch has never seen words."""
-    manifest = bundle.manifest
-    if choice == "auto" and manifest.spec.language is not None and manifest.recipe.recogniser is None:
+def choose_recogniser(choice: str, manifest: Manifest | None) -> RecogniserChoice:
+    """The recogniser asked for; `auto` is none for a bundle whose language branch has never seen words.
+
+    `manifest` is that bundle's; None: of no bundle in particular. Raises UserError as `find_recogniser` does.
+    """
+    spoken = None if manifest is None else manifest.spec.language
+    if (
+        choice == "auto"
+        and manifest is not None
+        and spoken is not None
+        and manifest.recipe.recogniser is None
+    ):
         return RecogniserChoice(
             "none", None, reason=f"the bundle '{manifest.name}' was trained without words"
         )
@@ -242,31 +258,6 @@ def _choose_recogniser(choice: str, bundle: Bundle) -> RecogniserChoice:
 
 def _find_registered_part(name: str) -> InstalledPart | None:
     return find_part(name) if name in PARTS else None
-
-
-def make_sinks(options: OutputOptions, broker: BrokerAddress | None, controls: Controls) -> list[Sink]:
-    """Record, broker and terminal, as far as they are asked for; nothing is opened yet.
-
-    `broker` is the address that `options.broker` means; `controls` take the commands that come
-    from there. Raises UserError for labels that cannot be read and an id or a rate that cannot be used.
-    """
-    sinks: list[Sink] = []
-    if options.record is not None:
-        sinks.append(RecordSink(options.record, overwrite=options.overwrite))
-    if broker is not None:
-        sinks.append(
-            MqttSink(
-                broker,
-                publisher_id=options.publisher_id,
-                rate=options.rate,
-                publish_transcript=options.publish_transcript,
-                on_command=controls.command,
-            )
-        )
-    if options.view != "none":
-        labels = None if options.labels is None else LabelledTrajectory.read(options.labels)
-        sinks.append(TerminalSink(options.view, broker=broker, labels=labels))
-    return sinks
 
 
 def assemble(

@@ -200,6 +200,8 @@ class Engine:
                             self._flow.scheduler.rung,
                         )
                     for moment in moments:
+                        if moment.features is not None:
+                            self._outlet.offer_crop(moment.features.crop, face=moment.features.face)
                         await self._flow.pass_on(moment)
                 else:
                     await self._let_pass_unseen(run)
@@ -218,6 +220,7 @@ class Engine:
                 state, _ = self._perception.step(state, event)
             elif isinstance(event, VideoFrame | NoPicture):
                 state, features = self._perception.step(state, event, available, rung)
+                features = replace(features, perceived_at=self._clock())
                 moments.append(Moment(features, tuple(self._flow.words_until(event.time_s))))
         return state, moments
 
@@ -268,7 +271,9 @@ class Engine:
 
     def _publish_estimates(self, estimates: Sequence[Estimate]) -> None:
         for estimate in estimates:
-            published = estimate if self._flow.is_timed else replace(estimate, latency_ms=None)
+            published = estimate
+            if not self._flow.is_timed:
+                published = replace(estimate, latency_ms=None, perceived_at=None)
             self._board.count(published)
             if not published.settled:
                 self._newest = published

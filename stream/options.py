@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
@@ -21,6 +21,9 @@ DEMO_BUNDLE: Final = "demo"
 Pace = Literal["live", "fast"]
 DetectorChoice = Literal["auto", "haar", "yunet"]
 ViewChoice = Literal["auto", "full", "plain", "none"]
+
+LSL_NAME: Final = "affectstream"
+"""The stream's name over LSL, unless another is given."""
 
 DEMO_RECORDING: Final = Path(__file__).parent / "assets" / "demo.mp4"
 
@@ -64,8 +67,13 @@ class EngineSettings:
 class OutputOptions:
     """Where estimates go.
 
-    `broker` is an address, `embedded` or `none`; `rate` the most provisional estimates a second that are published
-    (None: all); `labels` a file with the recording's true valence and arousal, to show beside the estimates.
+    `broker` is an address, `embedded`, `embedded://host:port` or `none`; `rate` the most provisional estimates a
+    second that are published (None: all); `labels` a file with the recording's true valence and arousal, to show
+    beside the estimates. `client_cert` and `client_key` (PEM) say to a broker with TLS who we are,
+    `broker_password_file` holds the password there. With `home_assistant` the publisher is announced under that one's
+    discovery prefix. `lsl` publishes over LSL, as `lsl_name`; `lsl_markers` takes markers from there; `metrics` is
+    where they are served. `page` serves the page, at `page_address` (HOST:PORT) and to those who show `page_token`;
+    `preview` shows the face crop on it (`stream.page.options`).
     """
 
     broker: str = "none"
@@ -77,6 +85,19 @@ class OutputOptions:
     publish_transcript: bool = False
     labels: Path | None = None
     view: ViewChoice = "auto"
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    broker_password_file: Path | None = None
+    home_assistant: bool = False
+    home_assistant_prefix: str = "homeassistant"
+    lsl: bool = False
+    lsl_name: str | None = None
+    lsl_markers: bool = False
+    metrics: str | None = None
+    page: bool = False
+    page_address: str | None = None
+    page_token: str | None = field(default=None, repr=False)
+    preview: bool = False
 
 
 def parse_detector(name: str) -> DetectorChoice:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -12,6 +11,9 @@ import typer
 from models.configuration import ConfigOption, ConfiguredCommand, ShowConfigOption
 from models.console import make_app, run, waiting
 from models.errors import SetupError, UserError
+from stream.logs import logging_to_stderr
+from stream.lsl.library import check_lsl
+from stream.metrics.address import check_metrics
 from stream.options import (
     DEFAULT_BUNDLE,
     DEMO_BUNDLE,
@@ -20,11 +22,13 @@ from stream.options import (
     InputOptions,
     OutputOptions,
 )
+from stream.page.options import page_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stream.fleet.plan import FleetEntry
+    from stream.page.options import PageOptions
 
 HELP: Final = """
 Estimate how a person seems to feel, 30 times a second, and publish it over MQTT.
@@ -49,6 +53,9 @@ Examples:
   stream-run --camera /dev/video2 --microphone none --size 1280x720 --fps 30
       another camera, no sound
 
+  stream-run --camera 0 --broker mqtts://broker.local --ca-file ca.pem --home-assistant
+      a broker with TLS, and a device in Home Assistant
+
   stream-run rtsp://127.0.0.1:8554/cam
       any stream that FFmpeg opens
 
@@ -61,6 +68,11 @@ Examples:
   stream-run --camera 0 --budget full
       full quality always: a machine too slow for it drops frames instead
 
+  stream-run --camera 0 --lsl --lsl-markers --metrics 9464
+      for a laboratory's recorder, stamped at capture, with its markers; and for Prometheus
+  stream-run --camera 0 --page
+      on a page in the browser, at http://127.0.0.1:8080/
+
   stream-run --list-devices
       cameras and microphones, by the names that --camera and --microphone take
 
@@ -71,7 +83,8 @@ fast enough on this machine, takes the most exact of them and remembers the choi
 replaying a recording gives the same record byte for byte. To use one whatever its speed,
 name it: --accelerator eager.
 
-Only numbers leave the process: no picture, no sound, and words only with --publish-transcript.
+Only numbers leave the process: no sound, words only with --publish-transcript, and a picture only
+with --preview: the small face crop, to the viewers of the page.
 """
 
 
@@ -127,7 +140,10 @@ def stream_run(
     ] = None,
     broker: Annotated[
         str | None,
-        typer.Option(help="mqtt://user:password@host:port, mqtts://..., embedded or none."),
+        typer.Option(
+            help="mqtt://user:password@host:port, mqtts://..., embedded, embedded://0.0.0.0:1883 (for others too, "
+            "with a password) or none. User and password may be in AFFECT_BROKER_USER and AFFECT_BROKER_PASSWORD."
+        ),
     ] = None,
     ca_file: Annotated[
         Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
@@ -197,6 +213,66 @@ def stream_run(
             "time in all; 0: one by one. A live source's frames never wait for later ones.",
         ),
     ] = LATENCY_TARGET_MS,
+    client_cert: Annotated[
+        Path | None, typer.Option(help="Our certificate (PEM), for an mqtts broker that asks for one.")
+    ] = None,
+    client_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Its key (PEM), where it is in another file; the password of an encrypted one goes into "
+            "AFFECT_BROKER_KEY_PASSWORD."
+        ),
+    ] = None,
+    broker_password_file: Annotated[
+        Path | None, typer.Option(help="A file that holds the password for the broker, in one line.")
+    ] = None,
+    home_assistant: Annotated[
+        bool, typer.Option("--home-assistant", help="Announce this publisher to Home Assistant as a device.")
+    ] = False,
+    home_assistant_prefix: Annotated[
+        str, typer.Option(metavar="TOPIC", help="Home Assistant's discovery prefix.")
+    ] = "homeassistant",
+    lsl: Annotated[
+        bool, typer.Option("--lsl", help="Publish over Lab Streaming Layer, stamped at capture (extra lsl).")
+    ] = False,
+    lsl_name: Annotated[
+        str | None, typer.Option(help="The stream's name there; affectstream by default.")
+    ] = None,
+    lsl_markers: Annotated[
+        bool, typer.Option("--lsl-markers", help="Take markers from every LSL stream of type Markers.")
+    ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Serve metrics for Prometheus there, at /metrics (extra page)."
+        ),
+    ] = None,
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(help="What stderr says: text, or a JSON object in each line and nothing else."),
+    ] = "text",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(help="From which level on: losses and drops are warnings, connections info."),
+    ] = "warning",
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="Show it all in a browser, at 127.0.0.1:8080 unless told otherwise."),
+    ] = False,
+    page_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve the page here; beyond this machine viewers need a token, which is made up unless given.",
+        ),
+    ] = None,
+    page_token: Annotated[
+        str | None,
+        typer.Option(help="What viewers of the page have to show; better as AFFECT_PAGE_TOKEN than here."),
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show the face as the network sees it, on the page only.")
+    ] = False,
     view: Annotated[
         Literal["auto", "full", "plain", "none"], typer.Option(help="What the terminal shows.")
     ] = "auto",
@@ -210,7 +286,6 @@ def stream_run(
         typer.echo(str(find_devices()))
         return
     entries = _sources(source, camera, fleet, demo=demo)
-    several = fleet is not None or len(entries) > 1
     input_options = InputOptions(
         source=entries[0].target,
         bundle=bundle if bundle is not None else DEMO_BUNDLE if demo else DEFAULT_BUNDLE,
@@ -235,32 +310,53 @@ def stream_run(
         publish_transcript=publish_transcript,
         labels=labels or (DEMO_RECORDING.with_suffix(".txt") if demo else None),
         view=view,
+        client_cert=client_cert,
+        client_key=client_key,
+        broker_password_file=broker_password_file,
+        home_assistant=home_assistant,
+        home_assistant_prefix=home_assistant_prefix,
+        lsl=lsl,
+        lsl_name=lsl_name,
+        lsl_markers=lsl_markers,
+        metrics=metrics,
+        page=page,
+        page_address=page_address,
+        page_token=page_token,
+        preview=preview,
     )
+    with logging_to_stderr(log_format, log_level):
+        check_lsl(lsl=lsl, name=lsl_name, markers=lsl_markers, pace=pace)
+        check_metrics(metrics)
+        _run(entries, input_options, output_options, several=fleet is not None or len(entries) > 1)
+
+
+def _run(
+    entries: Sequence[FleetEntry],
+    input_options: InputOptions,
+    output_options: OutputOptions,
+    *,
+    several: bool,
+) -> None:
+    shown = page_options(output_options)
+    if not several:
+        from stream.sources.open import check_source
+
+        check_source(input_options.source)
     # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
     with waiting("loading what computes networks", tell_first=False):
         from stream.mqtt.connection import run as run_async
         from stream.session import stream
 
     if several:
-        _run_several(entries, input_options, output_options)
+        _run_several(entries, input_options, output_options, shown)
         return
     try:
         run_async(stream(input_options, output_options))
     except SetupError as error:
-        examine = _doctor_for(camera[0] if camera else entries[0].target, microphone, output_options.broker)
+        from stream.doctor.options import DoctorOptions
+
+        examine = DoctorOptions.for_run(input_options, output_options).command()
         raise UserError(f"{error} (`{examine}` looks into it)") from error
-
-
-def _doctor_for(seen: str | None, microphone: str | None, broker: str) -> str:
-    """The `stream-doctor` that examines what a run needs; an address with a password in it is not said again."""
-    from stream.sources.open import is_live
-
-    words = ["stream-doctor"]
-    if seen is not None:
-        words += ["--camera", seen if is_live(seen) or not Path(seen).is_file() else "none"]
-    words += ["--microphone", microphone] if microphone is not None else []
-    words += ["--broker", broker] if broker not in ("none", "embedded") and "@" not in broker else []
-    return shlex.join(words) if "@" not in (seen or "") else "stream-doctor"
 
 
 def _sources(
@@ -282,7 +378,10 @@ def _sources(
 
 
 def _run_several(
-    entries: Sequence[FleetEntry], input_options: InputOptions, output_options: OutputOptions
+    entries: Sequence[FleetEntry],
+    input_options: InputOptions,
+    output_options: OutputOptions,
+    page: PageOptions | None,
 ) -> None:
     """Runs all in this process. Raises UserError where one of them failed, once the others have ended."""
     from stream.fleet.plan import plan_sources
@@ -294,7 +393,7 @@ def _run_several(
             "one microphone cannot be heard with several sources: name each one's in a --fleet file"
         )
     plans = plan_sources(entries, input_options, output_options)
-    ended = run_async(run_fleet(plans, view=output_options.view))
+    ended = run_async(run_fleet(plans, view=output_options.view, page=page))
     failed = [run for run in ended if run.error is not None]
     if failed:
         why = "; ".join(f"{run.name}: {run.error}" for run in failed)

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from models.console import tell, waiting
 from models.errors import UserError
-from stream.mqtt.broker import EmbeddedBroker
-from stream.session import cancelled_by_sigterm, default_threads, open_engine, use_threads
+from stream.controls import Controls
+from stream.session import (
+    cancelled_by_sigterm,
+    default_threads,
+    open_engine,
+    reach,
+    use_threads,
+    wanted_broker_of,
+)
 from stream.shared_bundle import load_bundle
 from stream.view.terminal import PanelSink, Screen
 
@@ -24,8 +31,12 @@ if TYPE_CHECKING:
 
     from stream.engine import Summary
     from stream.fleet.plan import SourcePlan
+    from stream.mqtt.connection import BrokerAddress
     from stream.options import ViewChoice
+    from stream.page.options import PageOptions
+    from stream.page.sink import RunsPage
     from stream.shared_bundle import SharedBundle
+    from stream.sinks.base import Sink
     from stream.view.panel import Panel
 
 
@@ -38,8 +49,10 @@ class Ended:
     error: UserError | None = None
 
 
-async def run_fleet(plans: Sequence[SourcePlan], *, view: ViewChoice = "auto") -> list[Ended]:
-    """Runs all sources to their ends, and says how each ended.
+async def run_fleet(
+    plans: Sequence[SourcePlan], *, view: ViewChoice = "auto", page: PageOptions | None = None
+) -> list[Ended]:
+    """Runs all sources to their ends, and says how each ended. One `page` shows them all.
 
     Raises UserError where there is no such bundle or broker, and what a run raised that no user can mend. Cancelled
     or terminated, all end as one run does (`stream.session.stream`).
@@ -47,27 +60,33 @@ async def run_fleet(plans: Sequence[SourcePlan], *, view: ViewChoice = "auto") -
     for folder in {plan.output_options.record.parent for plan in plans if plan.output_options.record}:
         await asyncio.to_thread(_make_folder, folder)
     async with AsyncExitStack() as stack:
-        plans = await _with_one_broker(plans, stack)
+        shown = None if page is None else await _open_page(page, plans, stack)
+        common = plans[0].output_options
+        wanted = wanted_broker_of(common, plans[0].name)
+        with waiting("reaching the broker", tell_first=False) as tell_progress:
+            broker = await reach(wanted, stack, tell_progress if view != "none" else _say_nothing)
         shared = await asyncio.to_thread(_load_bundles, plans, told=view != "none")
         panels = [PanelSink(plan.name) for plan in plans]
         screen = None if view == "none" else Screen(lambda: _with_something_to_say(panels), view=view)
         with cancelled_by_sigterm():
-            ended = await _run_all(plans, shared, panels, screen)
+            ended = await _run_all(plans, shared, broker, panels, screen, shown)
     return ended
 
 
 async def _run_all(
     plans: Sequence[SourcePlan],
     shared: Sequence[SharedBundle],
+    broker: BrokerAddress | None,
     panels: Sequence[PanelSink],
     screen: Screen | None,
+    page: RunsPage | None,
 ) -> list[Ended]:
     drawing = None if screen is None else asyncio.create_task(screen.run())
     say = tell if screen is not None else _say_nothing
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_run_one(plan, bundle, panel, say), name=plan.name)
+                group.create_task(_run_one(plan, bundle, broker, panel, page, say), name=plan.name)
                 for plan, bundle, panel in zip(plans, shared, panels, strict=True)
             ]
     except BaseExceptionGroup as raised:
@@ -81,33 +100,44 @@ async def _run_all(
 
 
 async def _run_one(
-    plan: SourcePlan, shared: SharedBundle, panel: PanelSink, say: Callable[[str], None]
+    plan: SourcePlan,
+    shared: SharedBundle,
+    broker: BrokerAddress | None,
+    panel: PanelSink,
+    page: RunsPage | None,
+    say: Callable[[str], None],
 ) -> Ended:
+    controls = Controls()
+    sinks: list[Sink] = [panel]
+    if page is not None:
+        from stream.page.sink import RunOnPage
+
+        sinks.append(RunOnPage(page, controls, plan.name))
     try:
         async with open_engine(
             plan.input_options,
             plan.output_options,
             shared=shared,
-            more_sinks=[panel],
+            broker=broker,
+            more_sinks=sinks,
             introduce=lambda line: say(f"{plan.name}: {line}"),
         ) as engine:
+            controls.attach(engine)
             return Ended(plan.name, await engine.run())
     except UserError as error:
         say(f"{plan.name}: {error}")
         return Ended(plan.name, error=error)
 
 
-async def _with_one_broker(plans: Sequence[SourcePlan], stack: AsyncExitStack) -> list[SourcePlan]:
-    """An embedded broker is one for all of them."""
-    if not any(plan.output_options.broker == "embedded" for plan in plans):
-        return list(plans)
-    address = (await stack.enter_async_context(EmbeddedBroker())).address
-    return [
-        replace(plan, output_options=replace(plan.output_options, broker=str(address)))
-        if plan.output_options.broker == "embedded"
-        else plan
-        for plan in plans
-    ]
+async def _open_page(options: PageOptions, plans: Sequence[SourcePlan], stack: AsyncExitStack) -> RunsPage:
+    """One page for all of them, which ends with the `stack`. Raises UserError where it cannot be served."""
+    from stream.page.sink import RunsPage
+
+    words = any(plan.output_options.publish_transcript for plan in plans)
+    page = RunsPage(options, shows_words=words)
+    stack.push_async_callback(page.close)
+    await page.open()
+    return page
 
 
 def _load_bundles(plans: Sequence[SourcePlan], *, told: bool) -> list[SharedBundle]:

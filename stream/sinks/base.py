@@ -12,8 +12,13 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from stream.logs import note
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from stream.messages import Estimate, Marker, Status, Transcript
 
@@ -85,11 +90,26 @@ class Sink(Protocol):
         ...
 
 
+@runtime_checkable
+class CropTaker(Protocol):
+    """A sink that shows what the network sees of a face, where the user asked for that."""
+
+    @property
+    def wants_crops(self) -> bool:
+        """Whether anybody asked."""
+        ...
+
+    def offer_crop(self, crop: NDArray[np.uint8], *, face: bool) -> None:
+        """Take a crop, uint8 (48, 48, 3) RGB, zeros where there is no `face`; as `Sink.offer` is to."""
+        ...
+
+
 class Outlet:
     """All sinks as one: what is offered goes to each."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = tuple(sinks)
+        self._crop_takers = tuple(s for s in self._sinks if isinstance(s, CropTaker) and s.wants_crops)
 
     @property
     def drops(self) -> dict[str, int]:
@@ -126,6 +146,11 @@ class Outlet:
         for sink in self._sinks:
             sink.offer_marker(marker)
 
+    def offer_crop(self, crop: NDArray[np.uint8], *, face: bool) -> None:
+        """Give what the network sees of a face to every sink that wants it."""
+        for taker in self._crop_takers:
+            taker.offer_crop(crop, face=face)
+
 
 @asynccontextmanager
 async def attached(sinks: Sequence[Sink]) -> AsyncIterator[Outlet]:
@@ -159,6 +184,6 @@ async def attached(sinks: Sequence[Sink]) -> AsyncIterator[Outlet]:
             if failure is None or isinstance(failure, asyncio.CancelledError):
                 failure = raised
             else:
-                log.error("%s", raised)
+                note(log, logging.ERROR, "failed", str(raised), what=sink.name)
     if failure is not None:
         raise failure
