@@ -6,7 +6,7 @@ together of both. `stream.session` runs it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_args
 
@@ -42,10 +42,15 @@ from stream.options import (
 )
 from stream.perception.features import Perception
 from stream.perception.speech import Speech, transcriber_settings
+from stream.session_folder.facts import describe
+from stream.session_folder.layout import MEDIA
+from stream.session_folder.options import check_session
 from stream.sinks.record import RecordSink
 from stream.sources.open import open_source
+from stream.sources.tapped import TappedSource
 from stream.status import RunFacts
 from stream.telemetry import resident_mib
+from stream.view.keys import TerminalKeys, has_keys
 from stream.view.labels import LabelledTrajectory
 from stream.view.terminal import TerminalSink
 
@@ -56,6 +61,7 @@ if TYPE_CHECKING:
     from stream.controls import Controls
     from stream.messages import InputStatus
     from stream.mqtt.connection import BrokerAddress
+    from stream.session_folder.sink import SessionSink
     from stream.shared_bundle import SharedBundle
     from stream.sinks.base import Sink
     from stream.sources.events import Source
@@ -255,7 +261,41 @@ def make_sinks(options: OutputOptions, broker: BrokerAddress | None, controls: C
     if options.view != "none":
         labels = None if options.labels is None else LabelledTrajectory.read(options.labels)
         sinks.append(TerminalSink(options.view, broker=broker, labels=labels))
+        if has_keys():
+            sinks.append(TerminalKeys(controls))
     return sinks
+
+
+def keep_session(
+    input_options: InputOptions, output_options: OutputOptions, parts: LoadedParts
+) -> tuple[LoadedParts, SessionSink | None]:
+    """The sink that keeps a session where one is asked for, and the parts, their source tapped where media are kept.
+
+    Nothing is written yet. Raises UserError for what `stream.session_folder.options.check_session` refuses.
+    """
+    folder = output_options.session
+    check_session(
+        folder, output_options.participant, output_options.notes, keep_media=output_options.keep_media
+    )
+    if folder is None:
+        return parts, None
+    from stream.session_folder.media import MediaKeeper
+    from stream.session_folder.sink import SessionSink
+
+    media = None
+    if output_options.keep_media:
+        media = MediaKeeper(folder / MEDIA, parts.source.info, live=parts.source.live)
+    facts = describe(
+        input_options,
+        output_options,
+        bundle=parts.bundle,
+        source=parts.source,
+        detector=parts.detector.name,
+        recogniser=parts.recogniser.name if parts.new_recogniser is not None else None,
+        accelerator=parts.runtime.name,
+    )
+    tapped = parts if media is None else replace(parts, source=TappedSource(parts.source, media.offer))
+    return tapped, SessionSink(folder, facts, media)
 
 
 def assemble(

@@ -66,6 +66,8 @@ class OutputOptions:
 
     `broker` is an address, `embedded` or `none`; `rate` the most provisional estimates a second that are published
     (None: all); `labels` a file with the recording's true valence and arousal, to show beside the estimates.
+    `session` is a new folder for everything that came of the run, with `participant` and `notes` written down, and,
+    where `keep_media`, picture and sound.
     """
 
     broker: str = "none"
@@ -77,6 +79,10 @@ class OutputOptions:
     publish_transcript: bool = False
     labels: Path | None = None
     view: ViewChoice = "auto"
+    session: Path | None = None
+    participant: str | None = None
+    notes: str | None = None
+    keep_media: bool = False
 
 
 def parse_detector(name: str) -> DetectorChoice:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from models.bundle.manifest import read_manifest
 from models.console import tell, waiting
 from models.machine import usable_processors
-from stream.build import assemble, find_bundle, load, make_sinks
+from stream.build import assemble, find_bundle, keep_session, load, make_sinks
 from stream.controls import Controls
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.connection import BrokerAddress
@@ -88,9 +88,13 @@ async def open_engine(
             for line in parts.first_lines():
                 introduce(line)
         broker = await _broker_address(output_options, stack)
+        parts, session = keep_session(input_options, output_options, parts)
+        if session is not None:
+            stack.push(session.note_end)
         engine = assemble(
             parts,
-            [*make_sinks(output_options, broker, controls), *more_sinks],
+            # Last, so that no folder is made where another sink cannot be opened.
+            [*make_sinks(output_options, broker, controls), *more_sinks, *([session] if session else [])],
             pace=input_options.pace,
             budget=input_options.budget,
             latency_target_ms=input_options.latency_target_ms,

@@ -19,6 +19,7 @@ from stream.options import (
     InputOptions,
     OutputOptions,
 )
+from stream.session_folder.options import check_session
 
 HELP: Final = """
 Estimate how a person seems to feel, 30 times a second, and publish it over MQTT.
@@ -49,6 +50,9 @@ Examples:
   stream-run --camera 0 --budget full
       full quality always: a machine too slow for it drops frames instead
 
+  stream-run --camera 0 --session sessions/P07 --participant P07
+      everything that comes of it kept in a folder, for an analyst
+
   stream-run --list-devices
       cameras and microphones, by the names that --camera and --microphone take
 
@@ -60,6 +64,10 @@ replaying a recording gives the same record byte for byte. To use one whatever i
 name it: --accelerator eager.
 
 Only numbers leave the process: no picture, no sound, and words only with --publish-transcript.
+The folder of --session has the words too, and picture and sound only with --keep-media.
+
+In a terminal, m marks this moment, p pauses and resumes, r forgets what centering looks back on,
+q ends the run.
 """
 
 
@@ -172,6 +180,21 @@ def stream_run(
             "time in all; 0: one by one. A live source's frames never wait for later ones.",
         ),
     ] = LATENCY_TARGET_MS,
+    session: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep everything that comes of the run in this new folder: estimates, recognised words, markers, "
+            "what ran. No picture or sound, unless with --keep-media. See offline-report and stream-export.",
+        ),
+    ] = None,
+    participant: Annotated[
+        str | None, typer.Option(help="Who it is of, written into the session: a code rather than a name.")
+    ] = None,
+    notes: Annotated[str | None, typer.Option(help="What else to write into the session.")] = None,
+    keep_media: Annotated[
+        bool, typer.Option("--keep-media", help="Keep picture and sound in the session's folder too.")
+    ] = False,
     view: Annotated[
         Literal["auto", "full", "plain", "none"], typer.Option(help="What the terminal shows.")
     ] = "auto",
@@ -206,7 +229,12 @@ def stream_run(
         publish_transcript=publish_transcript,
         labels=labels or (DEMO_RECORDING.with_suffix(".txt") if demo else None),
         view=view,
+        session=session,
+        participant=participant,
+        notes=notes,
+        keep_media=keep_media,
     )
+    check_session(session, participant, notes, keep_media=keep_media)
     # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
     with waiting("loading what computes networks", tell_first=False):
         from stream.mqtt.connection import run as run_async

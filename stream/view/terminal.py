@@ -175,7 +175,8 @@ class TerminalSink:
         self._panel.take("transcript", transcript.to_json())
 
     def offer_marker(self, marker: Marker) -> None:
-        """Markers are not shown."""
+        """Show it until the next."""
+        self._panel.mark(marker.text, marker.time_s)
 
     async def close(self) -> None:
         """Leave the summary on the terminal."""
