@@ -18,7 +18,7 @@ def write_praat(session: SessionFolder, folder: Path, name: str) -> list[Path]:
     end_s = duration_s(session)
     intervals = tiers(session)
     points = marker_points(session)
-    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end_s!r}"]
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end_s:.6f}"]
     lines += ["tiers? <exists>", f"size = {len(intervals) + bool(points)}", "item []:"]
     for number, (tier, spans) in enumerate(intervals.items(), 1):
         filled = _filled(spans, end_s)
@@ -27,8 +27,8 @@ def write_praat(session: SessionFolder, folder: Path, name: str) -> list[Path]:
         for index, span in enumerate(filled, 1):
             lines += [
                 f"        intervals [{index}]:",
-                f"            xmin = {span.start_s!r}",
-                f"            xmax = {span.end_s!r}",
+                f"            xmin = {span.start_s:.6f}",
+                f"            xmax = {span.end_s:.6f}",
                 f"            text = {_quoted(span.text)}",
             ]
     if points:
@@ -37,7 +37,7 @@ def write_praat(session: SessionFolder, folder: Path, name: str) -> list[Path]:
         for index, (time_s, text) in enumerate(points, 1):
             lines += [
                 f"        points [{index}]:",
-                f"            number = {min(time_s, end_s)!r}",
+                f"            number = {min(time_s, end_s):.6f}",
                 f"            mark = {_quoted(text)}",
             ]
     path = folder / f"{name}.TextGrid"
@@ -51,7 +51,7 @@ def _tier_head(number: int, kind: str, name: str, end_s: float) -> list[str]:
         f'        class = "{kind}"',
         f'        name = "{name}"',
         "        xmin = 0",
-        f"        xmax = {end_s!r}",
+        f"        xmax = {end_s:.6f}",
     ]
 
 

@@ -22,19 +22,18 @@ if TYPE_CHECKING:
 
     from stream.session_folder.read import SessionFolder
 
-_HEADER, _STREAM, _SAMPLES, _FOOTER = 1, 2, 3, 6
+_HEADER, _STREAM, _SAMPLES, _CLOCK, _FOOTER = 1, 2, 3, 4, 6
 SAMPLES_A_CHUNK: Final = 1024
 PRESENCES: Final = ("face", "voice", "words")
 
 
 @dataclass(frozen=True)
 class XdfStream:
-    """A stream: `rate` is 0 for an irregular one; `times` (N,) in seconds, `samples` (N, channels) or texts."""
+    """A stream: `times` (N,) in seconds, `samples` (N, channels) or texts."""
 
     name: str
     kind: str
     channels: tuple[str, ...]
-    rate: float
     times: NDArray[np.float64]
     samples: NDArray[np.float32] | Sequence[str]
 
@@ -58,8 +57,7 @@ def write_xdf(session: SessionFolder, folder: Path, name: str) -> list[Path]:
 def streams_of(session: SessionFolder) -> list[XdfStream]:
     """Provisional estimates at the frame rate, settled ones, words, and markers."""
     estimates = session.estimates
-    times = estimates["captured_monotonic_s"].astype(np.float64)
-    zero_s = float(times[0]) - float(estimates["time_s"][0]) if len(times) else 0.0
+    times = capture_times(session)
     found = []
     for track in ("provisional", "settled"):
         names = [f"{track}_{what}" for what in ("valence", "arousal", "valence_spread", "arousal_spread")]
@@ -70,12 +68,13 @@ def streams_of(session: SessionFolder) -> list[XdfStream]:
                 f"affectstream {track}",
                 "Affect",
                 ("valence", "arousal", "valence_spread", "arousal_spread", *PRESENCES),
-                float(session.facts["clocks"]["frame_rate"]) if track == "provisional" else 0.0,
                 times[here],
                 np.column_stack(columns),
             )
         )
-    words = sorted((zero_s + word.start_s, word.text) for word in session.words)
+    starts = np.array([word.start_s for word in session.words], np.float64)
+    spoken = _at(starts, estimates["time_s"], times)
+    words = [(float(at_s), word.text) for at_s, word in zip(spoken, session.words, strict=True)]
     markers = sorted((event.monotonic_s, event.value) for event in session.markers)
     for label, kind, rows in (("words", "Words", words), ("markers", "Markers", markers)):
         found.append(
@@ -83,7 +82,6 @@ def streams_of(session: SessionFolder) -> list[XdfStream]:
                 f"affectstream {label}",
                 kind,
                 (label,),
-                0.0,
                 np.array([at_s for at_s, _ in rows], np.float64),
                 [text for _, text in rows],
             )
@@ -91,9 +89,34 @@ def streams_of(session: SessionFolder) -> list[XdfStream]:
     return found
 
 
+def capture_times(session: SessionFolder) -> NDArray[np.float64]:
+    """When each frame was captured, on the monotonic clock.
+
+    A recording that was replayed as fast as possible was not captured at any time: its frames lie as far apart as
+    they play, from the moment when the session began.
+    """
+    facts, estimates = session.facts, session.estimates
+    if facts["source"]["live"] or facts["options"]["input"]["pace"] == "live":
+        return estimates["captured_monotonic_s"].astype(np.float64)
+    return float(facts["began"]["monotonic_s"]) + estimates["time_s"].astype(np.float64)
+
+
+def _at(
+    media_s: NDArray[np.float64], frames_s: NDArray[np.float64], times: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Media times on the clock of `times`, by the frames around them; sound may go on after the last frame."""
+    if not len(times):
+        return media_s
+    beyond_s = np.maximum(media_s - frames_s[-1], 0.0)
+    return np.asarray(np.interp(media_s, frames_s, times) + beyond_s, np.float64)
+
+
 def _write_stream(file: BinaryIO, number: int, stream: XdfStream, source: str) -> None:
     identity = struct.pack("<I", number)
     _write_chunk(file, _STREAM, identity + _stream_header(stream, source))
+    for at_s in (stream.times[0], stream.times[-1]) if len(stream.times) else ():
+        # One machine's clock throughout: nothing to correct.
+        _write_chunk(file, _CLOCK, identity + struct.pack("<dd", at_s, 0.0))
     for start in range(0, len(stream.times), SAMPLES_A_CHUNK):
         _write_chunk(file, _SAMPLES, identity + _samples(stream, start, start + SAMPLES_A_CHUNK))
     footer = ET.Element("info")
@@ -110,7 +133,8 @@ def _stream_header(stream: XdfStream, source: str) -> bytes:
         ("name", stream.name),
         ("type", stream.kind),
         ("channel_count", str(len(stream.channels))),
-        ("nominal_srate", repr(stream.rate)),
+        # Times are those of capture: a reader that takes them for regular would move them.
+        ("nominal_srate", "0"),
         ("channel_format", "string" if stream.holds_texts else "float32"),
         ("source_id", f"affectstream-{source}"),
         ("version", "1.1"),

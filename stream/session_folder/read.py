@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
     from stream.session_folder.facts import Facts
 
-COMPLETE = ("complete", "incomplete")
-"""States of a folder that its run brought to an end."""
+CLOSED: Final = ("complete", "incomplete", "cut")
+"""States of a folder that its run brought to an end, or that was mended since."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def open_session_folder(path: Path) -> SessionFolder:
     written.
     """
     facts = read_facts(path)
-    if facts["state"] in COMPLETE and (path / PARQUET).is_file():
+    if facts["state"] in CLOSED and (path / PARQUET).is_file():
         return SessionFolder(path, facts, _notes(facts))
     lock = FileLock(path / LOCK, timeout=0)
     try:
@@ -206,7 +206,7 @@ def _mend(path: Path, facts: Facts) -> Facts:
     _append(path / WORDS, WORD_COLUMNS, _last_revisions(path / UNSETTLED_WORDS, known))
     unsettled = sum(not row["settled_valence"] for row in _rows(path / ESTIMATES, columns))
     events = list(_rows(path / EVENTS, EVENT_COLUMNS))
-    if facts["state"] not in COMPLETE:
+    if facts["state"] not in CLOSED:
         facts["state"] = "cut"
         newest = max(
             [float(row["at"]) for row in events] + [float(r["captured_at"]) for r in late.values()] or [0.0]

@@ -262,10 +262,8 @@ class SessionSink:
             self._media.close()
         for file in self._files.values():
             file.close()
-        failure = self._failure()
         ended = {**moment(time.time(), time.monotonic()), "by": None, "why": ""}
-        self._facts |= {"ended": ended, "totals": self._totals()}
-        self._facts["state"] = "complete" if failure is None else "incomplete"
+        self._facts |= {"state": "complete", "ended": ended, "totals": self._totals()}
         if self._media is not None:
             self._facts["media"] |= {
                 "pictures": self._media.frames,
@@ -273,17 +271,21 @@ class SessionSink:
                 "failure": self._media.failure,
             }
         try:
-            make_parquet(self._folder, self._facts)
-            write_facts(self._folder, self._facts)
+            if self._failure() is None:
+                make_parquet(self._folder, self._facts)
+        except OSError as error:
+            self._files[ESTIMATES].failure = error.strerror or str(error)
+        # What could not be finished stays beside the rest, for `open_session_folder` to take in.
+        if self._failure() is None:
             for name in TEMPORARY:
                 (self._folder / name).unlink(missing_ok=True)
+        else:
+            self._facts["state"] = "incomplete"
+        with suppress(OSError):
+            write_facts(self._folder, self._facts)
             self._closed = True
-        except OSError as error:
-            # The folder stays as a kill would leave it, for `open_session_folder` to mend.
-            self._files[ESTIMATES].failure = failure or error.strerror or str(error)
-        finally:
-            self._lock.release()
-            (self._folder / LOCK).unlink(missing_ok=True)
+        self._lock.release()
+        (self._folder / LOCK).unlink(missing_ok=True)
 
     def _totals(self) -> Facts:
         status = self._status
