@@ -1,7 +1,7 @@
 """BIDS: a data set with a behavioural recording as continuous data, its description, and events.
 
 Continuous recordings of BIDS are regular: every sample of the grid at the source's frame rate takes the nearest frame
-in time, and is `n/a` where there is none within a period.
+in time, and is `n/a` where none is near.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ VERSION: Final = "1.10.0"
 DEFAULT_SUBJECT: Final = "01"
 TASK: Final = "affect"
 MISSING: Final = "n/a"
+NEAR_PERIODS: Final = 0.75
+"""A frame further than so many periods from a sample is not taken for it."""
 
 _MEANINGS: Final = {
     "valence": "How unpleasant (-1) or pleasant (1) the person's feeling seems",
@@ -96,7 +98,7 @@ def _nearest_frames(session: SessionFolder) -> list[int | None]:
     after = np.clip(np.searchsorted(times, grid), 0, len(times) - 1)
     before = np.maximum(after - 1, 0)
     nearest = np.where(np.abs(times[before] - grid) <= np.abs(times[after] - grid), before, after)
-    found = np.abs(times[nearest] - grid) < step_s
+    found = np.abs(times[nearest] - grid) <= NEAR_PERIODS * step_s
     return [int(index) if here else None for index, here in zip(nearest, found, strict=True)]
 
 

@@ -30,7 +30,7 @@ def test_users_passwords_and_queries_of_addresses_are_left_out() -> None:
 def test_options_whose_name_says_secret_are_left_out() -> None:
     @dataclass(frozen=True)
     class Options:
-        page_token: str = "abc"
+        page_token: str = "abc"  # noqa: S105
         broker_password: str | None = None
         rate: float = 3.0
 

@@ -97,7 +97,8 @@ async def test_words_and_events_are_tables_too(tmp_path: Path) -> None:
     for name, columns in (("words.csv", WORD_COLUMNS), ("events.csv", EVENT_COLUMNS)):
         table = pd.read_csv(tmp_path / "s" / name)
         assert list(table.columns) == [column.name for column in columns]
-        assert list(columns) and set(session.facts["tables"][name]) == set(table.columns)
+        assert list(columns)
+        assert set(session.facts["tables"][name]) == set(table.columns)
 
 
 async def test_rows_are_on_disk_while_the_run_goes_on_and_nobody_mends_it_meanwhile(tmp_path: Path) -> None:
@@ -150,6 +151,27 @@ async def test_a_session_says_how_its_run_ended(tmp_path: Path) -> None:
         assert ("rtsp://***@host is gone" in "".join(session.notes)) == (by == "failure")
 
 
+async def offer_at_once(sink: SessionSink, frames: int) -> None:
+    """A whole run in which the sink gets no turn."""
+    async with attached([sink]) as outlet:
+        for frame in range(frames):
+            outlet.offer(estimate(frame, settled=True))
+
+
+async def fill_the_disk(sink: SessionSink, folder: Path) -> None:
+    """A run whose files may become little larger than they are after 21 frames."""
+    async with attached([sink]) as outlet:
+        for frame in range(40):
+            outlet.offer(estimate(frame, settled=False))
+            outlet.offer(estimate(frame, settled=True))
+            if frame == 20:
+                await until(lambda: (folder / ESTIMATES).read_text().count("\n") == 22)
+                size = (folder / ESTIMATES).stat().st_size
+                hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size + 300, hard))
+        await until(lambda: sink.drops.get("session_failed", 0) > 0)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit")
 async def test_a_disk_that_fills_up_keeps_what_is_on_it_and_counts_the_rest(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -160,15 +182,7 @@ async def test_a_disk_that_fills_up_keeps_what_is_on_it_and_counts_the_rest(
     sink = SessionSink(folder, facts())
     try:
         with pytest.raises(UserError, match=r"not complete .*\d+ frames are on disk, \d+ rows") as refused:
-            async with attached([sink]) as outlet:
-                for frame in range(40):
-                    outlet.offer(estimate(frame, settled=False))
-                    outlet.offer(estimate(frame, settled=True))
-                    if frame == 20:
-                        await until(lambda: (folder / ESTIMATES).read_text().count("\n") == 22)
-                        size = (folder / ESTIMATES).stat().st_size
-                        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 300, before[1]))
-                await until(lambda: sink.drops.get("session_failed", 0) > 0)
+            await fill_the_disk(sink, folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -191,9 +205,7 @@ async def test_a_disk_that_is_too_slow_is_waited_for_or_counted(
     monkeypatch.setattr("stream.session_folder.sink.QUEUE_ROWS", 20)
     sink = SessionSink(tmp_path / "a", facts())
     with pytest.raises(UserError, match=r"the disk was too slow"):
-        async with attached([sink]) as outlet:
-            for frame in range(30):
-                outlet.offer(estimate(frame, settled=True))
+        await offer_at_once(sink, 30)
     assert sink.drops == {"session_queue": 10}
     async with attached([SessionSink(tmp_path / "b", facts())]) as outlet:
         for frame in range(200):
