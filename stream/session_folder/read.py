@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -35,7 +36,6 @@ from stream.session_folder.parquet import make_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -145,12 +145,13 @@ class SessionFolder:
         return path if path.is_file() else None
 
 
-def open_session_folder(path: Path) -> SessionFolder:
+def open_session_folder(path: str | Path) -> SessionFolder:
     """Reads a folder that `stream-run --session` wrote; one whose run was cut is first mended, and says so.
 
     Raises UserError where it holds no session, one that is still being recorded, or one to mend that cannot be
     written.
     """
+    path = Path(path)
     facts = read_facts(path)
     if facts["state"] in CLOSED and (path / PARQUET).is_file():
         return SessionFolder(path, facts, _notes(facts))

@@ -25,11 +25,21 @@ async def test_a_page_with_the_course_and_the_plane(tmp_path: Path, run_command:
     said = run_command("offline-report", tmp_path / "P07").said
     folder = tmp_path / "P07" / "report"
     assert f"written: {folder / 'report.html'}" in said
-    assert sorted(path.name for path in folder.iterdir()) == ["P07-course.png", "P07-plane.png", "report.html"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "P07-course.png",
+        "P07-plane.png",
+        "report.html",
+    ]
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2
     assert not re.search(r"(src|href)=\"(?!data:)", page), "it needs no other file"
-    for shown in ("P-07", "first &lt;visit&gt;", "a question", "90, of them 10 not settled", "good for tests"):
+    for shown in (
+        "P-07",
+        "first &lt;visit&gt;",
+        "a question",
+        "90, of them 10 not settled",
+        "good for tests",
+    ):
         assert shown in page, shown
     again = make_session_report([session], ["P07"])
     assert again.figures["P07-plane.png"] == (folder / "P07-plane.png").read_bytes()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def scripted(**parts: Any) -> SessionFolder:
     facts = {"clocks": {"frame_rate": 10.0}}
-    return cast("SessionFolder", SimpleNamespace(facts=facts, words=(), markers=(), **parts))
+    return cast("SessionFolder", SimpleNamespace(**{"facts": facts, "words": (), "markers": (), **parts}))
 
 
 def test_presence_ends_where_frames_are_missing() -> None:
@@ -61,7 +61,6 @@ def test_stretches_do_not_overlap_and_markers_are_short(session: SessionFolder) 
     ]
     at_once = [SimpleNamespace(time_s=1.0, value=text) for text in ("b", "a")]
     at_once.append(SimpleNamespace(time_s=None, value="before the first frame"))
-    marked = scripted(estimates={})
-    marked.markers = tuple(at_once)  # type: ignore[misc]
+    marked = scripted(estimates={}, markers=tuple(at_once))
     assert marker_points(marked) == [(1.0, "a"), (1.001, "b")]
     assert marker_spans(marked)[0] == Span(1.0, 1.001, "a")
