@@ -30,7 +30,7 @@ class LineFile:
         if self.failure is not None:
             return 0
         block = "".join(lines).encode()
-        start = self._file.tell()
+        start = self._file.seek(0, os.SEEK_END)
         written = 0
         try:
             while written < len(block):
@@ -42,6 +42,22 @@ class LineFile:
                 self._file.truncate(start + whole)
             return block.count(b"\n", 0, whole)
         return len(lines)
+
+    def rewrite(self, lines: Sequence[str]) -> bool:
+        """Puts a file of these lines in its place, whole, and goes on from there; False, and nothing changed, where
+        that cannot be done.
+        """
+        beside = self.path.with_name(f".{self.path.name}.part")
+        try:
+            beside.write_text("".join(lines), encoding="utf-8", newline="")
+            os.replace(beside, self.path)
+            file = FileIO(self.path, "a")
+        except OSError:
+            beside.unlink(missing_ok=True)
+            return False
+        self._file.close()
+        self._file = file
+        return True
 
     def sync(self) -> None:
         """Waits until it is on the disk."""

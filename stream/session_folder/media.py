@@ -19,6 +19,7 @@ from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame as Picture
 
 from stream.sources.events import SAMPLE_RATE, AudioChunk, SourceEvent, SourceInfo, VideoFrame
+from stream.sources.scaling import MOST_LONG_SIDE, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -159,9 +160,9 @@ class _Writer:
     def __init__(self, container: Any, info: SourceInfo) -> None:
         self._container = container
         rate = Fraction(info.frame_rate).limit_denominator(1001)
-        self._video = _add_picture(
-            container, rate, info.width - info.width % 2, info.height - info.height % 2
-        )
+        # The size that live pictures are scaled to, too; this encoding wants even ones.
+        width, height = fitted(info.width, info.height, MOST_LONG_SIDE)
+        self._video = _add_picture(container, rate, width - width % 2, height - height % 2)
         self._audio: Any = None
         if info.has_audio:
             self._audio = container.add_stream("pcm_s16le", rate=SAMPLE_RATE)

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter, deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from filelock import FileLock
 
@@ -18,8 +18,10 @@ from stream.session_folder.layout import (
     ESTIMATES,
     EVENT_COLUMNS,
     EVENTS,
+    FACTS,
     LOCK,
     MEDIA,
+    PARQUET,
     REVISION,
     TEMPORARY,
     UNSETTLED_ESTIMATES,
@@ -32,7 +34,7 @@ from stream.session_folder.layout import (
 )
 from stream.session_folder.options import check_free
 from stream.session_folder.parquet import make_parquet
-from stream.session_folder.rows import EventRows, FrameRows, WordRows
+from stream.session_folder.rows import MOST_UNSETTLED, EventRows, FrameRows, WordRows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +51,9 @@ QUEUE_ROWS: Final = 8192
 SYNC_EVERY_S: Final = 5.0
 """How much a power cut may cost; a kill costs nothing that was handed to the system."""
 
+MOST_UNSETTLED_ROWS: Final = 20_000
+"""Rows of estimates that are not final; beyond that those that have become so since are left out."""
+
 EndedBy = Literal["source", "request", "failure"]
 
 
@@ -61,7 +66,7 @@ class SessionSink:
     new. When the disk fails, what is on it stays, the rest is counted, and `close` raises the UserError that says so.
 
     `facts` are those of `stream.session_folder.facts.describe`. `note_end` is an exit callback that notes how the run
-    ended.
+    ended; of one that failed before it had a frame nothing stays.
     """
 
     name = "session"
@@ -91,6 +96,8 @@ class SessionSink:
         self._writing: asyncio.Task[None] | None = None
         self._drops: Counter[str] = Counter()
         self._written: Counter[str] = Counter()
+        self._newest_unsettled: deque[tuple[int, str]] = deque(maxlen=MOST_UNSETTLED)
+        self._unsettled_rows, self._last_settled = 0, -1
         self._synced_s = time.monotonic()
         self._closed = self._told_failure = False
 
@@ -206,9 +213,20 @@ class SessionSink:
                 if issubclass(kind, asyncio.CancelledError | KeyboardInterrupt | SystemExit)
                 else "failure"
             )
+        if by == "failure" and not self._written[ESTIMATES]:
+            # A run that never began is no session, and would stand in the way of the next attempt.
+            self._remove()
+            return
         self._facts["ended"] |= {"by": by, "why": without_secrets(str(error)) if by == "failure" else ""}
         with suppress(OSError):
             write_facts(self._folder, self._facts)
+
+    def _remove(self) -> None:
+        """Removes what was made, and the folder where nothing else is in it."""
+        for name in (*self._headers, PARQUET, FACTS, MEDIA):
+            (self._folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._folder.rmdir()
 
     def _put(self, name: str, row: Row) -> None:
         if self._failure() is not None:
@@ -246,15 +264,29 @@ class SessionSink:
         """In the thread: append lines, and say how many by file."""
         lines: dict[str, list[str]] = {}
         for name, row in batch:
-            lines.setdefault(name, []).append(line(row))
+            text = line(row)
+            lines.setdefault(name, []).append(text)
+            if name == UNSETTLED_ESTIMATES:
+                self._newest_unsettled.append((cast("int", row[0]), text))
+                self._unsettled_rows += 1
+            elif name == ESTIMATES:
+                self._last_settled = cast("int", row[0])
         # What is not final goes first: a kill in between then costs nothing.
         order = sorted(lines, key=lambda name: name not in TEMPORARY)
         written = Counter({name: self._files[name].append(lines[name]) for name in order})
+        if self._unsettled_rows > MOST_UNSETTLED_ROWS:
+            self._leave_out_settled()
         if time.monotonic() - self._synced_s > SYNC_EVERY_S:
             self._synced_s = time.monotonic()
             for file in self._files.values():
                 file.sync()
         return written
+
+    def _leave_out_settled(self) -> None:
+        """Keeps the file of what is not final from growing with the run."""
+        still = [text for frame, text in self._newest_unsettled if frame > self._last_settled]
+        self._files[UNSETTLED_ESTIMATES].rewrite([self._headers[UNSETTLED_ESTIMATES], *still])
+        self._unsettled_rows = len(still)
 
     def _finish(self) -> None:
         """In a thread: everything on the disk, the Parquet file, `session.json`, and nothing temporary left."""

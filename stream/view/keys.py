@@ -88,6 +88,10 @@ class TerminalKeys:
             mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
             termios.tcsetattr(self._descriptor, termios.TCSADRAIN, mode)
 
+    def _take_terminal_again(self) -> None:
+        if self._is_in_front():
+            self._take_terminal()
+
     def _give_back(self) -> None:
         if self._before is None or not self._is_in_front():
             return
@@ -106,17 +110,14 @@ class TerminalKeys:
             return
         loop = asyncio.get_running_loop()
         pressed = asyncio.Event()
-        was_in_front = True
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
+            # A shell sets the terminal up anew for a program that it calls back after Ctrl-Z.
+            loop.add_signal_handler(signal.SIGCONT, self._take_terminal_again)
         try:
             while True:
                 if not self._is_in_front():
-                    was_in_front = False
                     await asyncio.sleep(LOOK_AGAIN_S)
                     continue
-                if not was_in_front:
-                    # A shell sets the terminal up anew for a program that it calls back.
-                    was_in_front = True
-                    self._take_terminal()
                 pressed.clear()
                 loop.add_reader(self._descriptor, pressed.set)
                 with suppress(TimeoutError):
@@ -132,6 +133,8 @@ class TerminalKeys:
             await asyncio.Event().wait()
         finally:
             loop.remove_reader(self._descriptor)
+            with suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.remove_signal_handler(signal.SIGCONT)
 
     def _obey(self, key: str) -> None:
         if key == "m":

@@ -143,8 +143,8 @@ async def test_a_session_says_how_its_run_ended(tmp_path: Path) -> None:
     for by, (kind, error) in ends.items():
         sink = SessionSink(tmp_path / by, facts())
         sink.note_end(kind, error, None)
-        async with attached([sink]):
-            pass
+        async with attached([sink]) as outlet:
+            outlet.offer(estimate(0, settled=True))
         sink.note_end(kind, error, None)
         session = open_session_folder(tmp_path / by)
         assert session.facts["ended"]["by"] == by
@@ -222,3 +222,34 @@ async def test_what_settles_long_after_it_was_forgotten_still_has_a_row(
     assert session.estimates["frame"].tolist() == list(range(10))
     assert pd.isna(session.estimates["provisional_valence"][0])
     assert os.listdir(tmp_path) == ["s"]
+
+
+async def test_what_is_not_final_does_not_grow_with_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream.session_folder.sink.MOST_UNSETTLED_ROWS", 100)
+    folder = tmp_path / "s"
+    async with recording(folder) as outlet:
+        for frame in range(1000):
+            outlet.offer(estimate(frame, settled=False))
+            if frame >= 30:
+                outlet.offer(estimate(frame - 30, settled=True))
+            await outlet.ready()
+            if frame % 20 == 0:
+                await asyncio.sleep(0.005)
+        await until(lambda: (folder / ESTIMATES).read_text().count("\n") == 971)
+        kept = (folder / TEMPORARY[0]).read_text().splitlines()
+        assert len(kept) < 200
+        assert kept[0].startswith("frame,time_s")
+        assert [int(row.split(",")[0]) for row in kept[-30:]] == list(range(970, 1000))
+    session = open_session_folder(folder)
+    assert session.estimates["frame"].tolist() == list(range(1000))
+
+
+async def test_a_run_that_never_began_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    sink = SessionSink(tmp_path / "s", facts())
+    async with attached([sink]) as outlet:
+        outlet.offer_status(running())
+    sink.note_end(UserError, UserError("the camera gave no picture"), None)
+    assert not (tmp_path / "s").exists()
+    assert len((await keep_session(tmp_path / "s", 3)).estimates["frame"]) == 3

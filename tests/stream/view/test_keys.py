@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import signal
 import termios
 from typing import TYPE_CHECKING
 
@@ -121,3 +122,20 @@ async def test_a_terminal_that_goes_away_ends_nothing(terminal: tuple[int, int])
     await keys.close()
     os.close(gone)
     assert mode(inner)[1]
+
+
+async def test_called_back_after_ctrl_z_it_has_the_terminal_again(terminal: tuple[int, int]) -> None:
+    _, inner = terminal
+    before = termios.tcgetattr(inner)
+    keys = TerminalKeys(Controls(), descriptor=inner)
+    await keys.open()
+    running = asyncio.create_task(keys.run())
+    await asyncio.sleep(0.1)
+    termios.tcsetattr(inner, termios.TCSANOW, before)
+    os.kill(os.getpid(), signal.SIGCONT)
+    await asyncio.sleep(0.1)
+    assert not mode(inner)[1]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await keys.close()
+    assert termios.tcgetattr(inner) == before
