@@ -59,13 +59,14 @@ def streams_of(session: SessionFolder) -> list[XdfStream]:
     estimates = session.estimates
     times = capture_times(session)
     found = []
-    for track in ("provisional", "settled"):
+    # Named, and with channels, as the outlets of Lab Streaming Layer are.
+    for track, name in (("provisional", "affectstream"), ("settled", "affectstream settled")):
         names = [f"{track}_{what}" for what in ("valence", "arousal", "valence_spread", "arousal_spread")]
         here = ~np.isnan(estimates[names[0]].astype(np.float64))
         columns = [estimates[each][here].astype(np.float32) for each in (*names, *PRESENCES)]
         found.append(
             XdfStream(
-                f"affectstream {track}",
+                name,
                 "Affect",
                 ("valence", "arousal", "valence_spread", "arousal_spread", *PRESENCES),
                 times[here],

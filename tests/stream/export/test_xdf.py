@@ -25,9 +25,9 @@ def read(path: Path) -> dict[str, Any]:
 def test_pyxdf_reads_every_stream_back(session: SessionFolder, tmp_path: Path) -> None:
     streams = read(write_xdf(session, tmp_path, "P07")[0])
     assert list(streams) == [
-        *("affectstream provisional", "affectstream settled", "affectstream words", "affectstream markers")
+        *("affectstream", "affectstream settled", "affectstream words", "affectstream markers")
     ]
-    provisional, settled = streams["affectstream provisional"], streams["affectstream settled"]
+    provisional, settled = streams["affectstream"], streams["affectstream settled"]
     monotonic = session.estimates["captured_monotonic_s"]
     np.testing.assert_array_equal(provisional["time_stamps"], monotonic)
     np.testing.assert_array_equal(settled["time_stamps"], monotonic[:80])
