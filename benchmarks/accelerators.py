@@ -14,7 +14,7 @@ from models.accelerate.hardware import has_cuda, has_package
 from models.accelerate.select import Preference, serve
 from models.bundle.load import Bundle, load_bundle
 from models.bundle.untrained import make_untrained_bundle
-from models.text.tokenizer import open_text_model
+from models.text.loading import open_text_model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,10 +21,8 @@ BROKEN_PIPE: Final = 141
 
 
 def make_app(help_text: str) -> typer.Typer:
-    """A typer application whose errors `run` reports: no tracebacks of typer's own, no completion options."""
-    return typer.Typer(
-        help=help_text, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
-    )
+    """A typer application whose errors `run` reports: no tracebacks of typer's own."""
+    return typer.Typer(help=help_text, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
 def run(app: typer.Typer) -> None:

@@ -19,7 +19,7 @@ from models.machine import usable_processors
 from stream.build import assemble, find_bundle, keep_session, load, make_sinks
 from stream.controls import Controls
 from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.connection import BrokerAddress
+from stream.mqtt.connection import BrokerAddress, connect_first, disconnect
 from stream.mqtt.topics import check_publisher_id
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ async def open_engine(
     use_threads(input_options.threads or default_threads(input_options.bundle))
     controls = Controls()
     async with AsyncExitStack() as stack:
+        # Before what takes long is loaded: whoever gave a wrong address hears so at once.
+        broker = await _broker_address(output_options, stack, tell_progress)
         load_all = partial(
             load, input_options, tell_progress, source=source, shared=shared, keep_eager=keep_eager
         )
@@ -87,7 +89,6 @@ async def open_engine(
         if parts.source.live:
             for line in parts.first_lines():
                 introduce(line)
-        broker = await _broker_address(output_options, stack)
         parts, session = keep_session(input_options, output_options, parts)
         if session is not None:
             stack.push(session.note_end)
@@ -161,13 +162,20 @@ def _usable_cores() -> int:
     return min(usable_processors(), MOST_THREADS)
 
 
-async def _broker_address(options: OutputOptions, stack: AsyncExitStack) -> BrokerAddress | None:
-    """The address that was given, or that of an embedded broker, which ends with the `stack`."""
+async def _broker_address(
+    options: OutputOptions, stack: AsyncExitStack, tell_progress: Callable[[str], None]
+) -> BrokerAddress | None:
+    """The address that was given, once a connection was made, or that of an embedded broker, which ends with the
+    `stack`. Raises UserError where there is no broker.
+    """
     if options.broker == "none":
         return None
     if options.broker == "embedded":
         return (await stack.enter_async_context(EmbeddedBroker())).address
-    return BrokerAddress.parse(options.broker, ca_file=options.ca_file)
+    address = BrokerAddress.parse(options.broker, ca_file=options.ca_file)
+    tell_progress(f"connecting to the broker at {address.endpoint}")
+    await disconnect(await connect_first(address))
+    return address
 
 
 class _CancelledBySigterm:

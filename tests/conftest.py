@@ -62,6 +62,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_configuration() -> Iterator[None]:
+    """Commands read no options of whoever runs the tests, in this process and in those it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AFFECT_CONFIG", "none")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """One torch thread per test process: the suite runs on all cores at once."""
     import torch

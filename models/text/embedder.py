@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from models.errors import UserError
 from models.spec import SUMMED_LAYERS
-from models.text.tokenizer import open_text_model, pad, pool_words
+from models.text.loading import open_text_model
+from models.text.tokenizer import pad, pool_words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +49,7 @@ class TextEmbedder:
         cache_size: int = 256,
         batch_size: int = 32,
     ) -> None:
-        """Loads the `transformers` model in `folder` from local safetensors only.
+        """Loads the BERT-family model in `folder` from local safetensors only.
 
         `cache_size` utterances are remembered, `batch_size` passes run at once in `embed_batch`. Raises
         UserError where the folder holds no such model, or one of another width than `expected_width`.
@@ -144,12 +145,13 @@ class TextEmbedder:
 
     @torch.inference_mode()
     def _encode_eagerly(self, ids: Tensor, mask: Tensor) -> Tensor:
-        return sum_last_layers(self._model, ids, mask)
+        # Without a mask a faster routine attends; a graph, which has to hold for any, always has one.
+        return sum_last_layers(self._model, ids, None if bool(mask.all()) else mask)
 
 
-def sum_last_layers(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
-    """Piece ids and mask (N, L) int64 to the sum of a BERT-family model's last four layers (N, L, E); of all layers,
-    where the model has fewer.
+def sum_last_layers(model: nn.Module, ids: Tensor, mask: Tensor | None) -> Tensor:
+    """Piece ids and mask (N, L) int64 (None: all ones) to the sum of a BERT-family model's last four layers
+    (N, L, E); of all layers, where the model has fewer.
     """
     found: Any = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
     # hidden_states[0] is what enters the first layer.

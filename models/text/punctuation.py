@@ -22,7 +22,8 @@ import torch
 
 from models.errors import UserError
 from models.speech.words import UNKNOWN
-from models.text.tokenizer import open_text_model, pad, pool_words
+from models.text.loading import open_text_model
+from models.text.tokenizer import pad, pool_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,11 +1,9 @@
-"""Words as a text model's sub-word pieces: opening a model's folder, tokenising, splitting, padding."""
+"""Words to sub-word pieces, cut into the passes that a text model takes, and back to words."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,11 +12,8 @@ from models.errors import UserError
 from models.speech.words import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-Task = Literal["encoder", "token-classification"]
-
-_SAVE_AGAIN: Final = "save it again from a sound one, or give another"
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -33,23 +28,34 @@ class Segment:
     word_of: tuple[int | None, ...]
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """A tokenizer as this package uses it.
+
+    `encode` takes whole words and gives each piece's id and its word's index, None for special tokens. `unknown` and
+    `unknown_id` stand for what the tokenizer does not know, `pad_id` fills up, `count` is how many pieces there are,
+    `limit` how many fit into one pass.
+    """
+
+    encode: Callable[[Sequence[str]], tuple[Sequence[int], Sequence[int | None]]]
+    unknown: str | None
+    unknown_id: int | None
+    pad_id: int
+    count: int
+    limit: int
+
+
 class PieceTokenizer:
-    """A fast `transformers` tokenizer, with the model's length limit.
+    """Words to the passes that a text model takes.
 
     The recogniser's unknown word becomes the tokenizer's unknown token; so does a word that yields no piece
     at all: every word has at least one.
     """
 
-    def __init__(self, tokenizer: Any, config: Any, folder: Path) -> None:
-        if not getattr(tokenizer, "is_fast", False):
-            raise UserError(f"the tokenizer in '{folder}' has no tokenizer.json: save its fast form there")
-        self._tokenizer = tokenizer
-        self._unknown: str | None = tokenizer.unk_token
-        self.pad_id: int = tokenizer.pad_token_id or 0
-        positions = int(getattr(config, "max_position_embeddings", 0) or 512)
-        if "roberta" in config.model_type or config.model_type in ("camembert", "mpnet"):
-            positions -= int(getattr(config, "pad_token_id", 1) or 0) + 1  # positions start after the padding
-        limit = min(positions, int(tokenizer.model_max_length))
+    def __init__(self, pieces: Pieces, vocabulary: int, folder: Path) -> None:
+        """`vocabulary` is how many pieces the model knows. Raises UserError where the two do not belong together."""
+        self._pieces = pieces
+        self.pad_id = pieces.pad_id
         # The special tokens around a text, found by tokenising one.
         probe = self._encode(["a"])
         body = [i for i, word in enumerate(probe.word_of) if word is not None]
@@ -59,14 +65,15 @@ class PieceTokenizer:
                 "give one that is"
             )
         self._prefix, self._suffix = probe.ids[: body[0]], probe.ids[body[-1] + 1 :]
-        self.capacity = limit - len(self._prefix) - len(self._suffix)
+        self.capacity = pieces.limit - len(self._prefix) - len(self._suffix)
         if self.capacity < 1:
             raise UserError(
-                f"the text model in '{folder}' takes only {limit} positions: too few for a word; give a larger one"
+                f"the text model in '{folder}' takes only {pieces.limit} positions: too few for a word; give a "
+                "larger one"
             )
-        if len(tokenizer) > int(config.vocab_size):
+        if pieces.count > vocabulary:
             raise UserError(
-                f"the tokenizer in '{folder}' has {len(tokenizer)} pieces but its model {config.vocab_size}: "
+                f"the tokenizer in '{folder}' has {pieces.count} pieces but its model {vocabulary}: "
                 "they do not belong together; save both from one model"
             )
 
@@ -98,11 +105,11 @@ class PieceTokenizer:
 
     @property
     def _unknown_piece(self) -> int:
-        unknown = self._tokenizer.unk_token_id
-        return self.pad_id if unknown is None else int(unknown)
+        unknown = self._pieces.unknown_id
+        return self.pad_id if unknown is None else unknown
 
     def _replace_unknown(self, word: str) -> str:
-        return word.replace(UNKNOWN, self._unknown) if self._unknown else word
+        return word.replace(UNKNOWN, self._pieces.unknown) if self._pieces.unknown else word
 
     def _with_special_tokens(self, ids: list[int], owners: list[int | None]) -> Segment:
         return Segment(
@@ -113,8 +120,8 @@ class PieceTokenizer:
     def _encode(self, texts: Sequence[str]) -> Segment:
         if not texts:
             return Segment((), ())
-        out = self._tokenizer(list(texts), is_split_into_words=True, truncation=False, verbose=False)
-        return Segment(tuple(out["input_ids"]), tuple(out.word_ids()))
+        ids, word_of = self._pieces.encode(texts)
+        return Segment(tuple(ids), tuple(word_of))
 
 
 def pad(segments: Sequence[Segment], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -136,70 +143,3 @@ def pool_words(values: Tensor, segment: Segment, into: Tensor) -> None:
     sums = torch.zeros(len(rows), values.shape[1], dtype=values.dtype)
     sums.index_add_(0, inverse, values[: len(owners)][own])
     into[rows] = sums / counts[:, None]
-
-
-def open_text_model(folder: Path, task: Task) -> tuple[Any, PieceTokenizer]:
-    """Loads the `transformers` model and tokenizer in `folder`: local files, safetensors, float32, eval mode.
-
-    Raises UserError, in one line, where the folder does not exist, holds no such model, has weights in
-    another form than safetensors, lacks a weight, or has one that is not finite. Runs no code of the folder.
-    """
-    folder = Path(folder)
-    what = "text encoder" if task == "encoder" else "punctuation model"
-    if not folder.is_dir():
-        raise UserError(f"no {what} at '{folder}': give the folder of a saved transformers model")
-    if not (folder / "config.json").is_file():
-        raise UserError(
-            f"'{folder}' holds no {what} (config.json is missing): give a saved transformers model"
-        )
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(f"the {what} in '{folder}' has no .safetensors weights: save it as safetensors")
-    with _silence_transformers():
-        from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer
-
-        auto = AutoModel if task == "encoder" else AutoModelForTokenClassification
-        only = {"local_files_only": True, "trust_remote_code": False}
-        try:
-            model, info = auto.from_pretrained(
-                str(folder), use_safetensors=True, dtype=torch.float32, output_loading_info=True, **only
-            )
-            # Byte-level tokenizers (RoBERTa's) tell a word's start by the space before it.
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), add_prefix_space=True, **only)
-        except Exception as error:  # OSError, ValueError, SafetensorError and more
-            raise UserError(
-                f"cannot load the {what} in '{folder}': {_one_line(error)}; {_SAVE_AGAIN}"
-            ) from error
-    # An encoder's pooler is not used here, and often not saved.
-    missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
-    odd = missing + sorted(str(m[0]) for m in info["mismatched_keys"])
-    if odd:
-        raise UserError(
-            f"the {what} in '{folder}' does not fit its config.json: weight {odd[0]} is missing or wrong; "
-            f"{_SAVE_AGAIN}"
-        )
-    bad = [name for name, p in model.named_parameters() if not bool(torch.isfinite(p).all())]
-    if bad:
-        raise UserError(f"the {what} in '{folder}' is damaged: weight {bad[0]} is not finite; {_SAVE_AGAIN}")
-    model.eval().requires_grad_(False)
-    return model, PieceTokenizer(tokenizer, model.config, folder)
-
-
-@contextmanager
-def _silence_transformers() -> Iterator[None]:
-    """No progress bars and no warnings of `transformers` on the terminal."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -131,7 +131,7 @@ def write_text_teacher(path: Path, texts: Sequence[str], words: Sequence[str], f
 
     Raises UserError where the folder holds no such encoder.
     """
-    from models.text.tokenizer import open_text_model
+    from models.text.loading import open_text_model
 
     _check_folder(folder)
     model, _ = open_text_model(folder, "encoder")

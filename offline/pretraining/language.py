@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from models.errors import UserError
 from models.spec import SUMMED_LAYERS, TARGETS, LanguageSpec
 from models.speech.words import UNKNOWN
+from models.text.loading import open_text_model
 from models.text.small_bert import make_text_encoder
-from models.text.tokenizer import PieceTokenizer, open_text_model, pad, pool_words
+from models.text.tokenizer import PieceTokenizer, pad, pool_words
 from offline.pretraining.base import PretrainingTask
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def new_text_encoder(spec: LanguageSpec, seed: int) -> tuple[nn.Module, PieceTok
     """A text encoder that has learned nothing, and its tokenizer; the same for the same seed."""
     with tempfile.TemporaryDirectory() as folder:
         make_text_encoder(Path(folder), spec.embedding, seed)
-        model, tokenizer = open_text_model(Path(folder), "encoder")
+        model, tokenizer = open_text_model(Path(folder), "encoder", to_train=True)
         model.pooler = None  # not part of what was made; `transformers` adds one
         return model, tokenizer
 

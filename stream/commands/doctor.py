@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from models.configuration import ConfigOption, ConfiguredCommand, ShowConfigOption
 from models.console import make_app, run, waiting
 from stream.options import DEFAULT_BUNDLE
 
@@ -46,7 +47,7 @@ def command() -> None:
 _app = make_app(HELP)
 
 
-@_app.command(help=HELP)
+@_app.command(help=HELP, cls=ConfiguredCommand)
 def stream_doctor(
     camera: Annotated[
         str | None,
@@ -81,6 +82,8 @@ def stream_doctor(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the findings as one JSON document instead of the table.")
     ] = False,
+    config: ConfigOption = None,
+    show_config: ShowConfigOption = False,
 ) -> None:
     """Examine what a live run needs; ends with 1 where it cannot be made."""
     with waiting("what is needed to examine is loaded") as tell:

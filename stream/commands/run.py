@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from models.configuration import ConfigOption, ConfiguredCommand, ShowConfigOption
 from models.console import make_app, run, waiting
 from models.errors import SetupError, UserError
 from stream.options import (
@@ -79,7 +80,13 @@ def command() -> None:
 _app = make_app(HELP)
 
 
-@_app.command(help=HELP)
+class RunCommand(ConfiguredCommand):
+    """`stream-run`, which takes one source."""
+
+    exclusive = frozenset({"source", "camera", "demo"})
+
+
+@_app.command(help=HELP, cls=RunCommand)
 def stream_run(
     source: Annotated[
         str | None, typer.Argument(help="A recording's file or a stream's URL: anything FFmpeg can read.")
@@ -198,6 +205,8 @@ def stream_run(
     view: Annotated[
         Literal["auto", "full", "plain", "none"], typer.Option(help="What the terminal shows.")
     ] = "auto",
+    config: ConfigOption = None,
+    show_config: ShowConfigOption = False,
 ) -> None:
     """Run a source through the engine, to the terminal, a broker and a record."""
     if list_devices:

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from models.configuration import ConfigOption, ConfiguredCommand, ShowConfigOption
 from models.console import make_app, run
 
 HELP: Final = """
@@ -35,7 +36,7 @@ def command() -> None:
 _app = make_app(HELP)
 
 
-@_app.command(help=HELP)
+@_app.command(help=HELP, cls=ConfiguredCommand)
 def stream_watch(
     broker: Annotated[
         str, typer.Option(help="mqtt://user:password@host:port or mqtts://...")
@@ -49,6 +50,8 @@ def stream_watch(
     ] = False,
     count: Annotated[int | None, typer.Option(min=1, help="End after this many messages.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.0, help="End after this many seconds.")] = None,
+    config: ConfigOption = None,
+    show_config: ShowConfigOption = False,
 ) -> None:
     """Show what is published until Ctrl-C."""
     from stream.mqtt.connection import BrokerAddress

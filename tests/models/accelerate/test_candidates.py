@@ -14,7 +14,7 @@ from models.accelerate.backend import BuildContext, Precision, Runner
 from models.accelerate.candidates import CandidateBuilder, measure
 from models.accelerate.parity import LIMITS, make_reference
 from models.accelerate.parts import ModelPart, eager_runner, parts_of
-from models.text.tokenizer import open_text_model
+from models.text.loading import open_text_model
 
 if TYPE_CHECKING:
     from models.bundle.load import Bundle

@@ -21,7 +21,7 @@ from models.accelerate.select import Preference, serve
 from models.bundle.load import Bundle, load_bundle
 from models.bundle.untrained import make_untrained_bundle
 from models.errors import UserError
-from models.text.tokenizer import open_text_model
+from models.text.loading import open_text_model
 from tests.models.accelerate.serving import FakeBackends, assert_serves_as_eager, backends_of, needs_openvino
 
 if TYPE_CHECKING:
