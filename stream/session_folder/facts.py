@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
+from models.configuration import HIDDEN, SECRET_WORDS
 from models.errors import UserError
 from stream.session_folder.layout import (
     EVENT_COLUMNS,
@@ -34,10 +35,8 @@ if TYPE_CHECKING:
 
 Facts = dict[str, Any]
 
-HIDDEN: Final = "***"
 PACKAGES: Final = ("affectstream", "torch", "numpy", "av", "opencv-python-headless", "vosk", "pyarrow")
 
-_SECRET: Final = re.compile(r"password|token|secret|credential|private_key|key_file", re.IGNORECASE)
 _QUERY: Final = re.compile(r"(?<=://)(\S+?)\?\S*")
 
 
@@ -101,10 +100,14 @@ def options_shown(options: InputOptions | OutputOptions) -> Facts:
     """All options by name, with what is secret in them left out."""
     return {
         field.name: HIDDEN
-        if _SECRET.search(field.name) and getattr(options, field.name)
+        if _is_secret(field.name) and getattr(options, field.name)
         else without_secrets(getattr(options, field.name))
         for field in fields(options)
     }
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name for word in SECRET_WORDS) and not name.endswith("_file")
 
 
 def without_secrets(value: object) -> Any:

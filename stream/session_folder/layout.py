@@ -22,6 +22,11 @@ UNSETTLED_WORDS: Final = "unsettled_words.csv"
 LOCK: Final = ".recording"
 """Locked by the process that records, so that nobody mends what is still being written."""
 
+ROOM: Final = ".room"
+"""Room on the disk for the last words of a session whose disk is full; given up at the end."""
+
+ROOM_BYTES: Final = 65_536
+
 TEMPORARY: Final = (UNSETTLED_ESTIMATES, UNSETTLED_WORDS)
 """There only while a run goes on, or where it was cut: what is not final yet."""
 

@@ -23,6 +23,7 @@ from stream.session_folder.layout import (
     MEDIA,
     PARQUET,
     REVISION,
+    ROOM,
     TEMPORARY,
     UNSETTLED_ESTIMATES,
     UNSETTLED_WORDS,
@@ -159,7 +160,8 @@ def open_session_folder(path: str | Path) -> SessionFolder:
     try:
         with lock:
             facts = _mend(path, read_facts(path))
-        (path / LOCK).unlink(missing_ok=True)
+        for name in (LOCK, ROOM):
+            (path / name).unlink(missing_ok=True)
     except Timeout:
         raise UserError(f"the session {path} is still being recorded: open it when it has ended") from None
     except OSError as error:

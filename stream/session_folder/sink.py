@@ -23,6 +23,8 @@ from stream.session_folder.layout import (
     MEDIA,
     PARQUET,
     REVISION,
+    ROOM,
+    ROOM_BYTES,
     TEMPORARY,
     UNSETTLED_ESTIMATES,
     UNSETTLED_WORDS,
@@ -100,6 +102,7 @@ class SessionSink:
         self._unsettled_rows, self._last_settled = 0, -1
         self._synced_s = time.monotonic()
         self._closed = self._told_failure = False
+        self._complaint: UserError | None = None
 
     @property
     def drops(self) -> Mapping[str, int]:
@@ -134,6 +137,7 @@ class SessionSink:
                 "kept": "picture and sound as the engine used them, on the time axis of time_s",
             }
         write_facts(self._folder, self._facts)
+        (self._folder / ROOM).write_bytes(bytes(ROOM_BYTES))
         for name, first_line in self._headers.items():
             self._files[name] = file = LineFile(self._folder / name, first_line)
             if file.failure is not None:
@@ -197,14 +201,15 @@ class SessionSink:
         reasons = [self._failure(), self._media.failure if self._media is not None else None]
         if lost or any(reasons):
             reason = next(filter(None, reasons), "the disk was too slow")
-            raise UserError(
+            self._complaint = UserError(
                 f"the session {self._folder} is not complete ({reason}): {self._written[ESTIMATES]} frames are on "
                 f"disk, {lost} rows, pictures or pieces of sound are lost; make room there, and record again"
             )
+            raise self._complaint
 
     def note_end(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         """Notes in a folder that is complete whether the source, somebody's request or a failure ended the run."""
-        if not self._closed:
+        if not self._closed or (self._complaint is not None and error is self._complaint):
             return
         by: EndedBy = "source"
         if kind is not None:
@@ -294,6 +299,7 @@ class SessionSink:
             self._media.close()
         for file in self._files.values():
             file.close()
+        (self._folder / ROOM).unlink(missing_ok=True)
         ended = {**moment(time.time(), time.monotonic()), "by": None, "why": ""}
         self._facts |= {"state": "complete", "ended": ended, "totals": self._totals()}
         if self._media is not None:

@@ -14,7 +14,16 @@ import pandas as pd
 import pytest
 
 from models.errors import UserError
-from stream.session_folder.layout import ESTIMATES, FACTS, PARQUET, TEMPORARY, UNSETTLED_WORDS, WORDS
+from stream.session_folder.layout import (
+    ESTIMATES,
+    FACTS,
+    LOCK,
+    PARQUET,
+    ROOM,
+    TEMPORARY,
+    UNSETTLED_WORDS,
+    WORDS,
+)
 from stream.session_folder.read import open_session_folder
 from tests.stream.sessions import keep_session
 
@@ -101,7 +110,7 @@ def test_the_tables_of_a_killed_session_open_without_this_software(cut: Path) ->
 def test_what_is_mended_once_stays_as_it_is(cut: Path) -> None:
     first = open_session_folder(cut)
     before = {path.name: path.read_bytes() for path in cut.iterdir()}
-    assert not set(TEMPORARY) & set(before)
+    assert not {*TEMPORARY, LOCK, ROOM} & set(before)
     again = open_session_folder(cut)
     assert again.notes == first.notes
     assert again.was_cut

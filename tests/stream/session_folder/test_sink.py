@@ -170,6 +170,7 @@ async def fill_the_disk(sink: SessionSink, folder: Path) -> None:
                 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
                 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 300, hard))
         await until(lambda: sink.drops.get("session_failed", 0) > 0)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit")
@@ -187,6 +188,7 @@ async def test_a_disk_that_fills_up_keeps_what_is_on_it_and_counts_the_rest(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert "make room there" in str(refused.value)
+    sink.note_end(UserError, refused.value, None)
     assert "is no longer written" in caplog.text
     with (folder / ESTIMATES).open(newline="") as file:
         rows = list(csv.reader(file))
@@ -196,7 +198,9 @@ async def test_a_disk_that_fills_up_keeps_what_is_on_it_and_counts_the_rest(
     frames = session.estimates["frame"].tolist()
     assert frames == list(range(len(frames)))
     assert len(frames) >= 21
-    assert not session.was_cut or session.notes
+    assert session.facts["state"] == "incomplete"
+    assert len(session.notes) == 1
+    assert "session_failed" in session.notes[0]
 
 
 async def test_a_disk_that_is_too_slow_is_waited_for_or_counted(
