@@ -35,7 +35,7 @@ def test_help_explains_every_option_and_shows_every_kind_of_source() -> None:
     for option in (
         *("--camera", "--microphone", "--size", "--fps", "--list-devices", "--demo", "--bundle", "--broker"),
         *("--pace", "--record", "--rate", "--detector", "--recogniser", "--threads", "--budget", "--view"),
-        *("--accelerator", "--latency-target"),
+        *("--accelerator", "--latency-target", "--session", "--participant", "--notes", "--keep-media"),
     ):
         assert option in said, option
     for example in (
