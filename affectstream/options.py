@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from models.errors import UserError
 from stream.options import InputOptions, OutputOptions
+from stream.shared_bundle import SharedBundle
+from stream.sinks.simple import as_sinks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stream.options import DetectorChoice, Pace
-    from stream.shared_bundle import SharedBundle
     from stream.sinks.base import Sink
     from stream.sinks.simple import SimpleSink
 
@@ -78,9 +79,6 @@ def plan_run(source: str | Path, pace: Pace, options: Mapping[str, Any]) -> RunP
 
     Raises TypeError for an option that there is not, UserError for two that exclude each other.
     """
-    from stream.shared_bundle import SharedBundle
-    from stream.sinks.simple import as_sink
-
     unknown = sorted(options.keys() - _INPUTS - _OUTPUTS - {"sinks"})
     if unknown:
         known = ", ".join(sorted(_INPUTS | _OUTPUTS | {"sinks"}))
@@ -101,5 +99,5 @@ def plan_run(source: str | Path, pace: Pace, options: Mapping[str, Any]) -> RunP
         InputOptions(str(source), pace=pace, **inputs),
         OutputOptions(view="none", **outputs),
         shared,
-        tuple(as_sink(sink) for sink in given.get("sinks", ())),
+        as_sinks(given.get("sinks", ())),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from affectstream.background import BackgroundRun
 from affectstream.options import SourceOptions, plan_run
@@ -15,6 +15,9 @@ from stream.sources.open import is_live
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Unpack
+
+PROGRESS_EVERY_S: Final = 0.1
+"""How often it is seen how far the run is."""
 
 
 def estimate(
@@ -29,26 +32,24 @@ def estimate(
         result.values.mean(axis=0)      # mean valence and arousal
         result.plot()
 
-    `progress` is called with the number of frames settled so far, in another thread. Raises UserError for what a user
-    can mend: no such file, no picture in it, a live source.
+    `progress` is called in this thread, with the number of frames settled so far, for each of them. Raises what it
+    raises, and UserError for what a user can mend: no such file, no picture in it, a live source.
     """
     if is_live(str(recording)):
         raise UserError(
             f"'{recording}' is live and has no end: loop over affectstream.stream('{recording}') instead"
         )
-    done = 0
-
-    def count(frames: int) -> None:
-        nonlocal done
-        done += frames
-        if progress is not None:
-            progress(done)
-
-    sink = CollectSink(count)
+    sink = CollectSink()
     background = BackgroundRun(plan_run(recording, "fast", options), [sink])
     background.start()
+    told = 0
     try:
-        background.join()
+        has_ended = False
+        while not has_ended:
+            has_ended = background.join(None if progress is None else PROGRESS_EVERY_S)
+            while progress is not None and told < len(sink.settled):
+                told += 1
+                progress(told)
     finally:
         background.close()
     if background.error is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream.messages import Affect, Estimate, Status, TranscriptWord
+    from stream.messages import Estimate, Status, TranscriptWord
 
 COLOURS: Final = ("tab:blue", "tab:orange")
 
@@ -48,7 +48,7 @@ class Result:
     @cached_property
     def values(self) -> NDArray[np.float64]:
         """(N, 2) valence and arousal in [-1, 1]: all folds, centered and merged."""
-        return np.array([_pair(e.value) for e in self.estimates])
+        return np.array([e.value.pair for e in self.estimates])
 
     @property
     def valence(self) -> NDArray[np.float64]:
@@ -63,12 +63,12 @@ class Result:
     @cached_property
     def spread(self) -> NDArray[np.float64]:
         """(N, 2) standard deviation between the centered folds; of a calibrated bundle, the error to expect."""
-        return np.array([_pair(e.spread) for e in self.estimates])
+        return np.array([e.spread.pair for e in self.estimates])
 
     @cached_property
     def folds(self) -> NDArray[np.float64]:
         """(F, N, 2) each fold's own output, neither centered nor clipped."""
-        return np.array([[_pair(fold) for fold in e.folds] for e in self.estimates]).transpose(1, 0, 2)
+        return np.array([[fold.pair for fold in e.folds] for e in self.estimates]).transpose(1, 0, 2)
 
     @cached_property
     def face(self) -> NDArray[np.bool_]:
@@ -119,10 +119,6 @@ class Result:
         figure. Raises UserError where matplotlib is not installed.
         """
         return _draw_result(self, axes)
-
-
-def _pair(affect: Affect) -> tuple[float, float]:
-    return affect.valence, affect.arousal
 
 
 def _draw_result(result: Result, axes: Any) -> Any:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 import weakref
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from affectstream.background import BackgroundRun
 from affectstream.options import RunOptions, RunPlan, plan_run
-from models.bundle.load import resolve_bundle
-from models.bundle.manifest import read_manifest
 from models.errors import AffectError, UserError
+from stream.build import trained_frame_rate
 from stream.sinks.handover import Ended, Handover, Kind
 from stream.sources.events import SAMPLE_RATE
 from stream.sources.pushed import Pushed, PushedLive, PushedRecording
@@ -59,7 +60,7 @@ def open_session(
     Raises UserError for what a user can mend.
     """
     plan = plan_run(name, "fast", options)
-    rate = frame_rate or _trained_frame_rate(plan)
+    rate = frame_rate or trained_frame_rate(plan.input_options, plan.shared)
     if not (math.isfinite(rate) and rate > 0):
         raise UserError(f"a frame rate of {frame_rate} cannot be: give frames a second, such as 30")
     if live and frame_rate is not None:
@@ -83,15 +84,16 @@ class Session:
         self._recording = source if isinstance(source, PushedRecording) else None
         self._sound = source.info.has_audio
         self._handover = Handover(kind)
-        self._loops = 0
+        self._looping: list[threading.Thread] = []
+        """The threads that loop over it."""
         self._finished = False
         self._background = BackgroundRun(plan, [self._handover], source=source, on_end=self._handover.end)
-        self._finalizer = weakref.finalize(self, self._background.close)
+        self._finalizer = weakref.finalize(self, self._background.let_go)
         self._background.start()
         try:
             self._background.wait_until_opened()
         except BaseException:
-            self._finalizer()
+            self.close()
             raise
 
     @property
@@ -140,10 +142,7 @@ class Session:
         Empty once the session is over. Raises what ended it, where that was not its end.
         """
         try:
-            if timeout_s > 0:
-                first = self._handover.take(timeout_s)
-                return [] if first is None else [first, *self._take_more()]
-            return self._handover.take_waiting()
+            return self._handover.take_waiting(timeout_s)
         except Ended:
             return []
 
@@ -163,27 +162,18 @@ class Session:
     def close(self) -> None:
         """Ends the session at once and joins its threads; what was estimated by then can still be taken."""
         self._finished = True
-        self._finalizer()
+        self._finalizer.detach()
+        self._background.close()
 
     def __iter__(self) -> Iterator[Estimate]:
-        self._loops += 1
-        try:
+        with self._noted_loop(), suppress(Ended):
             while True:
                 yield self._handover.take_one()
-        except Ended:
-            return
-        finally:
-            self._loops -= 1
 
     async def __aiter__(self) -> AsyncIterator[Estimate]:
-        self._loops += 1
-        try:
+        with self._noted_loop(), suppress(Ended):
             while True:
                 yield await self._handover.take_async()
-        except Ended:
-            return
-        finally:
-            self._loops -= 1
 
     def __enter__(self) -> Self:
         return self
@@ -193,8 +183,21 @@ class Session:
     ) -> None:
         self.close()
 
-    def _take_more(self) -> list[Estimate]:
-        return [] if self._handover.is_empty else self._handover.take_waiting()
+    @contextmanager
+    def _noted_loop(self) -> Iterator[None]:
+        """While this thread loops over the session."""
+        thread = threading.current_thread()
+        self._looping.append(thread)
+        try:
+            yield
+        finally:
+            self._looping.remove(thread)
+
+    @property
+    def _is_taken_elsewhere(self) -> bool:
+        """Whether another thread loops over it. A loop in this one takes nothing while a push waits."""
+        others = [thread for thread in tuple(self._looping) if thread is not threading.current_thread()]
+        return any(thread.is_alive() for thread in others)
 
     def _raise_if_over(self) -> None:
         if self._background.error is not None:
@@ -209,16 +212,14 @@ class Session:
         since_s, taken = time.monotonic(), self._handover.taken
         while not self._recording.wait_for_room(0.1):
             self._raise_if_over()
-            if self._loops or not self._handover.is_full or self._handover.taken != taken:
+            is_waited_for = self._handover.is_full and not self._is_taken_elsewhere
+            if not is_waited_for or self._handover.taken != taken:
                 since_s, taken = time.monotonic(), self._handover.taken
             elif time.monotonic() - since_s > NOBODY_TAKES_S:
-                raise UserError("estimates wait that nobody takes: call take() between pushes")
-
-
-def _trained_frame_rate(plan: RunPlan) -> float:
-    if plan.shared is not None:
-        return plan.shared.frame_rate
-    return read_manifest(resolve_bundle(plan.input_options.bundle)).recipe.frame_rate
+                raise UserError(
+                    "estimates wait that nobody takes: call take() between pushes, "
+                    "or push in another thread than that of your loop"
+                )
 
 
 def _checked_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -91,7 +91,7 @@ class Stream(_Run):
         except Ended:
             return
         finally:
-            self.close()
+            self._background.let_go()
 
     def close(self) -> None:
         """Ends the run; devices are closed and threads joined when this returns."""

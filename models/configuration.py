@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
+from models.console import program_name
 from models.errors import UserError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class ConfiguredCommand(TyperCommand):
 
     def _configured(self, ctx: Any, given: Mapping[str, Any]) -> dict[str, Setting]:
         """What file and environment say, by parameter, where the command line does not decide."""
-        command = str(ctx.info_name)
+        command = program_name()
         keys = {_key(p): p.name for p in self.params if _key(p) not in COMMAND_LINE_ONLY}
         file = find_file(given.get("config"))
         fields = _fields(self.callback, self.params)
@@ -118,7 +119,7 @@ class ConfiguredCommand(TyperCommand):
 
     def _describe(self, ctx: Any, configured: Mapping[str, Setting]) -> str:
         """All options in force as TOML: what is set with where it is from, what is not as a comment."""
-        lines = [f"[{ctx.info_name}]"]
+        lines = [f"[{program_name()}]"]
         for param in self.params:
             key = _key(param)
             if key in COMMAND_LINE_ONLY:
@@ -128,7 +129,7 @@ class ConfiguredCommand(TyperCommand):
                 origin = "command line"
             else:
                 origin = configured[param.name].origin if param.name in configured else "default"
-            shown = "" if value is None else _as_toml(key, value)
+            shown = "" if value is None or value == [] else _as_toml(key, value)
             lines.append(f"{key} = {shown}  # {origin}" if shown else f"# {key} =  # not set")
         return "\n".join(lines) + "\n"
 
@@ -218,7 +219,8 @@ def _from_environment(fields: Mapping[str, Any]) -> dict[str, Setting]:
 
 def _fields(callback: Callable[..., Any] | None, params: Sequence[Any]) -> dict[str, Any]:
     """A pydantic field for each option, by the types of the command's own function and the bounds of its options."""
-    from pydantic import Field
+    from pydantic import BeforeValidator, Field
+    from pydantic_settings import NoDecode
 
     hints = get_type_hints(callback, include_extras=True) if callback is not None else {}
     fields: dict[str, Any] = {}
@@ -229,7 +231,8 @@ def _fields(callback: Callable[..., Any] | None, params: Sequence[Any]) -> dict[
         least, most = getattr(option, "min", None), getattr(option, "max", None)
         variable = f"{PREFIX}{_key(param).upper()}"
         # Named apart from what pydantic's own classes are called by, such as `json`.
-        fields[f"option_{_key(param)}"] = (kind | None, Field(None, alias=variable, ge=least, le=most))
+        wanted = Annotated[kind | None, NoDecode, BeforeValidator(_split)] if _is_list(kind) else kind | None
+        fields[f"option_{_key(param)}"] = (wanted, Field(None, alias=variable, ge=least, le=most))
     return fields
 
 
@@ -248,6 +251,18 @@ def _checked(fields: Mapping[str, Any], settings: Mapping[str, Setting]) -> dict
             f"{key} = {value} from {settings[key].origin} cannot be used: {first['msg']}"
         ) from None
     return {key: Setting(getattr(checked, f"option_{key}"), s.origin) for key, s in settings.items()}
+
+
+def _is_list(kind: Any) -> bool:
+    """Whether an option may be given more than once: `list[...]`, or that or None."""
+    return get_origin(kind) is list or any(get_origin(part) is list for part in get_args(kind))
+
+
+def _split(value: Any) -> Any:
+    """One value, or several separated by commas, where an option may be given more than once."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [value] if isinstance(value, int | float) else value
 
 
 def _key_of_variable(name: str) -> str:
@@ -269,4 +284,6 @@ def _as_toml(key: str, value: Any) -> str:
     """A scalar as TOML writes it; empty where the option is not used."""
     if isinstance(value, bool | int | float):
         return json.dumps(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_as_toml(key, each) for each in value)}]"
     return json.dumps(hide_secrets(key, str(value)), ensure_ascii=False)

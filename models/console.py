@@ -55,7 +55,7 @@ def run(app: typer.Typer) -> None:
 
 def tell(message: str) -> None:
     """One line on stderr: what a command is about to do that takes long."""
-    print(f"{_program()}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"{program_name()}: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def _usage_error(error: Exception) -> int:
     message = getattr(error, "format_message", None)
     if message is None or not hasattr(error, "exit_code"):
         raise error
-    return _fail(f"{message()} (see {_program()} --help)")
+    return _fail(f"{message()} (see {program_name()} --help)")
 
 
 def _fail(message: str) -> int:
@@ -97,5 +97,6 @@ def _fail(message: str) -> int:
     return USER_ERROR
 
 
-def _program() -> str:
-    return Path(sys.argv[0]).name
+def program_name() -> str:
+    """What the command that runs is called."""
+    return Path(sys.argv[0]).stem

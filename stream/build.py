@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from models.accelerate.runtime import Runtime
+    from models.bundle.manifest import Manifest
     from stream.controls import Controls
     from stream.messages import InputStatus
     from stream.mqtt.connection import BrokerAddress
@@ -119,7 +120,7 @@ def load(
         microphone=options.microphone,
         size=options.size,
         frame_rate=options.frame_rate,
-        tick_rate=_trained_frame_rate(options, shared),
+        tick_rate=trained_frame_rate(options, shared),
     )
     try:
         if not source.live and rung not in (None, FULL):
@@ -160,6 +161,8 @@ def _load_beside(
             embedder = once(("text encoder",), lambda: TextEmbedder(encoder, expected_width=width))
     most_at_once = frames_at_once(options.latency_target_ms, source.info.frame_rate)
     text_model = None if embedder is None else embedder.model
+    # Recordings' average rates differ in their last digits: a runtime for each would never be shared.
+    whole_rate = max(1, round(source.info.frame_rate))
 
     def serve_bundle() -> Runtime:
         runtime = serve(
@@ -170,14 +173,14 @@ def _load_beside(
             threads=torch.get_num_threads(),
             batches=batch_sizes(most_at_once, live=source.live),
             # The source's at either pace: a route chosen by pace would change a replay's record.
-            frame_rate=source.info.frame_rate,
+            frame_rate=whole_rate,
             progress=tell,
             keep_eager=keep_eager or shared is not None,
             repeatable=not source.live,
         )
         return runtime if shared is None else SharedRuntime(runtime, together=source.live)
 
-    served_for = (text_model is not None, most_at_once, source.info.frame_rate, source.live)
+    served_for = (text_model is not None, most_at_once, whole_rate, source.live)
     runtime = once(("runtime", *served_for), serve_bundle)
     if embedder is not None:
         embedder = embedder.run_by(runtime.encode_text)
@@ -209,9 +212,17 @@ def find_bundle(name_or_path: str) -> Path:
     return resolve_bundle(name_or_path)
 
 
-def _trained_frame_rate(options: InputOptions, shared: SharedBundle | None) -> float:
-    """Frames a second that the bundle was trained at."""
-    return shared.frame_rate if shared else read_manifest(find_bundle(options.bundle)).recipe.frame_rate
+def find_manifest(name_or_path: str, shared: SharedBundle | None = None) -> Manifest:
+    """What the bundle that a run takes says of itself: the `shared` one, else that of the name.
+
+    Raises UserError where there is none.
+    """
+    return shared.bundle.manifest if shared else read_manifest(find_bundle(name_or_path))
+
+
+def trained_frame_rate(options: InputOptions, shared: SharedBundle | None = None) -> float:
+    """Frames a second that the bundle was trained at. Raises UserError where there is none."""
+    return find_manifest(options.bundle, shared).recipe.frame_rate
 
 
 def choose_detector(choice: DetectorChoice, bundle: Bundle) -> DetectorChoice:

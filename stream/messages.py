@@ -61,6 +61,11 @@ class Affect:
     valence: float
     arousal: float
 
+    @property
+    def pair(self) -> tuple[float, float]:
+        """Both, in the order of `models.spec.TARGETS`."""
+        return self.valence, self.arousal
+
 
 @dataclass(frozen=True)
 class Estimate:

@@ -13,10 +13,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from models.bundle.manifest import read_manifest
 from models.console import tell, waiting
 from models.machine import usable_processors
-from stream.build import assemble, find_bundle, keep_session, load, make_sinks
+from stream.build import assemble, find_manifest, keep_session, load, make_sinks
 from stream.controls import Controls
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.connection import BrokerAddress, connect_first, disconnect
@@ -52,7 +51,7 @@ async def stream(input_options: InputOptions, output_options: OutputOptions) -> 
             await asyncio.to_thread(_keep_out_of_garbage_collection)
         for line in first_lines if output_options.view != "none" else ():
             tell(line)
-        with _CancelledBySigterm():
+        with cancelled_by_sigterm():
             return await engine.run()
 
 
@@ -76,7 +75,7 @@ async def open_engine(
     """
     if output_options.publisher_id is not None:
         check_publisher_id(output_options.publisher_id)
-    use_threads(input_options.threads or default_threads(input_options.bundle))
+    use_threads(input_options.threads or default_threads(input_options.bundle, shared))
     controls = Controls()
     async with AsyncExitStack() as stack:
         # Before what takes long is loaded: whoever gave a wrong address hears so at once.
@@ -132,13 +131,13 @@ def _keep_out_of_garbage_collection() -> None:
     gc.freeze()
 
 
-def default_threads(bundle: str) -> int:
-    """Threads that serve a bundle best. Raises UserError where there is no such bundle.
+def default_threads(bundle: str, shared: SharedBundle | None = None) -> int:
+    """Threads that serve a bundle best, the `shared` one where it is given. Raises UserError where there is none.
 
     A compact network's layers are too small to share: a second thread costs more than it brings, and far more
     where the machine has other work.
     """
-    if read_manifest(find_bundle(bundle)).preset in ("compact", "practical"):
+    if find_manifest(bundle, shared).preset in ("compact", "practical"):
         return 1
     return _usable_cores()
 
@@ -178,23 +177,25 @@ async def _broker_address(
     return address
 
 
-class _CancelledBySigterm:
+@contextmanager
+def cancelled_by_sigterm() -> Iterator[None]:
     """SIGTERM ends the current task as Ctrl-C does, and the process with 143 once all is closed."""
+    terminated = False
+    task = asyncio.current_task()
+    assert task is not None
 
-    def __enter__(self) -> None:
-        self._terminated = False
-        task = asyncio.current_task()
-        assert task is not None
+    def terminate() -> None:
+        nonlocal terminated
+        terminated = True
+        task.cancel()
 
-        def terminate() -> None:
-            self._terminated = True
-            task.cancel()
-
-        with suppress(NotImplementedError):  # Windows has no such handlers
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-
-    def __exit__(self, *raised: object) -> None:
+    loop = asyncio.get_running_loop()
+    with suppress(NotImplementedError):  # Windows has no such handlers
+        loop.add_signal_handler(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
         with suppress(NotImplementedError):
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-        if self._terminated:
+            loop.remove_signal_handler(signal.SIGTERM)
+        if terminated:
             sys.exit(128 + signal.SIGTERM)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from offline.people.emotions import Floats
-    from stream.messages import Affect, Estimate
+    from stream.messages import Estimate
     from stream.options import DetectorChoice
 
 
@@ -157,16 +157,12 @@ def settle_all(estimator: Estimator, moments: Sequence[Moment]) -> list[Estimate
 
 def mean_estimate(estimates: Sequence[Estimate], *, present: bool) -> ItemEstimate:
     """The mean over some settled frames, at least one."""
-    folds = np.array([[_pair(fold) for fold in e.folds] for e in estimates])
+    folds = np.array([[fold.pair for fold in e.folds] for e in estimates])
     return ItemEstimate(
         frames=len(estimates),
         present=present,
-        centered=np.array([_pair(e.value) for e in estimates]).mean(axis=0),
-        centered_spread=np.array([_pair(e.spread) for e in estimates]).mean(axis=0),
+        centered=np.array([e.value.pair for e in estimates]).mean(axis=0),
+        centered_spread=np.array([e.spread.pair for e in estimates]).mean(axis=0),
         folds_mean=np.clip(folds.mean(axis=1), -1.0, 1.0).mean(axis=0),
         folds_spread=folds.std(axis=1).mean(axis=0),
     )
-
-
-def _pair(affect: Affect) -> tuple[float, float]:
-    return affect.valence, affect.arousal

@@ -28,7 +28,7 @@ from stream.sources.file_clock import same_rate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stream.messages import Affect, Estimate
+    from stream.messages import Estimate
 
 
 def replay(parts: LoadedParts, progress: Callable[[int], None] | None = None) -> Prediction:
@@ -48,20 +48,16 @@ def replay(parts: LoadedParts, progress: Callable[[int], None] | None = None) ->
 
 def prediction_of(settled: list[Estimate], name: str) -> Prediction:
     """Settled estimates, at least one, in order from the first frame, as a prediction."""
-
-    def pair(affect: Affect) -> tuple[float, float]:
-        return affect.valence, affect.arousal
-
     frames = len(settled)
-    folds = np.array([[pair(f) for f in e.folds] for e in settled])
+    folds = np.array([[f.pair for f in e.folds] for e in settled])
     return Prediction(
         trial=name,
         context="stream",
         targets=TARGETS,
         times=np.array([e.time_s for e in settled]),
         folds=folds.transpose(1, 0, 2),
-        value=np.array([pair(e.value) for e in settled]),
-        spread=np.array([pair(e.spread) for e in settled]),
+        value=np.array([e.value.pair for e in settled]),
+        spread=np.array([e.spread.pair for e in settled]),
         labels=np.full((frames, len(TARGETS)), np.nan),
     )
 

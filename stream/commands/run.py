@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -21,6 +21,11 @@ from stream.options import (
     OutputOptions,
 )
 from stream.session_folder.options import check_session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stream.fleet.plan import FleetEntry
 
 HELP: Final = """
 Estimate how a person seems to feel, 30 times a second, and publish it over MQTT.
@@ -47,6 +52,12 @@ Examples:
 
   stream-run rtsp://127.0.0.1:8554/cam
       any stream that FFmpeg opens
+
+  stream-run --camera 0 --camera 1 --broker embedded
+      two cameras side by side: one bundle in memory, topics for each
+
+  stream-run --fleet fleet.toml --broker mqtt://hub
+      any number of sources, with an id and options for each
 
   stream-run --camera 0 --budget full
       full quality always: a machine too slow for it drops frames instead
@@ -83,15 +94,22 @@ _app = make_app(HELP)
 class RunCommand(ConfiguredCommand):
     """`stream-run`, which takes one source."""
 
-    exclusive = frozenset({"source", "camera", "demo"})
+    exclusive = frozenset({"source", "camera", "fleet", "demo"})
 
 
 @_app.command(help=HELP, cls=RunCommand)
 def stream_run(
     source: Annotated[
-        str | None, typer.Argument(help="A recording's file or a stream's URL: anything FFmpeg can read.")
+        list[str] | None,
+        typer.Argument(help="A recording's file or a stream's URL, or several: anything FFmpeg can read."),
     ] = None,
-    camera: Annotated[str | None, typer.Option(help="A camera by number, name or device file.")] = None,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(help="A camera by number, name or device file; given again, another one beside it."),
+    ] = None,
+    fleet: Annotated[
+        Path | None, typer.Option(help="A TOML file of several sources, with an id and options for each.")
+    ] = None,
     microphone: Annotated[
         str | None, typer.Option(help="A microphone by number or name, or none; by default the default one.")
     ] = None,
@@ -214,8 +232,10 @@ def stream_run(
 
         typer.echo(str(find_devices()))
         return
+    entries = _sources(source, camera, fleet, demo=demo)
+    several = fleet is not None or len(entries) > 1
     input_options = InputOptions(
-        source=_require_one_source(source, camera, demo=demo),
+        source=entries[0].target,
         bundle=bundle if bundle is not None else DEMO_BUNDLE if demo else DEFAULT_BUNDLE,
         pace=pace,
         detector=detector,
@@ -249,10 +269,13 @@ def stream_run(
         from stream.mqtt.connection import run as run_async
         from stream.session import stream
 
+    if several:
+        _run_several(entries, input_options, output_options)
+        return
     try:
         run_async(stream(input_options, output_options))
     except SetupError as error:
-        examine = _doctor_for(camera or source, microphone, output_options.broker)
+        examine = _doctor_for(camera[0] if camera else entries[0].target, microphone, output_options.broker)
         raise UserError(f"{error} (`{examine}` looks into it)") from error
 
 
@@ -268,15 +291,42 @@ def _doctor_for(seen: str | None, microphone: str | None, broker: str) -> str:
     return shlex.join(words) if "@" not in (seen or "") else "stream-doctor"
 
 
-def _require_one_source(source: str | None, camera: str | None, *, demo: bool) -> str:
-    sources = [
-        *([source] if source else []),
-        *([f"camera:{camera}"] if camera else []),
-        *([str(DEMO_RECORDING)] * demo),
-    ]
-    if len(sources) != 1:
-        raise UserError("give one source: a recording, a URL, --camera or --demo")
-    return sources[0]
+def _sources(
+    sources: list[str] | None, cameras: list[str] | None, fleet: Path | None, *, demo: bool
+) -> Sequence[FleetEntry]:
+    """What is to be run: one source, or several of one kind. Raises UserError for none, and for kinds together."""
+    from stream.fleet.plan import FleetEntry, read_fleet
+
+    kinds = [bool(sources), bool(cameras), fleet is not None, demo]
+    if sum(kinds) != 1:
+        raise UserError(
+            "give one source, or several of one kind: recordings and URLs, --camera, --fleet or --demo"
+        )
+    if fleet is not None:
+        return read_fleet(fleet)
+    if cameras:
+        return [FleetEntry(camera=camera) for camera in cameras]
+    return [FleetEntry(source=source) for source in (sources or [str(DEMO_RECORDING)])]
+
+
+def _run_several(
+    entries: Sequence[FleetEntry], input_options: InputOptions, output_options: OutputOptions
+) -> None:
+    """Runs all in this process. Raises UserError where one of them failed, once the others have ended."""
+    from stream.fleet.plan import plan_sources
+    from stream.fleet.run import run_fleet
+    from stream.mqtt.connection import run as run_async
+
+    if input_options.microphone not in (None, "none"):
+        raise UserError(
+            "one microphone cannot be heard with several sources: name each one's in a --fleet file"
+        )
+    plans = plan_sources(entries, input_options, output_options)
+    ended = run_async(run_fleet(plans, view=output_options.view))
+    failed = [run for run in ended if run.error is not None]
+    if failed:
+        why = "; ".join(f"{run.name}: {run.error}" for run in failed)
+        raise UserError(f"{len(failed)} of {len(ended)} sources failed: {why}")
 
 
 def _parse_size(text: str) -> tuple[int, int]:

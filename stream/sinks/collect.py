@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 class CollectSink:
-    """Keeps settled estimates, the words and the last status, and tells `progress` of each settled frame.
+    """Keeps settled estimates, the words and the last status, and tells `progress` of each settled frame: on the
+    engine's event loop, which nothing may hold up.
 
     Unbounded, so for recordings only.
     """

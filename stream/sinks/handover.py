@@ -75,11 +75,6 @@ class Handover:
         return len(self._waiting) >= ROOM
 
     @property
-    def is_empty(self) -> bool:
-        """Whether no estimate waits."""
-        return not self._waiting
-
-    @property
     def taken(self) -> int:
         """How many estimates were taken."""
         return self._taken
@@ -131,26 +126,12 @@ class Handover:
             self._ended, self._error = True, error
             self._changes.announce()
 
-    def take(self, timeout_s: float | None = None) -> Estimate | None:
-        """The oldest estimate; blocks until there is one, or at most `timeout_s`, then None.
-
-        Raises what ended the run, or `Ended`.
-        """
-        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._changes:
-            while True:
-                if (estimate := self._take_oldest()) is not None:
-                    return estimate
-                left_s = None if deadline_s is None else deadline_s - time.monotonic()
-                if left_s is not None and left_s <= 0:
-                    return None
-                self._changes.wait(left_s)
-
     def take_one(self) -> Estimate:
         """The oldest estimate; blocks until there is one. Raises what ended the run, or `Ended`."""
-        estimate = self.take()
-        assert estimate is not None
-        return estimate
+        with self._changes:
+            while (estimate := self._take_oldest()) is None:
+                self._changes.wait()
+            return estimate
 
     async def take_async(self) -> Estimate:
         """The oldest estimate, waited for on the running event loop. Raises what ended the run, or `Ended`."""
@@ -164,9 +145,15 @@ class Handover:
         await self._changes.wait_until(takes_one)
         return found[0]
 
-    def take_waiting(self) -> list[Estimate]:
-        """All that wait; never blocks. Raises what ended the run, or `Ended`, where there are none."""
+    def take_waiting(self, timeout_s: float = 0.0) -> list[Estimate]:
+        """All that wait; blocks for at most `timeout_s` where none does.
+
+        Raises what ended the run, or `Ended`, where there are none and none will come.
+        """
+        deadline_s = time.monotonic() + timeout_s
         with self._changes:
+            while not (self._waiting or self._ended) and (left_s := deadline_s - time.monotonic()) > 0:
+                self._changes.wait(left_s)
             taken: list[Estimate] = []
             while self._waiting or (self._ended and not taken):
                 estimate = self._take_oldest()

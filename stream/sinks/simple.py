@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import deque
+from contextvars import copy_context
+from itertools import chain, count
 from typing import TYPE_CHECKING, Final, Protocol
 
+from models.errors import UserError
 from stream.flow.changes import Changes
 from stream.sinks.base import Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from stream.messages import Estimate, Marker, Status, Transcript
 
@@ -20,7 +22,10 @@ QUEUE: Final = 2048
 """Estimates that may wait for a sink; a recording is held back at half of it."""
 
 CLOSING_S: Final = 10.0
-"""How long a sink may take, at the end, for what waits."""
+"""How long a sink may take, at the end, for what waits and to close."""
+
+ENGINE_NAMES: Final = frozenset({"caller", "collect", "mqtt", "record", "terminal"})
+"""Names of the engine's own sinks, which others' drops and counters must not be mixed up with."""
 
 
 class SimpleSink(Protocol):
@@ -35,7 +40,7 @@ class SimpleSink(Protocol):
         ...
 
     def close(self) -> None:
-        """The run is over, however it ended: release what is held. Called once."""
+        """The run is over, however it ended: release what is held. Called once, in the thread of `take`."""
         ...
 
 
@@ -50,11 +55,11 @@ class SinkThread:
         self._sink = sink
         self._waiting: deque[Estimate] = deque()
         self._changes = Changes()
-        self._ending = self._has_told = False
-        self._deadline_s = float("inf")
-        self._error: Exception | None = None
+        self._ending = self._done = False
+        self._errors: list[Exception] = []
+        self._told = 0
         self._dropped = self._taken = 0
-        self._thread = threading.Thread(target=self._take_all, name=f"sink {self.name}", daemon=True)
+        self._thread: threading.Thread | None = None
 
     @property
     def drops(self) -> Mapping[str, int]:
@@ -68,14 +73,18 @@ class SinkThread:
 
     async def open(self) -> None:
         """Starts the thread."""
-        self._thread.start()
+        # In the context of the run, as `asyncio.to_thread` would.
+        thread = threading.Thread(
+            target=copy_context().run, args=(self._take_all,), name=f"sink {self.name}", daemon=True
+        )
+        thread.start()
+        self._thread = thread
 
     async def run(self) -> None:
         """Raises what the sink raised."""
-        await self._changes.wait_until(lambda: self._error is not None)
-        assert self._error is not None
-        self._has_told = True
-        raise self._error
+        await self._changes.wait_until(lambda: bool(self._errors))
+        self._told = 1
+        raise self._errors[0]
 
     async def ready(self) -> None:
         """Waits for a sink that is half a queue behind."""
@@ -85,7 +94,7 @@ class SinkThread:
         """Hands on to the thread; the oldest is dropped where there is no room."""
         with self._changes:
             self._waiting.append(estimate)
-            if len(self._waiting) > QUEUE or self._error is not None:
+            if len(self._waiting) > QUEUE or self._errors:
                 self._waiting.popleft()
                 self._dropped += 1
             self._changes.announce()
@@ -100,41 +109,88 @@ class SinkThread:
         """A simple sink takes estimates only."""
 
     async def close(self) -> None:
-        """Lets the sink take what waits, for at most `CLOSING_S`, and close. Raises what its `close` raised."""
+        """Lets the sink take what waits, and close. Raises what it raised and `run` has not, and UserError where
+        that lasts longer than `CLOSING_S`: the sink is left to its thread then, and what waits is lost.
+        """
+        if self._thread is None:
+            await self.open()
         with self._changes:
             self._ending = True
-            self._deadline_s = time.monotonic() + CLOSING_S
             self._changes.announce()
-        if self._thread.ident is not None:
-            await asyncio.to_thread(self._thread.join)
-        await asyncio.to_thread(self._sink.close)
-        if self._error is not None and not self._has_told:
-            raise self._error
+        try:
+            async with asyncio.timeout(CLOSING_S):
+                await self._changes.wait_until(lambda: self._done)
+        except TimeoutError:
+            with self._changes:
+                lost = self._drop_waiting()
+            losing = f" and has lost {lost} estimates that waited for it" if lost else ""
+            raise UserError(
+                f"the sink '{self.name}' was not done {CLOSING_S:g} s after the end{losing}: "
+                "let its take and its close return sooner"
+            ) from None
+        assert self._thread is not None
+        self._thread.join()  # nothing is left for it to do
+        if untold := self._errors[self._told :]:
+            raise untold[0]
 
     def _take_all(self) -> None:
-        """In the thread: one estimate after another, until the end, a failure, or time is up."""
-        while True:
+        """In the thread: one estimate after another until the end, and `close`."""
+        try:
+            while (estimate := self._next()) is not None:
+                try:
+                    self._sink.take(estimate)
+                    self._taken += 1
+                except Exception as error:  # the run's to raise, whatever it is
+                    with self._changes:
+                        self._errors.append(error)
+                        self._dropped += 1
+                        self._drop_waiting()
+        finally:
+            self._close_sink()
+
+    def _next(self) -> Estimate | None:
+        """Waits for an estimate; None at the end."""
+        with self._changes:
+            self._changes.wait_for(lambda: bool(self._waiting) or self._ending)
+            if not self._waiting:
+                return None
+            self._changes.announce()
+            return self._waiting.popleft()
+
+    def _drop_waiting(self) -> int:
+        """With the lock held: gives up what waits, and says how many those are."""
+        lost = len(self._waiting)
+        self._waiting.clear()
+        self._dropped += lost
+        self._changes.announce()
+        return lost
+
+    def _close_sink(self) -> None:
+        try:
+            self._sink.close()
+        except Exception as error:
             with self._changes:
-                self._changes.wait_for(lambda: bool(self._waiting) or self._ending)
-                if not self._waiting:
-                    return
-                if self._ending and time.monotonic() > self._deadline_s:
-                    self._dropped += len(self._waiting)
-                    return
-                estimate = self._waiting.popleft()
+                self._errors.append(error)
+        finally:
+            with self._changes:
+                self._done = True
                 self._changes.announce()
-            try:
-                self._sink.take(estimate)
-            except Exception as error:  # the run's to raise, whatever it is
-                with self._changes:
-                    self._error = error
-                    self._dropped += 1 + len(self._waiting)
-                    self._waiting.clear()
-                    self._changes.announce()
-                return
-            self._taken += 1
 
 
-def as_sink(sink: Sink | SimpleSink) -> Sink:
-    """The engine's form of a sink of either kind."""
-    return sink if isinstance(sink, Sink) else SinkThread(sink)
+def as_sinks(sinks: Iterable[Sink | SimpleSink]) -> tuple[Sink, ...]:
+    """The engine's form of sinks of either kind, in their order.
+
+    Those of two methods are named after their classes, and numbered from the second of a name on.
+    """
+    given = tuple(sinks)
+    names = {sink.name for sink in given if isinstance(sink, Sink)} | ENGINE_NAMES
+    made: list[Sink] = []
+    for sink in given:
+        if isinstance(sink, Sink):
+            made.append(sink)
+            continue
+        own = type(sink).__name__.lower()
+        name = next(n for n in chain([own], (f"{own}{k}" for k in count(2))) if n not in names)
+        names.add(name)
+        made.append(SinkThread(sink, name))
+    return tuple(made)

@@ -80,7 +80,7 @@ class MediaFile:
     @property
     def counters(self) -> Mapping[str, int]:
         """What was skipped or mended so far; absent names are 0."""
-        return self._counters
+        return Counter(self._counters)  # copied in one step, while the thread that reads may count on
 
     @property
     def measures(self) -> Mapping[str, float]:
@@ -247,7 +247,8 @@ class MediaFile:
                     self._counters["audio_overlap_samples"] += round(placed.skip * SAMPLE_RATE / rate)
                 yield from runs.step(frame, placed)
             yield from runs.finish()
-        self._counters["audio_before_video_samples"] += runs.trimmed
+        if runs.trimmed:
+            self._counters["audio_before_video_samples"] += runs.trimmed
 
 
 def _timestamp_s(frame: Picture | AudioFrame) -> float | None:

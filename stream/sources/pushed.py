@@ -21,7 +21,7 @@ from stream.sources.scaling import MOST_LONG_SIDE, fitted
 from stream.sources.ticking import TickingSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -106,7 +106,7 @@ class PushedLive(TickingSource):
             self._captures.put_sound(piece)
 
     def finish(self) -> None:
-        """The last picture is shown for half a second, then the source ends."""
+        """What was pushed and is still to be shown or heard is, then the source ends."""
         for name in ("camera", "microphone"):
             if self._captures.health(name) != "off":
                 self._captures.set_status(name, _ENDED)
@@ -150,7 +150,7 @@ class PushedRecording:
     @property
     def counters(self) -> Mapping[str, int]:
         """What was mended so far; absent names are 0."""
-        return self._counters
+        return Counter(self._counters)  # copied in one step, while the thread that pushes may count on
 
     @property
     def measures(self) -> Mapping[str, float]:
@@ -202,19 +202,15 @@ class PushedRecording:
             else:
                 self._pieces = self._pieces or LiveSoundPieces()
                 pieces = self._pieces.step(_audio_frame(samples, sample_rate), time_s)
-            for piece in pieces:
-                if self.first_frame_s is None:
-                    self._early.append((piece.samples, piece.at_s))
-                    self._waiting_samples += len(piece.samples)
-                else:
-                    self._waiting_samples += len(piece.samples)
-                    self._place(piece.samples, piece.at_s)
+            self._keep(pieces)
             self._changed.notify_all()
 
     def finish(self) -> None:
         """No more will come: what waits goes on."""
         with self._changed:
             self._finished = True
+            if self._pieces is not None:
+                self._keep(self._pieces.finish())
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -256,6 +252,15 @@ class PushedRecording:
         heard = not self._sound or (self._next_sample or 0) > self._frames[0].time_s * SAMPLE_RATE
         return heard or len(self._frames) > HELD_FOR_SOUND
 
+    def _keep(self, pieces: Sequence[CapturedSound]) -> None:
+        """With the lock held: lays sound on the axis, or waits for the first frame to do so."""
+        for piece in pieces:
+            self._waiting_samples += len(piece.samples)
+            if self.first_frame_s is None:
+                self._early.append((piece.samples, piece.at_s))
+            else:
+                self._place(piece.samples, piece.at_s)
+
     def _place(self, samples: NDArray[np.float32], at_s: float) -> None:
         """With the lock held: lays sound on the axis."""
         assert self.first_frame_s is not None
@@ -272,7 +277,8 @@ class PushedRecording:
             return
         self._next_sample = fit.start + len(samples)
         late = min(len(samples), max(0, int(self._given_s * SAMPLE_RATE) - fit.start))
-        self._counters["audio_late_samples"] += late
+        if late:
+            self._counters["audio_late_samples"] += late
         for at in range(0, len(samples), CHUNK_SAMPLES):
             self._chunks.append(AudioChunk(fit.start + at, samples[at : at + CHUNK_SAMPLES]))
 

@@ -109,6 +109,7 @@ class LiveSoundPieces:
     def __init__(self) -> None:
         self._resampler: MonoResampler | None = None
         self._in_resampler = 0.0
+        self._end_s = 0.0
         self._held: list[NDArray[np.float32]] = []
         self._held_samples = 0
 
@@ -118,6 +119,7 @@ class LiveSoundPieces:
             self._resampler, self._in_resampler = MonoResampler(frame), 0.0
         # What is still in the resampler and in hand was captured before this frame.
         start_s = at_s - (self._in_resampler + self._held_samples) / SAMPLE_RATE
+        self._end_s = at_s + frame.samples / frame.sample_rate
         self._in_resampler += frame.samples * SAMPLE_RATE / frame.sample_rate
         for samples in self._resampler.step(frame):
             self._in_resampler -= len(samples)
@@ -125,6 +127,18 @@ class LiveSoundPieces:
             self._held_samples += len(samples)
         if self._held_samples < PIECE_SAMPLES:
             return []
+        return [self._take_held(start_s)]
+
+    def finish(self) -> list[CapturedSound]:
+        """The rest, however short: no more frames come."""
+        if self._resampler is None:
+            return []
+        start_s = self._end_s - (self._in_resampler + self._held_samples) / SAMPLE_RATE
+        self._held += self._resampler.step(None)
+        self._resampler = None
+        return [self._take_held(start_s)] if self._held else []
+
+    def _take_held(self, start_s: float) -> CapturedSound:
         piece = CapturedSound(start_s, np.concatenate(self._held))
         self._held, self._held_samples = [], 0
-        return [piece]
+        return piece

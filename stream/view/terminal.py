@@ -117,26 +117,14 @@ class Screen:
             self._console.print(panel.summary())
 
 
-class TerminalSink:
-    """Shows one engine's estimates while they are made, and a summary at the end.
-
-    Give the broker's address, where there is one, to show how others can subscribe; and a recording's labels, where
-    there are any, to show them beside the estimates and how well they agreed in the end.
-    """
+class PanelSink:
+    """Keeps a panel of what one engine says, for a screen to draw."""
 
     name = "terminal"
 
-    def __init__(
-        self,
-        view: View = "auto",
-        *,
-        broker: BrokerAddress | None = None,
-        labels: LabelledTrajectory | None = None,
-        console: Console | None = None,
-    ) -> None:
-        self._agreement = Agreement(labels) if labels is not None else None
-        self._panel = Panel(hint=subscribe_hint(broker) if broker else "", agreement=self._agreement)
-        self._screen = Screen(lambda: [self._panel], view=view, console=console)
+    def __init__(self, title: str = "", hint: str = "", agreement: Agreement | None = None) -> None:
+        self.panel = Panel(title, hint=hint, agreement=agreement)
+        self._agreement = agreement
 
     @property
     def drops(self) -> Mapping[str, int]:
@@ -152,31 +140,60 @@ class TerminalSink:
         """Nothing to acquire."""
 
     async def run(self) -> None:
-        """Draw until cancelled."""
-        await self._screen.run()
+        """The screen is somebody else's."""
+        await asyncio.Event().wait()
 
     async def ready(self) -> None:
         """A terminal delays nobody."""
 
     def offer(self, estimate: Estimate) -> None:
         """Take an estimate."""
-        self._panel.take("settled" if estimate.settled else "estimate", estimate.to_json())
+        self.panel.take("settled" if estimate.settled else "estimate", estimate.to_json())
         if not estimate.settled:
-            self._panel.hear(estimate.words)
+            self.panel.hear(estimate.words)
         elif self._agreement is not None:
             self._agreement.take(estimate)
 
     def offer_status(self, status: Status) -> None:
         """Take the engine's state."""
-        self._panel.take("status", status.to_json())
+        self.panel.take("status", status.to_json())
 
     def offer_transcript(self, transcript: Transcript) -> None:
         """Take an utterance's words."""
-        self._panel.take("transcript", transcript.to_json())
+        self.panel.take("transcript", transcript.to_json())
 
     def offer_marker(self, marker: Marker) -> None:
         """Show it until the next."""
-        self._panel.mark(marker.text, marker.time_s)
+        self.panel.mark(marker.text, marker.time_s)
+
+    async def close(self) -> None:
+        """The panel stays as it is."""
+
+
+class TerminalSink(PanelSink):
+    """Shows one engine's estimates while they are made, and a summary at the end.
+
+    Give the broker's address, where there is one, to show how others can subscribe; and a recording's labels, where
+    there are any, to show them beside the estimates and how well they agreed in the end.
+    """
+
+    def __init__(
+        self,
+        view: View = "auto",
+        *,
+        broker: BrokerAddress | None = None,
+        labels: LabelledTrajectory | None = None,
+        console: Console | None = None,
+    ) -> None:
+        super().__init__(
+            hint=subscribe_hint(broker) if broker else "",
+            agreement=Agreement(labels) if labels is not None else None,
+        )
+        self._screen = Screen(lambda: [self.panel], view=view, console=console)
+
+    async def run(self) -> None:
+        """Draw until cancelled."""
+        await self._screen.run()
 
     async def close(self) -> None:
         """Leave the summary on the terminal."""

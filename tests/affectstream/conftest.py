@@ -34,11 +34,16 @@ def running() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith(RUN_THREADS)]
 
 
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    """Every test leaves everything closed; a moment later at the latest, where it left that to an event loop."""
-    yield
+def wait_until_closed() -> None:
+    """Waits until no run is left."""
     deadline_s = time.monotonic() + 30
     while running() and time.monotonic() < deadline_s:
         time.sleep(0.02)
     assert running() == []
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """Every test leaves everything closed; a moment later at the latest, where it left that to an event loop."""
+    yield
+    wait_until_closed()

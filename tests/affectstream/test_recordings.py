@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -50,6 +51,19 @@ def test_it_says_how_far_it_is(talk: Path, quick: dict[str, Any]) -> None:
     heard: list[int] = []
     result = affectstream.estimate(talk, progress=heard.append, **quick)
     assert heard == list(range(1, len(result) + 1))
+
+
+def test_progress_is_told_in_the_thread_that_waits_for_it(talk: Path, quick: dict[str, Any]) -> None:
+    threads: set[int] = set()
+    affectstream.estimate(talk, progress=lambda frames: threads.add(threading.get_ident()), **quick)
+    assert threads == {threading.get_ident()}
+
+    def give_up(frames: int) -> None:
+        raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        affectstream.estimate(talk, progress=give_up, **quick)
+    assert running() == []
 
 
 async def test_it_works_inside_a_running_event_loop(talk: Path, quick: dict[str, Any]) -> None:

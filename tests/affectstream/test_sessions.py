@@ -68,6 +68,47 @@ def test_a_recording_is_held_back_until_estimates_are_taken(
         assert session.take()
 
 
+def test_a_loop_that_pushes_takes_nothing_while_it_waits(
+    quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "NOBODY_TAKES_S", 0.5)
+    with affectstream.open_session(live=False, sound=False, **quick) as session:
+        for n in range(20):
+            session.push_frame(picture(n), n / 30)
+
+        def push_in_loop() -> None:
+            for n, _ in enumerate(session, start=20):
+                for part in (0.0, 0.5):
+                    session.push_frame(picture(n % 200), (n + part) / 30)
+
+        with pytest.raises(affectstream.UserError, match="push in another thread than that of your loop"):
+            push_in_loop()
+
+
+async def test_a_push_that_holds_up_its_own_event_loop_says_so(
+    quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "NOBODY_TAKES_S", 0.5)
+    session = await asyncio.to_thread(affectstream.open_session, live=False, sound=False, **quick)
+
+    async def take_all() -> None:
+        async for _ in session:
+            await asyncio.sleep(0.05)
+
+    async def push_all_at_once() -> None:
+        for n in range(400):
+            session.push_frame(picture(n % 200), n / 30)
+            await asyncio.sleep(0)
+
+    taking = asyncio.create_task(take_all())
+    try:
+        with pytest.raises(affectstream.UserError, match="push in another thread than that of your loop"):
+            await push_all_at_once()
+    finally:
+        await asyncio.to_thread(session.close)
+        await taking
+
+
 def test_estimates_may_be_taken_in_another_thread(talk: Path, quick: dict[str, Any]) -> None:
     taken: list[affectstream.Estimate] = []
     with affectstream.open_session(live=False, kind="settled", **quick) as session:

@@ -29,7 +29,7 @@ def test_the_options_are_the_commands(run_command: RunCommand) -> None:
     ended = run_command("stream-run", "--config", CONFIG, "--show-config")
     table = tomllib.loads(ended.said)["stream-run"]
     assert {key: table[key] for key in ("camera", "bundle", "broker", "id", "view")} == {
-        "camera": "0",
+        "camera": ["0"],
         "bundle": "people",
         "broker": "mqtt://127.0.0.1:1883",
         "id": "desk",

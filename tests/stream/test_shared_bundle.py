@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.errors import UserError
+from stream import build
 from stream.build import load
 from stream.options import InputOptions
+from stream.session import default_threads
 from stream.shared_bundle import SharedBundle, load_bundle
+from stream.sources.pushed import PushedRecording
 from tests.stream.recordings import steady, write_recording
 from tests.stream.scripted import small_bundle
 
@@ -42,6 +45,26 @@ def test_runs_share_what_they_load(shared: SharedBundle, tmp_path: Path) -> None
     assert first.runtime is second.runtime is not live.runtime
     assert first.detector is not second.detector
     assert shared.kept("runtime") == (first.runtime, live.runtime)
+
+
+def test_recordings_of_nearly_one_frame_rate_share_a_runtime(shared: SharedBundle) -> None:
+    options = InputOptions("pushed", recogniser="none")
+    rates = (25.0, 30.106312917489888, 30.15170074437011, 0.2, 0.3)
+    parts = [
+        load(options, source=PushedRecording(frame_rate=rate, sound=False), shared=shared) for rate in rates
+    ]
+    assert len({id(p.runtime) for p in parts[1:3]}) == 1
+    assert len({id(p.runtime) for p in parts[3:]}) == 1
+    assert len({id(p.runtime) for p in parts}) == 3
+
+
+def test_what_it_says_of_itself_is_not_read_again(
+    shared: SharedBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "read_manifest", lambda folder: pytest.fail("it is read"))
+    elsewhere = InputOptions("pushed", bundle="no such bundle")
+    assert build.trained_frame_rate(elsewhere, shared) == 30.0
+    assert default_threads(elsewhere.bundle, shared) >= 1
 
 
 def test_what_is_asked_for_at_the_same_time_is_loaded_once(shared: SharedBundle) -> None:

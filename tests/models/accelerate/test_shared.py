@@ -11,6 +11,7 @@ import torch
 from models.accelerate.select import Preference, serve
 from models.accelerate.shared import SharedRuntime
 from models.spec import Modality
+from tests.models.accelerate.serving import assert_serves_as_eager
 from tests.stream.scripted import small_bundle
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ def test_what_waits_is_embedded_together_where_that_is_allowed(
             assert (a is None) == (b is None)
             if a is not None and b is not None:
                 assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_it_is_called_as_any_runtime(bundle: Bundle) -> None:
+    with torch.inference_mode():
+        assert_serves_as_eager(shared_runtime(bundle, together=False), bundle, atol=1e-5)
 
 
 def test_an_error_is_everybodys_who_was_in_the_call(bundle: Bundle) -> None:

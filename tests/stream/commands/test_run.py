@@ -135,7 +135,7 @@ def test_a_compact_bundle_is_served_by_one_thread() -> None:
 def test_a_large_bundle_is_served_by_the_processors_that_the_process_may_use(
     allowed: set[int], threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "read_manifest", lambda folder: SimpleNamespace(preset="paper"))
+    monkeypatch.setattr(session, "find_manifest", lambda name, shared: SimpleNamespace(preset="paper"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: allowed)
     assert default_threads("demo") == threads
 

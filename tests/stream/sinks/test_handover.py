@@ -25,7 +25,7 @@ def test_what_was_offered_is_taken_in_order_and_then_the_end() -> None:
     with pytest.raises(Ended):
         handover.take_waiting()
     with pytest.raises(Ended):
-        handover.take()
+        handover.take_one()
 
 
 def test_an_error_comes_once_after_what_came_before_it() -> None:
@@ -34,9 +34,9 @@ def test_an_error_comes_once_after_what_came_before_it() -> None:
     handover.end(KeyError("engine"))
     assert handover.take_one().frame == 0
     with pytest.raises(KeyError, match="engine"):
-        handover.take()
+        handover.take_one()
     with pytest.raises(Ended):
-        handover.take()
+        handover.take_one()
 
 
 def test_the_oldest_of_a_kind_goes_where_nobody_takes_in_time() -> None:
@@ -89,7 +89,26 @@ async def test_a_loop_that_waits_is_woken_by_another_thread() -> None:
 
 
 def test_taking_gives_up_in_time() -> None:
-    assert Handover().take(timeout_s=0.02) is None
+    assert Handover().take_waiting(timeout_s=0.02) == []
+
+
+def test_all_that_wait_are_taken_at_once_as_soon_as_there_are_any() -> None:
+    handover = Handover()
+
+    def offer() -> None:
+        for n in range(3):
+            handover.offer(estimate(n))
+        handover.end(KeyError("engine"))
+
+    timer = threading.Timer(0.05, offer)
+    timer.start()
+    taken: list[int] = []
+    while len(taken) < 3:
+        taken += [e.frame for e in handover.take_waiting(timeout_s=5.0)]
+    timer.join()
+    assert taken == [0, 1, 2]
+    with pytest.raises(KeyError, match="engine"):
+        handover.take_waiting(timeout_s=5.0)
 
 
 def test_the_last_status_is_kept() -> None:

@@ -147,6 +147,15 @@ def test_an_audio_stream_without_sound_counts_as_absent(tmp_path: Path) -> None:
     assert file.counters["audio_undecodable"] == 1
 
 
+def test_counters_are_what_they_were_when_asked_for_and_name_what_happened(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "a.mkv", steady(50), [(0.0, tone(0.5)), (1.2, tone(0.5))])
+    file = MediaFile(path)
+    before = file.counters
+    read(file)
+    assert before == {}
+    assert file.counters == {"audio_gaps": 1}
+
+
 def test_a_gap_in_the_sound_moves_what_follows(tmp_path: Path) -> None:
     path = write_recording(tmp_path / "a.mkv", steady(50), [(0.0, tone(0.5)), (1.2, tone(0.5))])
     file = MediaFile(path)

@@ -116,6 +116,26 @@ class TestRecording:
         assert 15_900 < chunks[-1].end_sample <= 16_000
         assert "audio_gaps" not in source.counters
 
+    @pytest.mark.parametrize("piece", [441, 44_100])
+    def test_what_the_resampler_still_holds_comes_at_the_end(self, piece: int) -> None:
+        source = PushedRecording(frame_rate=10.0, sound=True)
+        source.push_frame(rgb(), 0.0)
+        for begin in range(0, 44_100, piece):
+            source.push_sound(np.full(piece, 0.5, np.float32), begin / 44_100, 44_100)
+        source.finish()
+        source.finish()
+        chunks = [e for e in source.events() if isinstance(e, AudioChunk)]
+        assert sum(len(c.samples) for c in chunks) == chunks[-1].end_sample == RATE
+
+    def test_counters_are_what_they_were_when_asked_for_and_name_what_happened(self) -> None:
+        source = PushedRecording(frame_rate=10.0, sound=True)
+        source.push_frame(rgb(), 1.0)
+        source.push_sound(tone(0.1), 1.0, RATE)
+        before = source.counters
+        source.push_sound(tone(0.1), 1.5, RATE)
+        assert before == {}
+        assert source.counters == {"audio_gaps": 1}
+
     def test_large_pictures_become_no_larger_than_faces_need(self) -> None:
         source = PushedRecording(frame_rate=10.0, sound=False)
         source.push_frame(np.zeros((1080, 1920, 3), np.uint8), 0.0)
@@ -155,6 +175,15 @@ class TestLive:
         other = PushedLive(tick_rate=30.0, sound=False)
         other.finish()
         assert not [e for e in other.events() if isinstance(e, VideoFrame)]
+
+    def test_it_ends_with_what_was_pushed(self) -> None:
+        source = PushedLive(tick_rate=30.0, sound=False)
+        source.push_frame(rgb(7), 0.0)
+        source.finish()
+        began_s = time.monotonic()
+        frames = [e for e in source.events() if isinstance(e, VideoFrame)]
+        assert [int(f.rgb[0, 0, 0]) for f in frames] == [7]
+        assert time.monotonic() - began_s < 0.4
 
     def test_pictures_beyond_the_tick_are_surplus(self) -> None:
         source = PushedLive(tick_rate=30.0, sound=False)

@@ -1,0 +1,145 @@
+"""Several sources side by side in one process: one bundle in memory, one runtime that embeds what waits together.
+
+Each source has an engine of its own (its clock, its state, its centering, its ladder, its topics) and fails alone:
+what went wrong with one is said at once, and the others run to their ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from models.console import tell, waiting
+from models.errors import UserError
+from stream.mqtt.broker import EmbeddedBroker
+from stream.session import cancelled_by_sigterm, default_threads, open_engine, use_threads
+from stream.shared_bundle import load_bundle
+from stream.view.terminal import PanelSink, Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from stream.engine import Summary
+    from stream.fleet.plan import SourcePlan
+    from stream.options import ViewChoice
+    from stream.shared_bundle import SharedBundle
+    from stream.view.panel import Panel
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a source's run ended: its summary, or what a user can mend."""
+
+    name: str
+    summary: Summary | None = None
+    error: UserError | None = None
+
+
+async def run_fleet(plans: Sequence[SourcePlan], *, view: ViewChoice = "auto") -> list[Ended]:
+    """Runs all sources to their ends, and says how each ended.
+
+    Raises UserError where there is no such bundle or broker, and what a run raised that no user can mend. Cancelled
+    or terminated, all end as one run does (`stream.session.stream`).
+    """
+    for folder in {plan.output_options.record.parent for plan in plans if plan.output_options.record}:
+        await asyncio.to_thread(_make_folder, folder)
+    async with AsyncExitStack() as stack:
+        plans = await _with_one_broker(plans, stack)
+        shared = await asyncio.to_thread(_load_bundles, plans, told=view != "none")
+        panels = [PanelSink(plan.name) for plan in plans]
+        screen = None if view == "none" else Screen(lambda: _with_something_to_say(panels), view=view)
+        with cancelled_by_sigterm():
+            ended = await _run_all(plans, shared, panels, screen)
+    return ended
+
+
+async def _run_all(
+    plans: Sequence[SourcePlan],
+    shared: Sequence[SharedBundle],
+    panels: Sequence[PanelSink],
+    screen: Screen | None,
+) -> list[Ended]:
+    drawing = None if screen is None else asyncio.create_task(screen.run())
+    say = tell if screen is not None else _say_nothing
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(_run_one(plan, bundle, panel, say), name=plan.name)
+                for plan, bundle, panel in zip(plans, shared, panels, strict=True)
+            ]
+    except BaseExceptionGroup as raised:
+        raise raised.exceptions[0] from None
+    finally:
+        if drawing is not None and screen is not None:
+            drawing.cancel()
+            await asyncio.gather(drawing, return_exceptions=True)
+            await screen.close()
+    return [task.result() for task in tasks]
+
+
+async def _run_one(
+    plan: SourcePlan, shared: SharedBundle, panel: PanelSink, say: Callable[[str], None]
+) -> Ended:
+    try:
+        async with open_engine(
+            plan.input_options,
+            plan.output_options,
+            shared=shared,
+            more_sinks=[panel],
+            introduce=lambda line: say(f"{plan.name}: {line}"),
+        ) as engine:
+            return Ended(plan.name, await engine.run())
+    except UserError as error:
+        say(f"{plan.name}: {error}")
+        return Ended(plan.name, error=error)
+
+
+async def _with_one_broker(plans: Sequence[SourcePlan], stack: AsyncExitStack) -> list[SourcePlan]:
+    """An embedded broker is one for all of them."""
+    if not any(plan.output_options.broker == "embedded" for plan in plans):
+        return list(plans)
+    address = (await stack.enter_async_context(EmbeddedBroker())).address
+    return [
+        replace(plan, output_options=replace(plan.output_options, broker=str(address)))
+        if plan.output_options.broker == "embedded"
+        else plan
+        for plan in plans
+    ]
+
+
+def _load_bundles(plans: Sequence[SourcePlan], *, told: bool) -> list[SharedBundle]:
+    """The bundle of each, loaded once for all that take the same."""
+    use_threads(
+        max(plan.input_options.threads or default_threads(plan.input_options.bundle) for plan in plans)
+    )
+    loaded: dict[tuple[str, str], SharedBundle] = {}
+    for plan in plans:
+        key = (plan.input_options.bundle, plan.input_options.accelerator)
+        if key not in loaded:
+            if told:
+                with waiting(f"loading the bundle {key[0]}", tell_first=False):
+                    loaded[key] = load_bundle(key[0], accelerator=key[1])
+            else:
+                loaded[key] = load_bundle(key[0], accelerator=key[1])
+    return [loaded[plan.input_options.bundle, plan.input_options.accelerator] for plan in plans]
+
+
+def _with_something_to_say(sinks: Sequence[PanelSink]) -> list[Panel]:
+    """The panels of sources that were opened."""
+    return [sink.panel for sink in sinks if sink.panel.trained is not None]
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {folder} for records ({error.strerror or error}): give one that you can write to"
+        ) from None
+
+
+def _say_nothing(line: str) -> None:
+    """For a run that shows nothing."""
