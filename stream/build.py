@@ -266,7 +266,8 @@ def make_sinks(options: OutputOptions, broker: BrokerAddress | None, controls: C
                 publisher_id=options.publisher_id,
                 rate=options.rate,
                 publish_transcript=options.publish_transcript,
-                on_command=controls.command,
+                controls=controls,
+                home_assistant=options.home_assistant_prefix if options.home_assistant else None,
             )
         )
     if options.view != "none":

@@ -5,21 +5,25 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from stream.schemas import forms
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from models.speech.words import WordsRevised
 
-SCHEMA: Final = 1
+SCHEMA: Final = forms.SCHEMA
 
-Health = Literal["ok", "off", "waiting", "lost", "ended"]
-Phase = Literal["starting", "running", "paused", "stopped"]
+Health = forms.Health
+Phase = forms.Phase
 
 EngineCommand = Literal["pause", "resume", "recenter"]
 """What the engine can be told while it runs, in the process or by a message to the broker."""
 
-Origin = Literal["mqtt", "page", "terminal", "lsl", "python"]
+Origin = forms.Origin
 """By which way a marker came."""
 
-MOST_MARKER_CHARACTERS: Final = 200
+MOST_MARKER_CHARACTERS: Final = forms.MOST_MARKER_CHARACTERS
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,17 @@ class Marker:
     marked_at: float
     time_s: float | None
     origin: Origin
+
+    def to_json(self) -> dict[str, Any]:
+        """The MQTT form (`schemas/marker.json`)."""
+        form: forms.MarkerForm = {
+            "schema": SCHEMA,
+            "text": self.text,
+            "marked_at": round(self.marked_at, 6),
+            "time_s": None if self.time_s is None else round(self.time_s, 6),
+            "origin": self.origin,
+        }
+        return _plain(form)
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,30 @@ class Estimate:
     degraded: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The MQTT form (`schemas/estimate.json`)."""
+        """The MQTT form (`schemas/estimate.json`, and of a settled estimate `schemas/settled.json`)."""
+        frame = self._frame_form()
+        if self.settled:
+            settled: forms.SettledForm = {
+                **frame,
+                "settled": True,
+                "latency_ms": None,
+                "degraded": self.degraded,
+            }
+            return _plain(settled)
+        estimate: forms.EstimateForm = {
+            **frame,
+            "settled": False,
+            "latency_ms": None if self.latency_ms is None else round(self.latency_ms, 3),
+            "degraded": self.degraded,
+        }
+        return _plain(estimate)
+
+    def to_state(self) -> dict[str, Any]:
+        """The MQTT form of the latest estimate, for those who come late (`schemas/state.json`)."""
+        state: forms.StateForm = {**self._frame_form(), "degraded": self.degraded}
+        return _plain(state)
+
+    def _frame_form(self) -> forms.FrameForm:
         return {
             "schema": SCHEMA,
             "frame": self.frame,
@@ -102,11 +140,12 @@ class Estimate:
             "captured_at": round(self.captured_at, 6),
             "valence": round(self.value.valence, 6),
             "arousal": round(self.value.arousal, 6),
-            "spread": {k: round(v, 6) for k, v in asdict(self.spread).items()},
-            "present": asdict(self.present),
-            "settled": self.settled,
-            "latency_ms": None if self.latency_ms is None else round(self.latency_ms, 3),
-            "degraded": self.degraded,
+            "spread": {"valence": round(self.spread.valence, 6), "arousal": round(self.spread.arousal, 6)},
+            "present": {
+                "face": self.present.face,
+                "voice": self.present.voice,
+                "words": self.present.words,
+            },
         }
 
     def to_record(self) -> dict[str, Any]:
@@ -180,8 +219,40 @@ class Status:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The MQTT form."""
-        return {"schema": SCHEMA, **asdict(self), "notes": list(self.notes)}
+        """The MQTT form (`schemas/status.json`)."""
+        form: forms.StatusForm = {
+            "schema": SCHEMA,
+            "phase": self.phase,
+            "source": self.source,
+            "inputs": {
+                name: {"health": each.health, "detail": each.detail, "way_out": each.way_out}
+                for name, each in self.inputs.items()
+            },
+            "frames": self.frames,
+            "settled": self.settled,
+            "frame_rate": self.frame_rate,
+            "latency_ms": {
+                "p50": self.latency_ms.p50,
+                "p95": self.latency_ms.p95,
+                "p99": self.latency_ms.p99,
+            },
+            "drops": dict(self.drops),
+            "bundle": {
+                "name": self.bundle.name,
+                "preset": self.bundle.preset,
+                "folds": self.bundle.folds,
+                "trained": self.bundle.trained,
+                "note": self.bundle.note,
+            },
+            "accelerator": self.accelerator,
+            "detector": self.detector,
+            "version": self.version,
+            "counters": dict(self.counters),
+            "budget": self.budget,
+            "degraded": self.degraded,
+            "notes": list(self.notes),
+        }
+        return _plain(form)
 
 
 @dataclass(frozen=True)
@@ -220,13 +291,24 @@ class Transcript:
 
     def to_json(self) -> dict[str, Any]:
         """The MQTT form (`schemas/transcript.json`)."""
-        return {
+        form: forms.TranscriptForm = {
             "schema": SCHEMA,
             "utterance": self.utterance,
             "text": self.text,
             "settled": self.settled,
             "words": [
-                {**asdict(word), "start_s": round(word.start_s, 3), "end_s": round(word.end_s, 3)}
+                {
+                    "text": word.text,
+                    "start_s": round(word.start_s, 3),
+                    "end_s": round(word.end_s, 3),
+                    "confidence": word.confidence,
+                }
                 for word in self.words
             ],
         }
+        return _plain(form)
+
+
+def _plain(form: Mapping[str, object]) -> dict[str, Any]:
+    """A message as whoever writes or reads JSON takes it."""
+    return dict(form)

@@ -64,8 +64,11 @@ class EngineSettings:
 class OutputOptions:
     """Where estimates go.
 
-    `broker` is an address, `embedded` or `none`; `rate` the most provisional estimates a second that are published
-    (None: all); `labels` a file with the recording's true valence and arousal, to show beside the estimates.
+    `broker` is an address, `embedded`, `embedded://host:port` or `none`; `rate` the most provisional estimates a
+    second that are published (None: all); `labels` a file with the recording's true valence and arousal, to show
+    beside the estimates. `client_cert` and `client_key` (PEM) say to a broker with TLS who we are,
+    `broker_password_file` holds the password there. With `home_assistant` the publisher is announced under that one's
+    discovery prefix.
     `session` is a new folder for everything that came of the run, with `participant` and `notes` written down, and,
     where `keep_media`, picture and sound.
     """
@@ -79,6 +82,11 @@ class OutputOptions:
     publish_transcript: bool = False
     labels: Path | None = None
     view: ViewChoice = "auto"
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    broker_password_file: Path | None = None
+    home_assistant: bool = False
+    home_assistant_prefix: str = "homeassistant"
     session: Path | None = None
     participant: str | None = None
     notes: str | None = None

@@ -14,18 +14,27 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from models.console import tell, waiting
+from models.errors import UserError
 from models.machine import usable_processors
 from stream.build import assemble, find_manifest, keep_session, load, make_sinks
 from stream.controls import Controls
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.connection import BrokerAddress, connect_first, disconnect
-from stream.mqtt.topics import check_publisher_id
+from stream.mqtt.credentials import (
+    BrokerFiles,
+    find_broker,
+    find_embedded,
+    is_embedded,
+)
+from stream.mqtt.home_assistant import HomeAssistant
+from stream.mqtt.topics import check_publisher_id, default_publisher_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from stream.build import LoadedParts
     from stream.engine import Engine, Summary
+    from stream.mqtt.connection import BrokerAddress
     from stream.options import InputOptions, OutputOptions
     from stream.shared_bundle import SharedBundle
     from stream.sinks.base import Sink
@@ -62,6 +71,7 @@ async def open_engine(
     *,
     source: Source | None = None,
     shared: SharedBundle | None = None,
+    broker: BrokerAddress | None = None,
     more_sinks: Sequence[Sink] = (),
     keep_eager: bool = False,
     tell_progress: Callable[[str], None] = lambda message: None,
@@ -69,17 +79,17 @@ async def open_engine(
 ) -> AsyncIterator[Engine]:
     """An engine over all that the options name, loaded and ready to run; everything is closed behind it.
 
-    A `source` or a `shared` bundle is taken in place of the options'; `more_sinks` take estimates beside theirs.
-    `keep_eager` keeps what `stream.build.load` says. `introduce` is told what a live run uses, what it lacks and what
-    its bundle is good for, a line each. Raises UserError for what a user can mend.
+    A `source`, a `shared` bundle or a `broker` is taken in place of the options'; `more_sinks` take estimates beside
+    theirs. `keep_eager` keeps what `stream.build.load` says. `introduce` is told what a live run uses, what it lacks
+    and what its bundle is good for, a line each. Raises UserError for what a user can mend.
     """
-    if output_options.publisher_id is not None:
-        check_publisher_id(output_options.publisher_id)
+    publisher_id = check_publisher_id(output_options.publisher_id or default_publisher_id())
+    wanted_broker = broker or wanted_broker_of(output_options, publisher_id)
     use_threads(input_options.threads or default_threads(input_options.bundle, shared))
     controls = Controls()
     async with AsyncExitStack() as stack:
         # Before what takes long is loaded: whoever gave a wrong address hears so at once.
-        broker = await _broker_address(output_options, stack, tell_progress)
+        broker = await reach(wanted_broker, stack, tell_progress)
         load_all = partial(
             load, input_options, tell_progress, source=source, shared=shared, keep_eager=keep_eager
         )
@@ -161,20 +171,37 @@ def _usable_cores() -> int:
     return min(usable_processors(), MOST_THREADS)
 
 
-async def _broker_address(
-    options: OutputOptions, stack: AsyncExitStack, tell_progress: Callable[[str], None]
-) -> BrokerAddress | None:
-    """The address that was given, once a connection was made, or that of an embedded broker, which ends with the
-    `stack`. Raises UserError where there is no broker.
-    """
+def wanted_broker_of(options: OutputOptions, publisher_id: str) -> BrokerAddress | EmbeddedBroker | None:
+    """The broker that the options mean. Raises UserError before anything is loaded for what cannot be."""
+    if options.home_assistant:
+        HomeAssistant(publisher_id, options.home_assistant_prefix)
+        if options.broker == "none":
+            raise UserError("Home Assistant is told by a broker: name the one that it uses with --broker")
     if options.broker == "none":
         return None
-    if options.broker == "embedded":
-        return (await stack.enter_async_context(EmbeddedBroker())).address
-    address = BrokerAddress.parse(options.broker, ca_file=options.ca_file)
-    tell_progress(f"connecting to the broker at {address.endpoint}")
-    await disconnect(await connect_first(address))
+    files = BrokerFiles(
+        options.ca_file, options.client_cert, options.client_key, options.broker_password_file
+    )
+    if is_embedded(options.broker):
+        return EmbeddedBroker.at(find_embedded(options.broker, files))
+    address = find_broker(options.broker, files)
+    address.tls_context()  # whose files are read again when it is connected to
     return address
+
+
+async def reach(
+    broker: BrokerAddress | EmbeddedBroker | None, stack: AsyncExitStack, tell_progress: Callable[[str], None]
+) -> BrokerAddress | None:
+    """Where the broker is: an embedded one is started, and ends with the `stack`; another one is tried.
+
+    Raises UserError where none is there.
+    """
+    if isinstance(broker, EmbeddedBroker):
+        return (await stack.enter_async_context(broker)).address
+    if broker is not None:
+        tell_progress(f"connecting to the broker at {broker.endpoint}")
+        await disconnect(await connect_first(broker))
+    return broker
 
 
 @contextmanager

@@ -50,6 +50,9 @@ Examples:
   stream-run --camera /dev/video2 --microphone none --size 1280x720 --fps 30
       another camera, no sound
 
+  stream-run --camera 0 --broker mqtts://broker.local --ca-file ca.pem --home-assistant
+      a broker with TLS, and a device in Home Assistant
+
   stream-run rtsp://127.0.0.1:8554/cam
       any stream that FFmpeg opens
 
@@ -135,7 +138,10 @@ def stream_run(
     ] = None,
     broker: Annotated[
         str | None,
-        typer.Option(help="mqtt://user:password@host:port, mqtts://..., embedded or none."),
+        typer.Option(
+            help="mqtt://user:password@host:port, mqtts://..., embedded, embedded://0.0.0.0:1883 (for others too, "
+            "with a password) or none. User and password may be in AFFECT_BROKER_USER and AFFECT_BROKER_PASSWORD."
+        ),
     ] = None,
     ca_file: Annotated[
         Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
@@ -205,6 +211,25 @@ def stream_run(
             "time in all; 0: one by one. A live source's frames never wait for later ones.",
         ),
     ] = LATENCY_TARGET_MS,
+    client_cert: Annotated[
+        Path | None, typer.Option(help="Our certificate (PEM), for an mqtts broker that asks for one.")
+    ] = None,
+    client_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Its key (PEM), where it is in another file; the password of an encrypted one goes into "
+            "AFFECT_BROKER_KEY_PASSWORD."
+        ),
+    ] = None,
+    broker_password_file: Annotated[
+        Path | None, typer.Option(help="A file that holds the password for the broker, in one line.")
+    ] = None,
+    home_assistant: Annotated[
+        bool, typer.Option("--home-assistant", help="Announce this publisher to Home Assistant as a device.")
+    ] = False,
+    home_assistant_prefix: Annotated[
+        str, typer.Option(metavar="TOPIC", help="Home Assistant's discovery prefix.")
+    ] = "homeassistant",
     session: Annotated[
         Path | None,
         typer.Option(
@@ -258,6 +283,11 @@ def stream_run(
         publish_transcript=publish_transcript,
         labels=labels or (DEMO_RECORDING.with_suffix(".txt") if demo else None),
         view=view,
+        client_cert=client_cert,
+        client_key=client_key,
+        broker_password_file=broker_password_file,
+        home_assistant=home_assistant,
+        home_assistant_prefix=home_assistant_prefix,
         session=session,
         participant=participant,
         notes=notes,
@@ -287,7 +317,7 @@ def _doctor_for(seen: str | None, microphone: str | None, broker: str) -> str:
     if seen is not None:
         words += ["--camera", seen if is_live(seen) or not Path(seen).is_file() else "none"]
     words += ["--microphone", microphone] if microphone is not None else []
-    words += ["--broker", broker] if broker not in ("none", "embedded") and "@" not in broker else []
+    words += ["--broker", broker] if broker.startswith("mqtt") and "@" not in broker else []
     return shlex.join(words) if "@" not in (seen or "") else "stream-doctor"
 
 

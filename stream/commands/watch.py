@@ -23,6 +23,12 @@ Examples:
 
   stream-watch --json --count 10
       ten messages as JSON lines, then exit
+
+  stream-watch --json --id desk --catch-up notes > desk.jsonl
+      every message, those too that come while the broker or this command is away
+
+  stream-watch --forget-home-assistant desk
+      take the device that stream-run --home-assistant announced out of Home Assistant
 """
 
 DEFAULT_BROKER: Final = "mqtt://127.0.0.1:1883"
@@ -39,7 +45,11 @@ _app = make_app(HELP)
 @_app.command(help=HELP, cls=ConfiguredCommand)
 def stream_watch(
     broker: Annotated[
-        str, typer.Option(help="mqtt://user:password@host:port or mqtts://...")
+        str,
+        typer.Option(
+            help="mqtt://user:password@host:port or mqtts://... User and password may be in AFFECT_BROKER_USER and "
+            "AFFECT_BROKER_PASSWORD."
+        ),
     ] = DEFAULT_BROKER,
     ca_file: Annotated[
         Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
@@ -50,13 +60,55 @@ def stream_watch(
     ] = False,
     count: Annotated[int | None, typer.Option(min=1, help="End after this many messages.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.0, help="End after this many seconds.")] = None,
+    client_cert: Annotated[
+        Path | None, typer.Option(help="Our certificate (PEM), for an mqtts broker that asks for one.")
+    ] = None,
+    client_key: Annotated[
+        Path | None, typer.Option(help="Its key (PEM), where it is in another file.")
+    ] = None,
+    broker_password_file: Annotated[
+        Path | None, typer.Option(help="A file that holds the password for the broker, in one line.")
+    ] = None,
+    catch_up: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Have the broker keep, for a day, what is published while this command is away, for the next with "
+            "this name; one at a time.",
+        ),
+    ] = None,
+    forget_home_assistant: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Take the device of affect/ID out of Home Assistant, and exit."),
+    ] = None,
+    home_assistant_prefix: Annotated[
+        str, typer.Option(metavar="TOPIC", help="Home Assistant's discovery prefix.")
+    ] = "homeassistant",
     config: ConfigOption = None,
     show_config: ShowConfigOption = False,
 ) -> None:
     """Show what is published until Ctrl-C."""
-    from stream.mqtt.connection import BrokerAddress
     from stream.mqtt.connection import run as run_async
+    from stream.mqtt.credentials import BrokerFiles, find_broker
+
+    address = find_broker(broker, BrokerFiles(ca_file, client_cert, client_key, broker_password_file))
+    if forget_home_assistant is not None:
+        from stream.mqtt.home_assistant import HomeAssistant, forget
+
+        device = HomeAssistant(forget_home_assistant, home_assistant_prefix)
+        found = run_async(forget(address, device))
+        said = "is no device of Home Assistant any more" if found else "was no device of Home Assistant"
+        typer.echo(f"{forget_home_assistant} {said} ({device.topic} at {address.endpoint})")
+        return
     from stream.view.watch import watch
 
-    address = BrokerAddress.parse(broker, ca_file=ca_file)
-    run_async(watch(address, publisher_id=publisher_id, as_json=as_json, count=count, seconds=seconds))
+    run_async(
+        watch(
+            address,
+            publisher_id=publisher_id,
+            as_json=as_json,
+            count=count,
+            seconds=seconds,
+            catch_up=catch_up,
+        )
+    )

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from models.console import tell, waiting
 from models.errors import UserError
-from stream.mqtt.broker import EmbeddedBroker
-from stream.session import cancelled_by_sigterm, default_threads, open_engine, use_threads
+from stream.session import (
+    cancelled_by_sigterm,
+    default_threads,
+    open_engine,
+    reach,
+    use_threads,
+    wanted_broker_of,
+)
 from stream.shared_bundle import load_bundle
 from stream.view.terminal import PanelSink, Screen
 
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 
     from stream.engine import Summary
     from stream.fleet.plan import SourcePlan
+    from stream.mqtt.connection import BrokerAddress
     from stream.options import ViewChoice
     from stream.shared_bundle import SharedBundle
     from stream.view.panel import Panel
@@ -47,18 +54,22 @@ async def run_fleet(plans: Sequence[SourcePlan], *, view: ViewChoice = "auto") -
     for folder in {plan.output_options.record.parent for plan in plans if plan.output_options.record}:
         await asyncio.to_thread(_make_folder, folder)
     async with AsyncExitStack() as stack:
-        plans = await _with_one_broker(plans, stack)
+        common = plans[0].output_options
+        wanted = wanted_broker_of(common, plans[0].name)
+        with waiting("reaching the broker", tell_first=False) as tell_progress:
+            broker = await reach(wanted, stack, tell_progress if view != "none" else _say_nothing)
         shared = await asyncio.to_thread(_load_bundles, plans, told=view != "none")
         panels = [PanelSink(plan.name) for plan in plans]
         screen = None if view == "none" else Screen(lambda: _with_something_to_say(panels), view=view)
         with cancelled_by_sigterm():
-            ended = await _run_all(plans, shared, panels, screen)
+            ended = await _run_all(plans, shared, broker, panels, screen)
     return ended
 
 
 async def _run_all(
     plans: Sequence[SourcePlan],
     shared: Sequence[SharedBundle],
+    broker: BrokerAddress | None,
     panels: Sequence[PanelSink],
     screen: Screen | None,
 ) -> list[Ended]:
@@ -67,7 +78,7 @@ async def _run_all(
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_run_one(plan, bundle, panel, say), name=plan.name)
+                group.create_task(_run_one(plan, bundle, broker, panel, say), name=plan.name)
                 for plan, bundle, panel in zip(plans, shared, panels, strict=True)
             ]
     except BaseExceptionGroup as raised:
@@ -81,13 +92,18 @@ async def _run_all(
 
 
 async def _run_one(
-    plan: SourcePlan, shared: SharedBundle, panel: PanelSink, say: Callable[[str], None]
+    plan: SourcePlan,
+    shared: SharedBundle,
+    broker: BrokerAddress | None,
+    panel: PanelSink,
+    say: Callable[[str], None],
 ) -> Ended:
     try:
         async with open_engine(
             plan.input_options,
             plan.output_options,
             shared=shared,
+            broker=broker,
             more_sinks=[panel],
             introduce=lambda line: say(f"{plan.name}: {line}"),
         ) as engine:
@@ -95,19 +111,6 @@ async def _run_one(
     except UserError as error:
         say(f"{plan.name}: {error}")
         return Ended(plan.name, error=error)
-
-
-async def _with_one_broker(plans: Sequence[SourcePlan], stack: AsyncExitStack) -> list[SourcePlan]:
-    """An embedded broker is one for all of them."""
-    if not any(plan.output_options.broker == "embedded" for plan in plans):
-        return list(plans)
-    address = (await stack.enter_async_context(EmbeddedBroker())).address
-    return [
-        replace(plan, output_options=replace(plan.output_options, broker=str(address)))
-        if plan.output_options.broker == "embedded"
-        else plan
-        for plan in plans
-    ]
 
 
 def _load_bundles(plans: Sequence[SourcePlan], *, told: bool) -> list[SharedBundle]:

@@ -1,13 +1,15 @@
-"""The embedded broker, for a machine that has none: MQTT 3.1.1, in this process, for this machine only."""
+"""The embedded broker, for a machine that has none: MQTT 3.1.1, in this process, beyond this machine by password."""
 
 from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from models.errors import SetupError, UserError
 from stream.mqtt.connection import BrokerAddress
+from stream.mqtt.credentials import LOOPBACK, PASSWORD_VARIABLE, USER_VARIABLE, EmbeddedAddress
 
 if TYPE_CHECKING:
     import socket
@@ -15,40 +17,63 @@ if TYPE_CHECKING:
 
 PREFERRED_PORT: Final = 1883
 
+_REACHED_AT: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104  (where everybody's addresses are listened at)
+
 
 class EmbeddedBroker:
     """An amqtt broker for as long as the context lasts.
 
-    `port` None takes 1883 where it is free and any free port otherwise; 0 any free port; another number that
-    port or none (UserError). It asks for no password: keep `host` a loopback address unless everybody on
-    the network may read and publish. Messages are not stored: they end with the process.
+    `port` None takes 1883 where it is free and any free port otherwise (beyond this machine, where others must find
+    it, 1883 or none); 0 any free port; another number that port or none (UserError). With `user` and `password` it
+    lets in those who give them, without everybody, which a `host` beyond this machine's loopback does not allow
+    (UserError). What is sent to it is not encrypted. Messages are not stored: they end with the process.
 
         async with EmbeddedBroker() as broker:
             sink = MqttSink(broker.address)
     """
 
-    def __init__(self, port: int | None = None, *, host: str = "127.0.0.1") -> None:
-        self._host = host
-        self._port = port
+    def __init__(
+        self,
+        port: int | None = None,
+        *,
+        host: str = LOOPBACK,
+        user: str | None = None,
+        password: str | None = None,
+    ) -> None:
+        wanted = EmbeddedAddress(host, port, user, password)
+        if not wanted.is_for_this_machine:
+            if user is None or not password:
+                raise UserError(
+                    f"the embedded broker listens at {host}, beyond this machine, only with a password: put a user "
+                    f"and a password into {USER_VARIABLE} and {PASSWORD_VARIABLE}"
+                )
+            wanted = replace(wanted, port=PREFERRED_PORT if port is None else port)
+        self._wanted = wanted
         self._broker: Any = None
         self._address: BrokerAddress | None = None
 
+    @classmethod
+    def at(cls, address: EmbeddedAddress) -> Self:
+        """A broker at an address that `stream.mqtt.credentials.find_embedded` read. Raises UserError."""
+        return cls(address.port, host=address.host, user=address.user, password=address.password)
+
     @property
     def address(self) -> BrokerAddress:
-        """Where it listens; known once the context is entered."""
+        """Where this machine reaches it, with user and password; known once the context is entered."""
         if self._address is None:
             raise RuntimeError("the embedded broker has not been started")
         return self._address
 
     async def __aenter__(self) -> Self:
         """Start listening. Raises UserError where the port is taken or not allowed."""
-        if self._port is None:
+        port = self._wanted.port
+        if port is None:
             try:
                 await self._start(PREFERRED_PORT)
             except UserError:
                 await self._start(0)
         else:
-            await self._start(self._port)
+            await self._start(port)
         return self
 
     async def _start(self, port: int) -> None:
@@ -64,11 +89,12 @@ class EmbeddedBroker:
 
         for name in ("amqtt", "transitions"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        bind = f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
+        host = self._wanted.host
+        bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         broker = Broker(
             BrokerConfig(
                 listeners={"default": ListenerConfig(bind=bind)},
-                plugins={"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+                plugins=self._doorkeeper(),
             )
         )
         try:
@@ -82,7 +108,20 @@ class EmbeddedBroker:
                 "give another port, or use the broker that is there"
             ) from None
         self._broker = broker
-        self._address = BrokerAddress(self._host, _listening_port(broker))
+        self._address = BrokerAddress(
+            _REACHED_AT.get(host, host),
+            _listening_port(broker),
+            self._wanted.user,
+            self._wanted.password,
+            mqtt5=False,
+        )
+
+    def _doorkeeper(self) -> dict[str, dict[str, Any]]:
+        """The plugin of amqtt that decides who may connect."""
+        if self._wanted.user is None:
+            return {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+        known = {"user": self._wanted.user, "password": self._wanted.password or ""}
+        return {"stream.mqtt.broker_password.PasswordPlugin": known}
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -1,4 +1,4 @@
-"""How this software reaches a broker: its address, TLS, and one connection.
+"""How this software reaches a broker: its address, and one connection, in MQTT 5 where the broker has that.
 
 paho-mqtt's sockets are watched by the event loop's `add_reader`, which Windows' default (proactor) loop lacks:
 start programs with `run`, which chooses a loop that can.
@@ -20,14 +20,20 @@ import aiomqtt
 
 from models.errors import SetupError, UserError
 from stream.flow.backoff import Backoff
+from stream.mqtt.mqtt5 import VERSION_REFUSED, session_kept
+from stream.mqtt.tls import ClientCertificate, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
     from pathlib import Path
+    from ssl import SSLContext
 
 T = TypeVar("T")
 
 CALL_TIMEOUT_S: Final = 5.0
+VERSION_TIMEOUT_S: Final = 2.0
+"""How long a broker may take to answer in MQTT 5: some that do not know it never do."""
+
 KEEPALIVE_S: Final = 15
 
 BROKER_BACKOFF: Final = Backoff(first_s=0.5, most_s=30.0)
@@ -46,7 +52,10 @@ _log.setLevel(logging.CRITICAL)
 
 @dataclass(frozen=True)
 class BrokerAddress:
-    """Where a broker is: host, port, credentials, TLS and the authority that signed its certificate."""
+    """Where a broker is: host, port, credentials, TLS, the authority that signed its certificate, and ours.
+
+    `mqtt5` False says that it is known to have MQTT 3.1.1 only.
+    """
 
     host: str
     port: int
@@ -54,13 +63,17 @@ class BrokerAddress:
     password: str | None = field(default=None, repr=False)
     tls: bool = False
     ca_file: Path | None = None
+    client_certificate: ClientCertificate | None = None
+    mqtt5: bool = True
 
     @classmethod
-    def parse(cls, url: str, *, ca_file: Path | None = None) -> Self:
+    def parse(
+        cls, url: str, *, ca_file: Path | None = None, client_certificate: ClientCertificate | None = None
+    ) -> Self:
         """Read `mqtt://[user[:password]@]host[:port]`, or `mqtts://` for TLS.
 
         Ports default to 1883 and 8883. `ca_file` (PEM) is for brokers whose certificate no authority known to
-        this machine signed. Raises UserError for anything else.
+        this machine signed, `client_certificate` for those that ask who we are. Raises UserError for anything else.
         """
         shown = _without_password(url)
         try:
@@ -74,6 +87,8 @@ class BrokerAddress:
             raise UserError(f"'{shown}' has something after the host and port: {_EXAMPLE}")
         if ca_file is not None and parts.scheme != "mqtts":
             raise UserError(f"a certificate authority needs TLS: write mqtts://{parts.hostname}")
+        if client_certificate is not None and parts.scheme != "mqtts":
+            raise UserError(f"a client certificate needs TLS: write mqtts://{parts.hostname}")
         if parts.password is not None and not parts.username:
             raise UserError(f"'{shown}' has a password without a user: {_EXAMPLE}")
         return cls(
@@ -83,6 +98,7 @@ class BrokerAddress:
             password=unquote(parts.password) if parts.password is not None else None,
             tls=parts.scheme == "mqtts",
             ca_file=ca_file,
+            client_certificate=client_certificate,
         )
 
     @property
@@ -95,16 +111,9 @@ class BrokerAddress:
         user = f"{self.username}@" if self.username else ""
         return f"{'mqtts' if self.tls else 'mqtt'}://{user}{self.endpoint}"
 
-    def tls_context(self) -> ssl.SSLContext | None:
-        """What verifies the broker's certificate and name, or None without TLS. Raises UserError."""
-        if not self.tls:
-            return None
-        try:
-            return ssl.create_default_context(cafile=self.ca_file)
-        except OSError as error:
-            raise UserError(
-                f"cannot read certificates from {self.ca_file} ({error.strerror or error}): give a PEM file"
-            ) from None
+    def tls_context(self) -> SSLContext | None:
+        """What verifies the broker's certificate and name, and shows ours; None without TLS. Raises UserError."""
+        return tls_context(self.ca_file, self.client_certificate) if self.tls else None
 
 
 def _without_password(url: str) -> str:
@@ -114,25 +123,49 @@ def _without_password(url: str) -> str:
 
 
 async def connect(
-    address: BrokerAddress, *, identifier: str | None = None, will: aiomqtt.Will | None = None, **options: Any
+    address: BrokerAddress,
+    *,
+    identifier: str | None = None,
+    will: aiomqtt.Will | None = None,
+    keep_s: int | None = None,
+    **options: Any,
 ) -> aiomqtt.Client:
-    """A connected client, which `disconnect` or `abandon` ends. `options` go to `aiomqtt.Client`.
+    """A connected client, which `disconnect` or `abandon` ends.
 
-    Raises aiomqtt.MqttError where the broker cannot be reached or refuses, UserError where the address cannot
-    work at all. Cancelling waits for the socket that is being opened, at most some five seconds.
+    It speaks MQTT 5, or 3.1.1 where the broker refuses that, does not answer to it, or is known to have no other.
+    With `keep_s` the broker keeps subscriptions, and messages of QoS 1 and 2 that come for them, for so many seconds
+    after this connection (in 3.1.1: for as long as it likes), for the next of the same `identifier`. `options` go to
+    `aiomqtt.Client`. Raises aiomqtt.MqttError where the broker cannot be reached or refuses, UserError where the
+    address cannot work at all. Cancelling waits for the socket that is being opened, at most some five seconds.
     """
+    settings = {"identifier": identifier, "will": will, **options}
+    if address.mqtt5:
+        try:
+            return await _connect_in(aiomqtt.ProtocolVersion.V5, address, keep_s, settings)
+        except aiomqtt.MqttError as error:
+            refused = isinstance(error, aiomqtt.MqttCodeError) and error.rc == VERSION_REFUSED
+            unanswered = isinstance(error.__context__, TimeoutError)
+            if not refused and not unanswered:
+                raise
+    return await _connect_in(aiomqtt.ProtocolVersion.V311, address, keep_s, settings)
+
+
+async def _connect_in(
+    version: aiomqtt.ProtocolVersion, address: BrokerAddress, keep_s: int | None, settings: dict[str, Any]
+) -> aiomqtt.Client:
+    waits_s = CALL_TIMEOUT_S if version == aiomqtt.ProtocolVersion.V311 else VERSION_TIMEOUT_S
     client = aiomqtt.Client(
         address.host,
         address.port,
         username=address.username,
         password=address.password,
         tls_context=address.tls_context(),
-        identifier=identifier,
-        will=will,
         keepalive=KEEPALIVE_S,
-        timeout=CALL_TIMEOUT_S,
+        timeout=min(waits_s, CALL_TIMEOUT_S),
         logger=_log,
-        **options,
+        protocol=version,
+        **({} if keep_s is None else _kept_session(version, keep_s)),
+        **settings,
     )
     entering = asyncio.ensure_future(client.__aenter__())
     try:
@@ -145,7 +178,17 @@ async def connect(
         raise
     except ValueError as error:  # paho's answer to host names it cannot encode
         raise aiomqtt.MqttError(str(error)) from None
+    except aiomqtt.MqttError:
+        _shut_down(client)
+        raise
+    client.timeout = CALL_TIMEOUT_S
     return client
+
+
+def _kept_session(version: aiomqtt.ProtocolVersion, keep_s: int) -> dict[str, Any]:
+    if version != aiomqtt.ProtocolVersion.V5:
+        return {"clean_session": False}
+    return {"clean_start": False, "properties": session_kept(keep_s)}
 
 
 async def connect_first(address: BrokerAddress, **options: Any) -> aiomqtt.Client:
@@ -154,16 +197,21 @@ async def connect_first(address: BrokerAddress, **options: Any) -> aiomqtt.Clien
         return await connect(address, **options)
     except aiomqtt.MqttError as error:
         raise SetupError(
-            f"cannot connect to the broker at {address.endpoint} ({error})", way_out=_way_out(error)
+            f"cannot connect to the broker at {address.endpoint} ({error})", way_out=_way_out(error, address)
         ) from None
 
 
-def _way_out(error: aiomqtt.MqttError) -> str:
+def _way_out(error: aiomqtt.MqttError, address: BrokerAddress) -> str:
     # aiomqtt makes its own error while it handles the socket's, which stays the context.
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
         return "check the host name, or name the authority's PEM file with --ca-file"
     if isinstance(error, aiomqtt.MqttCodeError) and error.rc in CREDENTIALS_REFUSED:
-        return "put the right user and password in the address, as in mqtt://user:password@host"
+        return (
+            "put the right user and password in the address, as in mqtt://user:password@host, or into "
+            "AFFECT_BROKER_USER and AFFECT_BROKER_PASSWORD"
+        )
+    if address.tls and address.client_certificate is None:
+        return "see that it runs, and speaks TLS there; where it asks for a client certificate, give --client-cert"
     return "start one there (such as mosquitto), or use --broker embedded"
 
 
@@ -213,15 +261,19 @@ async def disconnect(client: aiomqtt.Client) -> None:
 
 async def abandon(client: aiomqtt.Client) -> None:
     """Tear down a connection that failed, so that nothing of it lives on in the event loop."""
+    _shut_down(client)
+    with suppress(aiomqtt.MqttError, TimeoutError, OSError):
+        async with asyncio.timeout(1.0):
+            async for _ in client.messages:
+                pass
+
+
+def _shut_down(client: aiomqtt.Client) -> None:
     # aiomqtt has no public way to close a socket whose other end is silent.
     open_socket = client._client.socket()
     if isinstance(open_socket, socket.socket):
         with suppress(OSError):
             open_socket.shutdown(socket.SHUT_RDWR)
-    with suppress(aiomqtt.MqttError, TimeoutError, OSError):
-        async with asyncio.timeout(1.0):
-            async for _ in client.messages:
-                pass
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -1,7 +1,7 @@
 """The MQTT sink: publishes to a broker, and keeps settled frames through an outage until they are delivered.
 
-Topics, under `affect/<id>/` (`docs/mqtt.md`): `available`, `estimate`, `settled`, `state`, `status` and,
-only where asked for, `transcript`; commands come in on `set/pause`, `set/resume` and `set/recenter`.
+Topics, under `affect/<id>/` (`docs/mqtt.md`): `available`, `estimate`, `settled`, `state`, `status`, `marker` and,
+only where asked for, `transcript`; commands come in on `set/...` and are answered on `ack`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections import Counter, deque
+from collections import Counter
+from dataclasses import replace
+from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, cast, get_args
+from typing import TYPE_CHECKING, Final
 
 import aiomqtt
 
 from models.errors import UserError
-from stream.messages import EngineCommand, Estimate, Marker, Status, Transcript
+from stream.mqtt.commands import Acknowledgement, CommandDesk
 from stream.mqtt.connection import (
     BROKER_BACKOFF,
     BrokerAddress,
@@ -28,22 +30,22 @@ from stream.mqtt.connection import (
     heeding_cancellation,
     until_lost,
 )
+from stream.mqtt.home_assistant import BORN, HomeAssistant
+from stream.mqtt.mqtt5 import speaks_mqtt5
 from stream.mqtt.outbox import Outbox, default_outbox
+from stream.mqtt.publishing import Publisher
 from stream.mqtt.settled import SettledDelivery
-from stream.mqtt.topics import (
-    PREFIX,
-    check_publisher_id,
-    default_publisher_id,
-    encode,
-    state_of,
-    steady_part,
-)
+from stream.mqtt.standing import Standing
+from stream.mqtt.topics import PREFIX, check_publisher_id, default_publisher_id, encode
+from stream.mqtt.waiting import Thinner, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from stream.controls import Controlled
     from stream.flow.backoff import Backoff
+    from stream.messages import Estimate, Marker, Status, Transcript
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ CAUSES: Final = (
     "mqtt_disconnected",
     "mqtt_queue",
     "mqtt_transcript",
+    "mqtt_marker",
+    "mqtt_ack",
     "mqtt_not_a_number",
     "mqtt_settled_queue",
     "mqtt_outbox_full",
@@ -58,46 +62,27 @@ CAUSES: Final = (
 )
 ESTIMATE_QUEUE: Final = 32
 TRANSCRIPT_QUEUE: Final = 64
+MARKER_QUEUE: Final = 256
+ACK_QUEUE: Final = 64
 OUTBOX_FRAMES: Final = 108_000
-STATE_EVERY_S: Final = 1.0
-STATUS_EVERY_S: Final = 5.0
-STATUS_CHANGES_EVERY_S: Final = 0.25
 CLOSE_TIMEOUT_S: Final = 3.0
 GOOD_CONNECTION_S: Final = 10.0
-
-
-class Thinner:
-    """Lets at most `rate` of a second's frames through, evenly, by media time; all where `rate` is None."""
-
-    def __init__(self, rate: float | None) -> None:
-        if rate is not None and not 0 < rate < float("inf"):
-            raise UserError(f"a rate of {rate} estimates a second cannot be kept: give a number above 0")
-        self._rate = rate
-        self._slot: int | None = None
-
-    def takes(self, time_s: float) -> bool:
-        """Whether the frame at this time passes: the first of each 1 / rate seconds does."""
-        if self._rate is None:
-            return True
-        slot = int(time_s * self._rate + 1e-6)
-        passes = slot != self._slot
-        self._slot = slot
-        return passes
 
 
 class MqttSink:
     """Publishes to one broker under `affect/<publisher_id>/`; a broker that goes away holds nobody up.
 
     `open` must reach the broker (UserError otherwise). Lost later, it is sought again with growing, jittered
-    waits; meanwhile estimates are dropped and counted and settled frames wait in the outbox, and on return
-    `available`, `state` and `status` are sent again. `close` delivers what it can in a few seconds, says
+    waits; meanwhile estimates are dropped and counted, markers wait in memory and settled frames in the outbox, and
+    on return `available`, `state` and `status` are sent again. `close` delivers what it can in a few seconds, says
     `stopped` and disconnects; without that the broker says `offline` (last will).
 
     `rate` thins `estimate` to so many a second of media time; `settled` always has every frame.
-    `publish_transcript` lets recognised words out. `on_command` is called in the event loop for each command.
-    `outbox` is the file that outlives an outage (by default one per id and broker in this user's state
-    folder), of at most `outbox_frames` frames: an hour at 30 a second.
-    Raises UserError for an id or a rate that cannot be used.
+    `publish_transcript` lets recognised words out. `controls` are told, in the event loop, what commands ask; without
+    them every command is answered that it is not obeyed. With `home_assistant` the publisher is announced there, by
+    the discovery prefix given. `outbox` is the file that outlives an outage (by default one per id and broker in this
+    user's state folder), of at most `outbox_frames` frames: an hour at 30 a second.
+    Raises UserError for an id, a rate or a prefix that cannot be used.
     """
 
     name = "mqtt"
@@ -109,7 +94,8 @@ class MqttSink:
         publisher_id: str | None = None,
         rate: float | None = None,
         publish_transcript: bool = False,
-        on_command: Callable[[EngineCommand], object] | None = None,
+        controls: Controlled | None = None,
+        home_assistant: str | None = None,
         outbox: Path | None = None,
         outbox_frames: int = OUTBOX_FRAMES,
         backoff: Backoff = BROKER_BACKOFF,
@@ -118,7 +104,6 @@ class MqttSink:
         self._id = check_publisher_id(publisher_id or default_publisher_id())
         self._thinner = Thinner(rate)
         self._publish_transcript = publish_transcript
-        self._on_command = on_command
         self._backoff = backoff
         self._random = Random()
         # One identifier for every connection: the broker then ends the old one, last will included, before
@@ -127,18 +112,22 @@ class MqttSink:
         self._client: aiomqtt.Client | None = None
         self._drops = Counter(dict.fromkeys(CAUSES, 0))
         self._counters: Counter[str] = Counter(mqtt_connections=0, mqtt_failed_attempts=0, mqtt_published=0)
+        self._desk = CommandDesk(controls, self._counters)
+        self._home_assistant = None if home_assistant is None else HomeAssistant(self._id, home_assistant)
+        self._home_assistant_began = asyncio.Event()
         self._settled = SettledDelivery(
             Outbox(outbox or default_outbox(self._id, broker), outbox_frames), self._drops
         )
-        self._estimates: deque[bytes] = deque()
-        self._transcripts: deque[bytes] = deque()
-        self._latest: Estimate | None = None
-        self._status: Status | None = None
-        self._estimate_arrived = asyncio.Event()
-        self._transcript_arrived = asyncio.Event()
-        self._status_arrived = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._standing = Standing()
+        self._estimates = self._waiting(ESTIMATE_QUEUE, "mqtt_queue", lost="mqtt_disconnected")
+        self._transcripts = self._waiting(TRANSCRIPT_QUEUE, "mqtt_transcript", lost="mqtt_transcript")
+        self._markers = self._waiting(MARKER_QUEUE, "mqtt_marker", lost=None)
+        self._acks: Waiting[Acknowledgement] = Waiting(
+            ACK_QUEUE, self._drops, pushed_out="mqtt_ack", lost="mqtt_ack"
+        )
+
+    def _waiting(self, capacity: int, pushed_out: str, *, lost: str | None) -> Waiting[bytes]:
+        return Waiting(capacity, self._drops, pushed_out=pushed_out, lost=lost)
 
     @property
     def topic(self) -> str:
@@ -152,7 +141,8 @@ class MqttSink:
 
     @property
     def drops(self) -> Mapping[str, int]:
-        """By cause: `mqtt_disconnected`, `mqtt_queue` (a slow broker), `mqtt_transcript`, `mqtt_not_a_number`.
+        """By cause: `mqtt_disconnected`, `mqtt_queue` (a slow broker), `mqtt_transcript`, `mqtt_marker`, `mqtt_ack`,
+        `mqtt_not_a_number`.
 
         For settled frames: `mqtt_settled_queue`, `mqtt_outbox_full` (the oldest made room) and
         `mqtt_outbox_failed` (the disk).
@@ -182,13 +172,17 @@ class MqttSink:
         while True:
             client = self._client or await self._reconnect()
             since = asyncio.get_running_loop().time()
+            publisher = self._publisher(client)
             lost = await until_lost(
-                self._receive_commands(client),
-                self._send_estimates(client),
-                self._send_transcripts(client),
-                self._send_state(client),
-                self._send_status(client),
-                self._settled.deliver(self._publisher(client, "settled", qos=1)),
+                self._receive(client),
+                self._estimates.send(publisher.publishes("estimate")),
+                self._transcripts.send(publisher.publishes("transcript")),
+                self._markers.send(publisher.publishes("marker")),
+                self._acks.send(partial(self._acknowledge, publisher)),
+                self._standing.send_state(publisher),
+                self._standing.send_status(publisher),
+                self._settled.deliver(publisher.publishes("settled")),
+                self._announce_again(publisher),
             )
             log.warning("lost the broker at %s: %s", self._broker.endpoint, lost)
             await self._drop_connection(client)
@@ -197,7 +191,7 @@ class MqttSink:
 
     async def ready(self) -> None:
         """Wait for a broker that is slow; not for one that is gone."""
-        await self._room.wait()
+        await self._estimates.ready()
         await self._settled.ready()
 
     def offer(self, estimate: Estimate) -> None:
@@ -210,36 +204,22 @@ class MqttSink:
         if estimate.settled:
             self._settled.offer(payload)
             return
-        self._latest = estimate
-        if not self._thinner.takes(estimate.time_s):
-            return
-        if not self.connected:
-            self._drops["mqtt_disconnected"] += 1
-            return
-        if len(self._estimates) >= ESTIMATE_QUEUE:
-            self._estimates.popleft()
-            self._drops["mqtt_queue"] += 1
-        self._estimates.append(payload)
-        self._estimate_arrived.set()
-        self._update_readiness()
+        self._standing.take_estimate(estimate)
+        if self._thinner.takes(estimate.time_s):
+            self._estimates.offer(payload)
 
     def offer_status(self, status: Status) -> None:
         """Take the engine's state."""
-        self._status = status
-        self._status_arrived.set()
+        self._standing.take_status(status)
 
     def offer_transcript(self, transcript: Transcript) -> None:
         """Take an utterance's words, to be published only where that was asked for."""
-        if not self._publish_transcript:
-            return
-        if not self.connected or len(self._transcripts) >= TRANSCRIPT_QUEUE:
-            self._drops["mqtt_transcript"] += 1
-            return
-        self._transcripts.append(encode(transcript.to_json()))
-        self._transcript_arrived.set()
+        if self._publish_transcript:
+            self._transcripts.offer(encode(transcript.to_json()))
 
     def offer_marker(self, marker: Marker) -> None:
-        """Markers are not published."""
+        """Take a moment that somebody marked."""
+        self._markers.offer(encode(marker.to_json()))
 
     async def close(self) -> None:
         """Deliver what is left as far as a few seconds allow, say `stopped`, disconnect, keep the rest."""
@@ -251,22 +231,18 @@ class MqttSink:
             await self._settled.close()
 
     async def _say_goodbye(self, client: aiomqtt.Client) -> None:
+        publisher = self._publisher(client)
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    while self._estimates:
-                        await self._publisher(client, "estimate", qos=0)(self._estimates.popleft())
-                    while self._transcripts:
-                        await self._publisher(client, "transcript", qos=1)(self._transcripts.popleft())
-                    await self._settled.deliver_waiting(self._publisher(client, "settled", qos=1))
+                    await self._estimates.send_waiting(publisher.publishes("estimate"))
+                    await self._transcripts.send_waiting(publisher.publishes("transcript"))
+                    await self._markers.send_waiting(publisher.publishes("marker"))
+                    await self._acks.send_waiting(partial(self._acknowledge, publisher))
+                    await self._settled.deliver_waiting(publisher.publishes("settled"))
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                last_words = [("available", b"stopped")]
-                if self._status is not None:
-                    last_words.insert(0, ("status", encode(self._status.to_json())))
-                if self._latest is not None:
-                    last_words.insert(0, ("state", encode(state_of(self._latest))))
-                for topic, payload in last_words:
-                    await self._publisher(client, topic, qos=1, retain=True)(payload)
+                await self._standing.send_last(publisher)
+                await publisher.publish("available", b"stopped")
         except (aiomqtt.MqttError, TimeoutError) as error:
             log.warning(
                 "could not say goodbye to the broker at %s: %s", self._broker.endpoint, error or "timeout"
@@ -278,23 +254,23 @@ class MqttSink:
     def _last_will(self) -> aiomqtt.Will:
         return aiomqtt.Will(f"{self.topic}/available", b"offline", qos=1, retain=True)
 
-    def _publisher(
-        self, client: aiomqtt.Client, topic: str, *, qos: int, retain: bool = False
-    ) -> Callable[[bytes], Coroutine[Any, Any, None]]:
-        async def publish(payload: bytes) -> None:
-            sending = client.publish(f"{self.topic}/{topic}", payload, qos=qos, retain=retain)
-            await heeding_cancellation(sending)
-            self._counters["mqtt_published"] += 1
-
-        return publish
+    def _publisher(self, client: aiomqtt.Client) -> Publisher:
+        return Publisher(client, self.topic, self._counters)
 
     async def _subscribe_and_say_online(self, client: aiomqtt.Client) -> None:
         """The first messages of every connection; `state` and `status` follow from their own tasks."""
         client.pending_calls_threshold = 1000
+        publisher = self._publisher(client)
         await heeding_cancellation(client.subscribe(f"{self.topic}/set/+", qos=1))
-        await self._publisher(client, "available", qos=1, retain=True)(b"online")
+        if self._home_assistant is not None:
+            await heeding_cancellation(client.subscribe(self._home_assistant.birth_topic, qos=1))
+            await self._announce(publisher, self._home_assistant)
+        await publisher.publish("available", b"online")
         self._counters["mqtt_connections"] += 1
+        self._broker = replace(self._broker, mqtt5=speaks_mqtt5(client))  # for the next connection
         self._client = client
+        for waiting in (self._estimates, self._transcripts, self._markers, self._acks):
+            waiting.connect()
 
     async def _reconnect(self) -> aiomqtt.Client:
         keeping = asyncio.create_task(self._settled.keep())
@@ -321,78 +297,34 @@ class MqttSink:
     async def _drop_connection(self, client: aiomqtt.Client) -> None:
         self._client = None
         await self._settled.interrupt()
-        self._drops["mqtt_disconnected"] += len(self._estimates)
-        self._drops["mqtt_transcript"] += len(self._transcripts)
-        self._estimates.clear()
-        self._transcripts.clear()
-        self._update_readiness()
+        for waiting in (self._estimates, self._transcripts, self._markers, self._acks):
+            waiting.disconnect()
         await abandon(client)
 
-    def _update_readiness(self) -> None:
-        if len(self._estimates) < ESTIMATE_QUEUE // 2:
-            self._room.set()
-        else:
-            self._room.clear()
-
-    async def _receive_commands(self, client: aiomqtt.Client) -> None:
+    async def _receive(self, client: aiomqtt.Client) -> None:
+        """Commands, and Home Assistant saying that it has started."""
         async for message in client.messages:
-            command = str(message.topic).rpartition("/")[2]
-            if message.retain:
-                # An old command that the broker retained: obeying it would pause every later run too.
-                self._counters["mqtt_commands_retained"] += 1
-            elif command in get_args(EngineCommand):
-                self._counters["mqtt_commands"] += 1
-                if self._on_command is not None:
-                    self._on_command(cast("EngineCommand", command))
-            else:
-                self._counters["mqtt_commands_unknown"] += 1
+            home_assistant = self._home_assistant
+            if home_assistant is not None and str(message.topic) == home_assistant.birth_topic:
+                if message.payload == BORN:
+                    self._home_assistant_began.set()
+            elif (answer := self._desk.take(message)) is not None:
+                self._acks.offer(answer)
 
-    async def _send_estimates(self, client: aiomqtt.Client) -> None:
-        publish = self._publisher(client, "estimate", qos=0)
-        while True:
-            while self._estimates:
-                payload = self._estimates.popleft()
-                self._update_readiness()
-                try:
-                    await publish(payload)
-                except aiomqtt.MqttError:
-                    self._drops["mqtt_disconnected"] += 1
-                    raise
-            self._estimate_arrived.clear()
-            await self._estimate_arrived.wait()
+    async def _acknowledge(self, publisher: Publisher, answer: Acknowledgement) -> None:
+        payload = encode(answer.to_json())
+        await publisher.publish_as("ack", payload, f"{self.topic}/ack", answer.correlation)
+        if answer.answer_at not in (None, f"{self.topic}/ack"):
+            await publisher.publish_as("ack", payload, answer.answer_at, answer.correlation)
 
-    async def _send_transcripts(self, client: aiomqtt.Client) -> None:
-        publish = self._publisher(client, "transcript", qos=1)
+    async def _announce_again(self, publisher: Publisher) -> None:
+        """Announce the publisher whenever Home Assistant has started."""
         while True:
-            while self._transcripts:
-                await publish(self._transcripts.popleft())
-            self._transcript_arrived.clear()
-            await self._transcript_arrived.wait()
+            await self._home_assistant_began.wait()
+            self._home_assistant_began.clear()
+            if self._home_assistant is not None:
+                await self._announce(publisher, self._home_assistant)
 
-    async def _send_state(self, client: aiomqtt.Client) -> None:
-        publish = self._publisher(client, "state", qos=1, retain=True)
-        sent: Estimate | None = None
-        while True:
-            if self._latest is not None and self._latest is not sent:
-                sent = self._latest
-                await publish(encode(state_of(sent)))
-            await asyncio.sleep(STATE_EVERY_S)
-
-    async def _send_status(self, client: aiomqtt.Client) -> None:
-        publish = self._publisher(client, "status", qos=1, retain=True)
-        clock = asyncio.get_running_loop().time
-        sent: dict[str, Any] | None = None
-        sent_at = 0.0
-        while True:
-            # Before it is read: what arrives from here on is looked at in the next round.
-            self._status_arrived.clear()
-            if self._status is not None:
-                steady = steady_part(self._status)
-                if steady != sent or clock() - sent_at >= STATUS_EVERY_S:
-                    await publish(encode(self._status.to_json()))
-                    sent, sent_at = steady, clock()
-            # However often a status changes, it is published no more often than this.
-            await asyncio.sleep(STATUS_CHANGES_EVERY_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, sent_at + STATUS_EVERY_S - clock())):
-                    await self._status_arrived.wait()
+    async def _announce(self, publisher: Publisher, home_assistant: HomeAssistant) -> None:
+        await publisher.retain(home_assistant.topic, encode(home_assistant.announcement()))
+        self._counters["mqtt_home_assistant"] += 1

@@ -1,10 +1,11 @@
-"""The topics `affect/<id>/...`: who may publish under them, and the payloads that go there."""
+"""The topics `affect/<id>/...`: who may publish under them, how each is published, and the payloads that go there."""
 
 from __future__ import annotations
 
 import json
 import re
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from models.errors import UserError
@@ -12,12 +13,34 @@ from models.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stream.messages import Estimate, Status
+    from stream.messages import Status
 
 PREFIX: Final = "affect"
 
 MOVING: Final = frozenset({"frames", "settled", "frame_rate", "latency_ms", "drops", "counters"})
 """What of a status moves with every frame."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """How a topic is published; `expiry_s` is how long a message of it is worth delivering (MQTT 5)."""
+
+    qos: int
+    retain: bool = False
+    expiry_s: int | None = None
+    content_type: str = "application/json"
+
+
+PUBLISHED: Final = {
+    "available": Topic(1, retain=True, content_type="text/plain"),
+    "estimate": Topic(0, expiry_s=5),
+    "settled": Topic(1),
+    "state": Topic(1, retain=True),
+    "status": Topic(1, retain=True),
+    "transcript": Topic(1),
+    "marker": Topic(1),
+    "ack": Topic(1, expiry_s=60),
+}
 
 
 def default_publisher_id() -> str:
@@ -37,12 +60,6 @@ def check_publisher_id(publisher_id: str) -> str:
 def encode(message: Mapping[str, Any]) -> bytes:
     """Compact JSON in UTF-8. Raises ValueError for a number that JSON does not have (NaN, infinity)."""
     return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def state_of(estimate: Estimate) -> dict[str, Any]:
-    """The MQTT form of `state` (`schemas/state.json`): the latest estimate, for those who come late."""
-    message = estimate.to_json()
-    return {key: message[key] for key in message if key not in ("settled", "latency_ms")}
 
 
 def steady_part(status: Status) -> dict[str, Any]:

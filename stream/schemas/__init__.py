@@ -1,15 +1,19 @@
-"""The contract with subscribers: a JSON Schema (draft 2020-12) for each topic that carries JSON."""
+"""The contract with subscribers: a JSON Schema (draft 2020-12) for each topic that carries JSON.
+
+The files are made of the messages' types (`stream.schemas.forms`) by `python -m stream.schemas`.
+"""
 
 from __future__ import annotations
 
 import json
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from jsonschema import Draft202012Validator
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
-TOPICS: Final = ("estimate", "settled", "state", "status", "transcript")
+TOPICS: Final = ("estimate", "settled", "state", "status", "transcript", "marker", "ack")
 
 
 @cache
@@ -24,6 +28,10 @@ def schema(topic: str) -> dict[str, Any]:
 @cache
 def validator(topic: str) -> Draft202012Validator:
     """What checks messages of a topic: `validator("estimate").is_valid(message)`."""
+    from jsonschema import (
+        Draft202012Validator,
+    )  # here, so that those who only build messages need not wait for it
+
     return Draft202012Validator(schema(topic))
 
 

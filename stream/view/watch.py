@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import sys
-from collections import Counter
+from collections import Counter, OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -25,6 +26,7 @@ from stream.mqtt.connection import (
     disconnect,
     heeding_cancellation,
 )
+from stream.mqtt.mqtt5 import speaks_mqtt5
 from stream.mqtt.topics import PREFIX, check_publisher_id
 from stream.schemas import TOPICS, complaint
 from stream.view.panel import Panel, clean
@@ -39,6 +41,11 @@ if TYPE_CHECKING:
 
 MOST_PUBLISHERS: Final = 16
 QUEUE_MESSAGES: Final = 1000
+KEPT_S: Final = 86_400
+ONCE_ONLY: Final = frozenset({"settled", "marker"})
+"""What a broker may deliver twice after an outage, and nobody publishes twice."""
+
+MOST_REMEMBERED: Final = 2048
 AVAILABILITY: Final = ("online", "stopped", "offline")
 
 
@@ -47,13 +54,14 @@ class Watched:
     """What came of watching.
 
     Messages by topic; how many of them were malformed, or of more publishers than are shown; how many more
-    there was no time for; and how often a connection was made.
+    there was no time for, or were repeats; and how often a connection was made.
     """
 
     messages: Counter[str] = field(default_factory=Counter)
     malformed: int = 0
     overlooked: int = 0
     missed: int = 0
+    repeated: int = 0
     connections: int = 0
     last_complaint: str = ""
 
@@ -117,7 +125,33 @@ class Watcher:
             parts.append(f"{watched.overlooked} messages of further publishers")
         if watched.missed:
             parts.append(f"{watched.missed} messages missed")
+        if watched.repeated:
+            parts.append(f"{watched.repeated} repeats passed over")
         return clean(" " + "; ".join(parts))
+
+
+class Repeats:
+    """Knows what came before of `settled` and `marker`: after an outage QoS 1 may bring the last of them again.
+
+    Remembers so many messages as can be on their way at once, and more.
+    """
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+
+    def is_one(self, topic: str, payload: bytes) -> bool:
+        """Whether this message came before; from now on it has."""
+        if topic.rpartition("/")[2] not in ONCE_ONLY:
+            return False
+        digest = hashlib.blake2b(
+            payload, digest_size=16, key=hashlib.sha256(topic.encode()).digest()
+        ).digest()
+        if digest in self._seen:
+            return True
+        self._seen[digest] = None
+        if len(self._seen) > MOST_REMEMBERED:
+            self._seen.popitem(last=False)
+        return False
 
 
 def _decode_message(kind: str, payload: bytes) -> dict[str, Any] | str | None:
@@ -158,6 +192,7 @@ async def watch(
     view: View = "auto",
     console: Console | None = None,
     output: TextIO | None = None,
+    catch_up: str | None = None,
     backoff: Backoff = BROKER_BACKOFF,
 ) -> Watched:
     """Watch `affect/<publisher_id>/#` (`+`: everybody) until cancelled, for `count` messages or `seconds`.
@@ -165,15 +200,18 @@ async def watch(
     Shows a panel per publisher and a summary at the end; `as_json` writes each message as one JSON line
     `{"topic": ..., "payload": ...}` to `output` (stdout) instead, the payload as text where it is not JSON.
     A broker that goes away is sought again with growing waits. A reader that goes away (`| head`) ends it.
-    Raises UserError where the broker cannot be reached at the start or the id cannot be part of a topic.
+    With a name to `catch_up` by, the broker keeps what is published at QoS 1 meanwhile, and after the end too, for
+    the next with that name. Settled frames and markers that come a second time are passed over, and counted.
+    Raises UserError where the broker cannot be reached at the start or the id or name cannot be one.
     """
     topics = f"{PREFIX}/{publisher_id if publisher_id == '+' else check_publisher_id(publisher_id)}/#"
     watcher = Watcher(f"{topics} at {broker.endpoint}")
     writer = _LineWriter(output or sys.stdout) if as_json else None
     screen = None if as_json else Screen(lambda: watcher.panels, watcher.remark, view=view, console=console)
+    options = {**_queue_options(watcher.watched), **_catching_up(catch_up)}
     with waiting(f"connecting to the broker at {broker.endpoint}", tell_first=False):
-        client = await connect_first(broker, **_queue_options(watcher.watched))
-    tasks = {asyncio.create_task(_receive(client, broker, topics, watcher, writer, count, backoff))}
+        client = await connect_first(broker, **options)
+    tasks = {asyncio.create_task(_receive(client, broker, options, topics, watcher, writer, count, backoff))}
     if screen is not None:
         tasks.add(asyncio.create_task(screen.run()))
     try:
@@ -192,6 +230,7 @@ async def watch(
 async def _receive(
     client: aiomqtt.Client | None,
     broker: BrokerAddress,
+    options: dict[str, Any],
     topics: str,
     watcher: Watcher,
     writer: _LineWriter | None,
@@ -200,19 +239,24 @@ async def _receive(
 ) -> None:
     """Until `count` messages came or the reader of the lines is gone."""
     random = Random()
+    repeats = Repeats()
     try:
         while True:
             try:
                 if client is None:
                     backoff, wait_s = backoff.step(random)
                     await asyncio.sleep(wait_s)
-                    client = await connect(broker, **_queue_options(watcher.watched))
+                    client = await connect(broker, **options)
                 await heeding_cancellation(client.subscribe(topics, qos=1))
+                broker = replace(broker, mqtt5=speaks_mqtt5(client))  # for the next connection
                 watcher.connected = True
                 watcher.watched.connections += 1
                 async for message in client.messages:
                     backoff = backoff.reset()
                     payload = bytes(message.payload)
+                    if repeats.is_one(str(message.topic), payload):
+                        watcher.watched.repeated += 1
+                        continue
                     watcher.take(str(message.topic), payload)
                     gone = writer is not None and not writer.write(str(message.topic), payload)
                     if gone or watcher.watched.total == count:
@@ -260,3 +304,10 @@ def _queue_options(watched: Watched) -> dict[str, Any]:
                 super().put_nowait(item)
 
     return {"queue_type": Incoming, "max_queued_incoming_messages": QUEUE_MESSAGES}
+
+
+def _catching_up(name: str | None) -> dict[str, Any]:
+    """What has the broker keep messages for the next of this name. Raises UserError for one that cannot be."""
+    if name is None:
+        return {}
+    return {"identifier": f"affect-watch-{check_publisher_id(name)}", "keep_s": KEPT_S}

@@ -31,7 +31,7 @@ def test_the_options_are_the_commands(run_command: RunCommand) -> None:
     assert {key: table[key] for key in ("camera", "bundle", "broker", "id", "view")} == {
         "camera": ["0"],
         "bundle": "people",
-        "broker": "mqtt://127.0.0.1:1883",
+        "broker": "mqtt://affectstream@127.0.0.1:1883",
         "id": "desk",
         "view": "none",
     }

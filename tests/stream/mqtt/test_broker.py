@@ -7,6 +7,7 @@ import logging
 import shutil
 import socket
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiomqtt
@@ -15,10 +16,14 @@ import pytest
 from models.errors import UserError
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.connection import BrokerAddress, connect, connect_first, disconnect, until_lost
+from stream.mqtt.credentials import EmbeddedAddress
 from tests.stream.brokers import Mosquitto, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104
 
 
 @pytest.mark.parametrize(
@@ -129,6 +134,26 @@ async def test_the_embedded_broker_is_quiet_and_ends_with_clients_connected(
 async def _listen(client: aiomqtt.Client) -> None:
     async for _ in client.messages:
         pass
+
+
+async def test_beyond_this_machine_the_embedded_broker_has_a_password_or_does_not_listen() -> None:
+    for host in (EVERYWHERE, "::", "desk.local"):
+        for user, password in ((None, None), ("me", None), ("me", "")):
+            with pytest.raises(UserError, match=r"only with a password.*AFFECT_BROKER_PASSWORD") as refused:
+                EmbeddedBroker(0, host=host, user=user, password=password)
+            assert "\n" not in str(refused.value)
+
+
+async def test_the_embedded_broker_lets_in_who_knows_the_password_from_anywhere() -> None:
+    async with EmbeddedBroker.at(EmbeddedAddress(EVERYWHERE, 0, "me", "right")) as broker:
+        assert broker.address.host == "127.0.0.1"
+        assert "right" not in f"{broker.address} {broker.address!r}"
+        own = socket.gethostbyname(socket.gethostname())
+        for host in {"127.0.0.1", own}:
+            await disconnect(await connect_first(replace(broker.address, host=host)))
+        for user, password in ((None, None), ("me", None), ("me", "wrong"), ("you", "right"), ("me", "")):
+            with pytest.raises(UserError, match="right user and password"):
+                await connect_first(replace(broker.address, username=user, password=password))
 
 
 async def test_a_broker_that_cannot_be_reached_is_one_clear_line() -> None:

@@ -14,19 +14,18 @@ from typing import Any
 
 import aiomqtt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from models.errors import UserError
 from stream.flow.backoff import Backoff
-from stream.messages import EngineCommand, Transcript, TranscriptWord
+from stream.messages import Transcript, TranscriptWord
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.connection import connect
-from stream.mqtt.sink import STATUS_EVERY_S, MqttSink, Thinner
+from stream.mqtt.sink import MqttSink
+from stream.mqtt.standing import STATUS_EVERY_S
 from stream.mqtt.topics import check_publisher_id, default_publisher_id
 from stream.schemas import complaint
 from stream.sinks.base import attached
-from tests.stream.brokers import Mosquitto, Subscriber, estimate, free_port, publish, status, until
+from tests.stream.brokers import Mosquitto, Subscriber, estimate, free_port, status, until
 
 Subscribe = Callable[[int], Subscriber]
 
@@ -111,7 +110,7 @@ async def test_the_embedded_broker_serves_as_well(subscribe: Subscribe) -> None:
 async def test_status_comes_at_once_on_change(
     mosquitto: Mosquitto, subscribe: Subscribe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stream.mqtt.sink.STATUS_EVERY_S", 3600.0)
+    monkeypatch.setattr("stream.mqtt.standing.STATUS_EVERY_S", 3600.0)
     seen = subscribe(mosquitto.port)
     async with attached([MqttSink(mosquitto.address, publisher_id="me")]) as outlet:
         for frame in range(10):
@@ -128,7 +127,7 @@ async def test_status_comes_again_and_again_without_a_change(
     mosquitto: Mosquitto, subscribe: Subscribe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert STATUS_EVERY_S == 5.0
-    monkeypatch.setattr("stream.mqtt.sink.STATUS_EVERY_S", 0.1)
+    monkeypatch.setattr("stream.mqtt.standing.STATUS_EVERY_S", 0.1)
     seen = subscribe(mosquitto.port)
     async with attached([MqttSink(mosquitto.address, publisher_id="me")]) as outlet:
         outlet.offer_status(status())
@@ -150,17 +149,6 @@ async def test_estimates_can_be_thinned_and_settled_ones_never_are(
     assert outlet.drops == {}
 
 
-@settings(deadline=None)
-@given(rate=st.floats(0.5, 60), frame_rate=st.floats(5, 120), seconds=st.integers(1, 20))
-def test_thinning_keeps_its_rate_and_drops_nothing_it_need_not(
-    rate: float, frame_rate: float, seconds: int
-) -> None:
-    thinner = Thinner(rate)
-    taken = sum(thinner.takes(frame / frame_rate) for frame in range(int(frame_rate * seconds)))
-    assert taken <= rate * seconds + 1
-    assert taken >= min(int(frame_rate * seconds), int(rate * (seconds - 1 / frame_rate))) * 0.99 - 1
-
-
 async def test_words_leave_only_where_asked_for(mosquitto: Mosquitto, subscribe: Subscribe) -> None:
     seen = subscribe(mosquitto.port)
     said = Transcript(0, (TranscriptWord("hello", 0.5, 0.9, 0.98), TranscriptWord("you", 1.0, 1.2)), True)
@@ -173,20 +161,6 @@ async def test_words_leave_only_where_asked_for(mosquitto: Mosquitto, subscribe:
     assert seen.payloads("affect/closed/transcript") == []
     assert json.loads(seen.payloads("affect/open/transcript")[0])["text"] == "hello you"
     assert not any("hello" in p for topic, p in seen.lines if topic != "affect/open/transcript")
-
-
-async def test_commands_are_heard_except_old_and_unknown_ones(mosquitto: Mosquitto) -> None:
-    publish(mosquitto.port, "affect/me/set/pause", "", "--retain")
-    publish(mosquitto.port, "affect/me/set/pause", "old", "--retain")
-    heard: list[EngineCommand] = []
-    sink = MqttSink(mosquitto.address, publisher_id="me", on_command=heard.append)
-    async with attached([sink]):
-        await until(lambda: sink.counters.get("mqtt_commands_retained") == 1)
-        for command in ("pause", "resume", "explode", "recenter"):
-            await asyncio.to_thread(publish, mosquitto.port, f"affect/me/set/{command}", "")
-        await until(lambda: len(heard) == 3)
-    assert heard == ["pause", "resume", "recenter"]
-    assert sink.counters["mqtt_commands_unknown"] == 1
 
 
 async def test_no_broker_at_the_start_is_one_clear_line() -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,8 +21,11 @@ from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.sink import MqttSink
 from stream.mqtt.topics import encode
 from stream.sinks.base import attached
-from stream.view.watch import MOST_PUBLISHERS, Watcher, watch
+from stream.view.watch import MOST_PUBLISHERS, MOST_REMEMBERED, Repeats, Watched, Watcher, watch
 from tests.stream.brokers import Mosquitto, estimate, free_port, publish, status, until
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 NAUGHTY = [
     b"",
@@ -179,3 +183,48 @@ async def test_head_can_read_the_first_line(mosquitto: Mosquitto) -> None:
     _, complaints = await asyncio.wait_for(process.communicate(), 10)
     assert complaints == b""
     assert process.returncode == 0
+
+
+async def test_by_a_name_it_catches_up_with_what_came_while_it_was_away(mosquitto: Mosquitto) -> None:
+    def watching(**more: Any) -> Coroutine[Any, Any, Watched]:
+        return watch(mosquitto.address, publisher_id="me", as_json=True, output=out, catch_up="notes", **more)
+
+    out = io.StringIO()
+    assert (await watching(seconds=0.3)).connections == 1
+    async with attached([MqttSink(mosquitto.address, publisher_id="me")]) as outlet:
+        for frame in range(5):
+            outlet.offer(estimate(frame, settled=True))
+        await asyncio.sleep(0.2)
+    watched = await watching(seconds=0.5)
+    assert watched.messages["settled"] == 5
+    frames = [json.loads(line)["payload"]["frame"] for line in out.getvalue().splitlines() if "frame" in line]
+    assert [each for each in frames if isinstance(each, int)][:5] == [0, 1, 2, 3, 4]
+    with pytest.raises(UserError, match="cannot be part"):
+        await watch(mosquitto.address, catch_up="a/b")
+
+
+async def test_what_comes_a_second_time_is_passed_over_and_counted(mosquitto: Mosquitto) -> None:
+    out = io.StringIO()
+    watching = asyncio.create_task(
+        watch(mosquitto.address, publisher_id="me", as_json=True, output=out, seconds=1.5)
+    )
+    await asyncio.sleep(0.3)
+    for topic, payload in (
+        *(("settled", encode(estimate(frame, settled=True).to_json())) for frame in (0, 1, 0, 1, 2)),
+        *(("state", encode(estimate(2).to_state())) for _ in range(2)),
+    ):
+        await asyncio.to_thread(publish, mosquitto.port, f"affect/me/{topic}", payload)
+    watched = await watching
+    assert watched.repeated == 2
+    assert watched.messages == {"settled": 3, "state": 2}
+    assert len(out.getvalue().splitlines()) == 5
+
+
+def test_repeats_are_known_among_as_many_as_can_be_on_their_way() -> None:
+    repeats = Repeats()
+    for round_ in range(3):
+        for frame in range(MOST_REMEMBERED // 2):
+            assert repeats.is_one("affect/me/settled", b"%d" % frame) is (round_ > 0)
+    assert not repeats.is_one("affect/you/settled", b"0")
+    assert not repeats.is_one("affect/me/estimate", b"0")
+    assert not repeats.is_one("affect/me/estimate", b"0")
