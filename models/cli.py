@@ -22,7 +22,7 @@ from rich.table import Table
 from models.console import make_app, run, tell, waiting
 from models.errors import UserError
 from models.parts.install import pull
-from models.parts.local_folder import find_in_folder, require_in_folder
+from models.parts.local_folder import find_in_folder, is_folder, require_in_folder
 from models.parts.overview import list_parts as states_of_parts
 from models.parts.recommended import RECOMMENDED, chosen_parts, size_and_licence
 from models.parts.registry import PARTS, find_part, install_command, models_folder
@@ -83,7 +83,7 @@ def pull_parts(
     """
     recommended = RECOMMENDED in names
     parts = chosen_parts(names, _wanted_by_shipped_bundles() if recommended else ())
-    if source is not None and (recommended or len(parts) != 1) and not source.is_dir():
+    if source is not None and (recommended or len(parts) != 1) and not is_folder(source):
         raise UserError("--from gives one part: name one, or give a folder that holds them all")
     if recommended:
         tell(f"{RECOMMENDED}: {', '.join(size_and_licence(part) for part in parts)}")
@@ -121,7 +121,7 @@ def _pull_one(part: PretrainedPart, source: Path | None, *, keep_installed: bool
     err = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     installed = _installed_and_sound(part) if keep_installed else None
-    if installed is None and source is not None and source.is_dir():
+    if installed is None and source is not None and is_folder(source):
         source = require_in_folder(part, source) if keep_installed else find_in_folder(part, source) or source
     if installed is None:
         with Progress(*columns, TimeRemainingColumn(), console=err, disable=not err.is_terminal) as bar:
@@ -163,7 +163,7 @@ def list_parts() -> None:
     out.print(f"Folder for parts: {escape(str(models_folder()))}")
     for part in states:
         if part.trouble:
-            out.print(f"[red]{escape(part.trouble)}[/]")
+            out.print(f"[red]{escape(part.trouble)}: install it again with `{part.install}`[/]")
 
 
 @info_app.command(
@@ -191,6 +191,11 @@ def show_bundle(
     if card:
         _print_card(bundle)
         return
+    from models.bundle.shipped import resolve_bundle
+
+    resolve_bundle(
+        bundle
+    )  # PyTorch, which loading needs, takes seconds to import: a wrong name is told before
     with waiting(f"reading the bundle {bundle} and checking its hashes", tell_first=False):
         from models.bundle.card import has_card
         from models.bundle.load import load_bundle

@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import typer
 
@@ -18,6 +18,27 @@ if TYPE_CHECKING:
 USER_ERROR: Final = 2
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
+
+
+class Say(Protocol):
+    """How one line gets to whoever started a command."""
+
+    def __call__(self, message: str, *, is_error: bool) -> None:
+        """Says one line; `is_error`: why the command ends."""
+        ...
+
+
+def _say_plainly(message: str, *, is_error: bool) -> None:
+    print(f"{program_name()}: {message}", file=sys.stderr, flush=True)
+
+
+_say: Say = _say_plainly
+
+
+def say_through(say: Say | None) -> None:
+    """From now on commands of this process say their lines by `say`, and show no spinners; None: as at first."""
+    global _say
+    _say = say or _say_plainly
 
 
 def make_app(help_text: str) -> typer.Typer:
@@ -46,6 +67,8 @@ def run(app: typer.Typer) -> None:
     except SystemExit as e:
         # What typer itself does about a reader that went away.
         status = BROKEN_PIPE if isinstance(e.__context__, BrokenPipeError) else e.code
+    finally:
+        say_through(None)
     if status == BROKEN_PIPE:
         # The interpreter flushes once more on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -55,7 +78,7 @@ def run(app: typer.Typer) -> None:
 
 def tell(message: str) -> None:
     """One line on stderr: what a command is about to do that takes long."""
-    print(f"{program_name()}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    _say(" ".join(message.split()), is_error=False)
 
 
 @contextmanager
@@ -69,7 +92,7 @@ def waiting(first: str, *, tell_first: bool = True) -> Iterator[Callable[[str], 
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or _say is not _say_plainly:
         if tell_first:
             tell(first)
         yield tell
@@ -93,7 +116,7 @@ def _usage_error(error: Exception) -> int:
 
 
 def _fail(message: str) -> int:
-    tell(message)
+    _say(" ".join(message.split()), is_error=True)
     return USER_ERROR
 
 

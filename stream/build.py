@@ -25,15 +25,18 @@ from models.speech.recogniser import RecogniserChoice, RecogniserFactory, find_r
 from models.text.embedder import TextEmbedder
 from models.visual.detectors import FaceDetector, make_detector
 from models.visual.tracker import FaceTracker
-from stream.description import bundle_status, first_lines, input_status, source_notes
+from stream.description import bundle_status, first_lines, input_status, missing_parts, source_notes
 from stream.engine import Engine
 from stream.estimation.batching import batch_sizes, frames_at_once
 from stream.estimation.estimator import Estimator
+from stream.extras import require_extra
 from stream.flow.ladder import AUTO, FULL, find_rung
 from stream.mqtt.sink import MqttSink
+from stream.mqtt.topics import default_publisher_id
 from stream.options import (
     DEFAULT_BUNDLE,
     LATENCY_TARGET_MS,
+    LSL_NAME,
     DetectorChoice,
     EngineSettings,
     InputOptions,
@@ -45,10 +48,11 @@ from stream.perception.speech import Speech, transcriber_settings
 from stream.session_folder.facts import describe
 from stream.session_folder.layout import MEDIA
 from stream.session_folder.options import check_session
+from stream.sinks.log import LogSink
 from stream.sinks.record import RecordSink
 from stream.sources.open import open_source
 from stream.sources.tapped import TappedSource
-from stream.status import RunFacts
+from stream.status import RunFacts, package_version
 from stream.telemetry import resident_mib
 from stream.view.keys import TerminalKeys, has_keys
 from stream.view.labels import LabelledTrajectory
@@ -76,7 +80,7 @@ class LoadedParts:
 
     Weights that an accelerator computes with are in `runtime` alone: the bundle's own copies are given up.
     `resident_mib` is the process's memory in MiB after each stage of loading, by counter name; `notes` say, a line
-    each, what should be known of this source and this bundle together.
+    each, what should be known of this source and this bundle together. `detector_choice` is what was asked for.
     """
 
     source: Source
@@ -88,6 +92,7 @@ class LoadedParts:
     runtime: Runtime
     resident_mib: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    detector_choice: DetectorChoice = "auto"
 
     def input_status(self) -> dict[str, InputStatus]:
         """Each input's state at the start; parts that the bundle was not trained with are named."""
@@ -96,7 +101,20 @@ class LoadedParts:
 
     def first_lines(self) -> tuple[str, str, str]:
         """What a live run says before its first frame (`stream.description.first_lines`)."""
-        return first_lines(self.source, self.input_status(), self.bundle, self.detector, self.runtime.name)
+        return first_lines(
+            self.source,
+            self.input_status(),
+            self.bundle,
+            self.detector,
+            self.runtime.name,
+            missing=missing_parts(
+                self.bundle,
+                self.detector_choice,
+                self.detector,
+                self.recogniser,
+                has_sound=self.source.info.has_audio,
+            ),
+        )
 
 
 def load(
@@ -149,7 +167,7 @@ def _load_beside(
     detector = make_detector(
         choose_detector(options.detector, bundle), framing=bundle.manifest.recipe.crop.framing
     )
-    recogniser = _choose_recogniser(options.recogniser, bundle)
+    recogniser = choose_recogniser(options.recogniser, bundle.manifest)
     new_recogniser = embedder = None
     if source.info.has_audio and (folder := recogniser.folder) is not None:
         new_recogniser = once(
@@ -195,6 +213,7 @@ def _load_beside(
         runtime,
         resident,
         source_notes(options.source, bundle),
+        options.detector,
     )
 
 
@@ -236,10 +255,18 @@ def choose_detector(choice: DetectorChoice, bundle: Bundle) -> DetectorChoice:
     return next((name for name in get_args(DetectorChoice) if name == trained_on.name), choice)
 
 
-def _choose_recogniser(choice: str, bundle: Bundle) -> RecogniserChoice:
-    """The recogniser asked for; `auto` is none for a bundle whose language branch has never seen words."""
-    manifest = bundle.manifest
-    if choice == "auto" and manifest.spec.language is not None and manifest.recipe.recogniser is None:
+def choose_recogniser(choice: str, manifest: Manifest | None) -> RecogniserChoice:
+    """The recogniser asked for; `auto` is none for a bundle whose language branch has never seen words.
+
+    `manifest` is that bundle's; None: of no bundle in particular. Raises UserError as `find_recogniser` does.
+    """
+    spoken = None if manifest is None else manifest.spec.language
+    if (
+        choice == "auto"
+        and manifest is not None
+        and spoken is not None
+        and manifest.recipe.recogniser is None
+    ):
         return RecogniserChoice(
             "none", None, reason=f"the bundle '{manifest.name}' was trained without words"
         )
@@ -250,13 +277,16 @@ def _find_registered_part(name: str) -> InstalledPart | None:
     return find_part(name) if name in PARTS else None
 
 
-def make_sinks(options: OutputOptions, broker: BrokerAddress | None, controls: Controls) -> list[Sink]:
-    """Record, broker and terminal, as far as they are asked for; nothing is opened yet.
+def make_sinks(
+    options: OutputOptions, broker: BrokerAddress | None, controls: Controls, parts: LoadedParts
+) -> list[Sink]:
+    """Log, record, broker, LSL, metrics and terminal, as far as they are asked for; nothing is opened yet.
 
-    `broker` is the address that `options.broker` means; `controls` take the commands that come
-    from there. Raises UserError for labels that cannot be read and an id or a rate that cannot be used.
+    `broker` is the address that `options.broker` means; `controls` take the commands and markers that come from
+    there; `parts` are what estimates will be of. Raises UserError for labels that cannot be read, for an id, a rate
+    or an address that cannot be used, and where an extra is not installed.
     """
-    sinks: list[Sink] = []
+    sinks: list[Sink] = [LogSink(options.publisher_id, refused=parts.runtime.notes)]
     if options.record is not None:
         sinks.append(RecordSink(options.record, overwrite=options.overwrite))
     if broker is not None:
@@ -270,12 +300,44 @@ def make_sinks(options: OutputOptions, broker: BrokerAddress | None, controls: C
                 home_assistant=options.home_assistant_prefix if options.home_assistant else None,
             )
         )
+    if options.lsl:
+        sinks.append(_lsl_sink(options, parts))
+    if options.lsl_markers:
+        from stream.lsl.markers import LslMarkers
+
+        sinks.append(LslMarkers(controls))
+    if options.metrics is not None:
+        require_extra("page", "prometheus_client", "--metrics")
+        from stream.metrics.address import MetricsAddress
+        from stream.metrics.sink import MetricsSink
+
+        sinks.append(MetricsSink(MetricsAddress.parse(options.metrics)))
     if options.view != "none":
         labels = None if options.labels is None else LabelledTrajectory.read(options.labels)
         sinks.append(TerminalSink(options.view, broker=broker, labels=labels))
         if has_keys():
             sinks.append(TerminalKeys(controls))
     return sinks
+
+
+def _lsl_sink(options: OutputOptions, parts: LoadedParts) -> Sink:
+    from stream.lsl.outlets import StreamDescription
+    from stream.lsl.sink import LslSink
+
+    info = parts.source.info
+    return LslSink(
+        StreamDescription(
+            name=options.lsl_name or LSL_NAME,
+            publisher=options.publisher_id or default_publisher_id(),
+            source=info.name,
+            frame_rate=info.frame_rate,
+            live=parts.source.live,
+            bundle=bundle_status(parts.bundle),
+            detector=parts.detector.name,
+            accelerator=parts.runtime.name,
+            version=package_version(),
+        )
+    )
 
 
 def keep_session(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from models.bundle.manifest import GIVEN_WORDS
 from models.parts.recommended import pull_command_for
-from models.speech.recogniser import WAY_OUT
+from models.parts.registry import install_command
 from models.visual.detectors import FaceDetector, HaarDetector
 from stream.messages import BundleStatus, InputStatus
 from stream.options import DEMO_BUNDLE, DEMO_RECORDING
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from models.bundle.load import Bundle, PartUse
     from models.speech.recogniser import RecogniserChoice
+    from stream.options import DetectorChoice
     from stream.sources.events import Source
 
 DRAWN: Final = (
@@ -73,8 +74,30 @@ def input_status(
     if deviations:
         inputs["camera"] = replace(inputs["camera"], detail="; ".join([inputs["camera"].detail, *deviations]))
     for part in bundle.missing:
-        inputs[part] = InputStatus("off", "the bundle's branch is off: not installed", f"models-pull {part}")
+        inputs[part] = InputStatus("off", "the bundle's branch is off: not installed", install_command(part))
     return inputs
+
+
+def missing_parts(
+    bundle: Bundle,
+    detector_choice: DetectorChoice,
+    detector: FaceDetector,
+    recogniser: RecogniserChoice,
+    *,
+    has_sound: bool,
+) -> dict[str, str]:
+    """What is not installed and would serve this bundle, by name: what it would serve for.
+
+    `detector_choice` is what was asked for, `detector` what serves: nothing better than a detector that is named is
+    missing. Without sound there are no words to recognise.
+    """
+    missing: dict[str, str] = {}
+    any_detector = detector_choice == "auto" and bundle.manifest.recipe.crop.framing == "box"
+    if any_detector and isinstance(detector, HaarDetector):
+        missing["yunet"] = "turned and dark faces"
+    if has_sound and recogniser.missing is not None:
+        missing[recogniser.missing] = "words"
+    return missing | dict.fromkeys(bundle.missing, "a branch of the bundle")
 
 
 def first_lines(
@@ -83,10 +106,12 @@ def first_lines(
     bundle: Bundle,
     detector: FaceDetector,
     accelerator: str,
+    *,
+    missing: Mapping[str, str],
 ) -> tuple[str, str, str]:
     """What a live run uses, what is missing with the one command that installs it, what its bundle is good for.
 
-    `inputs` are those of `input_status`. A part is missing where it would serve this bundle and is not installed.
+    `inputs` are those of `input_status`, the `missing` parts those of `missing_parts`.
     """
     info, manifest = source.info, bundle.manifest
     recogniser = inputs["recogniser"]
@@ -95,12 +120,6 @@ def first_lines(
         f"uses {info.name} ({info.width}x{info.height}), {'with' if info.has_audio else 'without'} sound; "
         f"faces: {detector.name}; words: {words}; bundle: {manifest.name}, computed by {accelerator}"
     )
-    missing: dict[str, str] = {}
-    if isinstance(detector, HaarDetector) and manifest.recipe.crop.framing == "box":
-        missing["yunet"] = "turned and dark faces"
-    if info.has_audio and WAY_OUT in recogniser.way_out:
-        missing[WAY_OUT.split()[-1]] = "words"
-    missing |= dict.fromkeys(bundle.missing, "a branch of the bundle")
     lacks = "nothing is missing"
     if missing:
         what_for = ", ".join(dict.fromkeys(missing.values()))

@@ -218,6 +218,7 @@ class Engine:
                 state, _ = self._perception.step(state, event)
             elif isinstance(event, VideoFrame | NoPicture):
                 state, features = self._perception.step(state, event, available, rung)
+                features = replace(features, perceived_at=self._clock())
                 moments.append(Moment(features, tuple(self._flow.words_until(event.time_s))))
         return state, moments
 
@@ -268,7 +269,9 @@ class Engine:
 
     def _publish_estimates(self, estimates: Sequence[Estimate]) -> None:
         for estimate in estimates:
-            published = estimate if self._flow.is_timed else replace(estimate, latency_ms=None)
+            published = estimate
+            if not self._flow.is_timed:
+                published = replace(estimate, latency_ms=None, perceived_at=None)
             self._board.count(published)
             if not published.settled:
                 self._newest = published

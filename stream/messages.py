@@ -90,7 +90,8 @@ class Estimate:
     centred folds (0 for one fold), or of a calibrated bundle the error to expect; `folds` each fold's own output,
     unclipped. `time_s` is the frame's media time in seconds from the source's first frame, `captured_at` its
     wall-clock capture time (seconds since the epoch) and `latency_ms` the time from then until the estimate was ready
-    (None for settled estimates and for files replayed faster than they play). `words` is what is being said at this
+    (None for settled estimates and for files replayed faster than they play); `perceived_at`, None where that is, the
+    wall-clock time at which sight and sound of the frame were looked at. `words` is what is being said at this
     frame as far as is known, joined by spaces; it leaves the process only where the user asked for it. `degraded`
     names what a live engine that could not keep up spared at this frame (`stream.flow.ladder`), None
     where it spared nothing.
@@ -107,6 +108,7 @@ class Estimate:
     latency_ms: float | None = None
     words: str = ""
     degraded: str | None = None
+    perceived_at: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The MQTT form (`schemas/estimate.json`, and of a settled estimate `schemas/settled.json`)."""

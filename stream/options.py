@@ -22,6 +22,9 @@ Pace = Literal["live", "fast"]
 DetectorChoice = Literal["auto", "haar", "yunet"]
 ViewChoice = Literal["auto", "full", "plain", "none"]
 
+LSL_NAME: Final = "affectstream"
+"""The stream's name over LSL, unless another is given."""
+
 DEMO_RECORDING: Final = Path(__file__).parent / "assets" / "demo.mp4"
 
 
@@ -68,7 +71,8 @@ class OutputOptions:
     second that are published (None: all); `labels` a file with the recording's true valence and arousal, to show
     beside the estimates. `client_cert` and `client_key` (PEM) say to a broker with TLS who we are,
     `broker_password_file` holds the password there. With `home_assistant` the publisher is announced under that one's
-    discovery prefix.
+    discovery prefix. `lsl` publishes over LSL, as `lsl_name`; `lsl_markers` takes markers from there; `metrics` is
+    where they are served.
     `session` is a new folder for everything that came of the run, with `participant` and `notes` written down, and,
     where `keep_media`, picture and sound.
     """
@@ -87,6 +91,10 @@ class OutputOptions:
     broker_password_file: Path | None = None
     home_assistant: bool = False
     home_assistant_prefix: str = "homeassistant"
+    lsl: bool = False
+    lsl_name: str | None = None
+    lsl_markers: bool = False
+    metrics: str | None = None
     session: Path | None = None
     participant: str | None = None
     notes: str | None = None

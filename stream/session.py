@@ -103,8 +103,12 @@ async def open_engine(
             stack.push(session.note_end)
         engine = assemble(
             parts,
-            # Last, so that no folder is made where another sink cannot be opened.
-            [*make_sinks(output_options, broker, controls), *more_sinks, *([session] if session else [])],
+            # The session last, so that no folder is made where another sink cannot be opened.
+            [
+                *make_sinks(output_options, broker, controls, parts),
+                *more_sinks,
+                *([session] if session else []),
+            ],
             pace=input_options.pace,
             budget=input_options.budget,
             latency_target_ms=input_options.latency_target_ms,

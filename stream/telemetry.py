@@ -1,20 +1,19 @@
-"""How the engine is doing, in numbers: latency percentiles, frame rate, memory; a status as Prometheus text.
+"""How the engine is doing, in numbers: latency percentiles, frame rate, memory.
 
 Pure: the clock is given. One thread at a time.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 import psutil
 
-from stream.messages import Latency, Status
+from stream.messages import Latency
 
 Clock = Callable[[], float]
 LATENCY_FRAMES: Final = 900
@@ -107,74 +106,3 @@ def resident_mib() -> float:
     """The memory that this process holds, in MiB."""
     resident_bytes: int = psutil.Process().memory_info().rss
     return round(resident_bytes / 2**20, 1)
-
-
-def render_prometheus(status: Status) -> str:
-    """A status in Prometheus' text exposition format 0.0.4, metrics prefixed `affect_`."""
-    bundle = status.bundle
-    info = {
-        "version": status.version,
-        "source": status.source,
-        "accelerator": status.accelerator,
-        "detector": status.detector,
-        "bundle": bundle.name,
-        "preset": bundle.preset,
-        "folds": str(bundle.folds),
-        "trained": str(bundle.trained).lower(),
-    }
-    latency = {"0.5": status.latency_ms.p50, "0.95": status.latency_ms.p95, "0.99": status.latency_ms.p99}
-    families: list[Iterable[str]] = [
-        _render_family("info", "gauge", "What runs.", [(info, 1)]),
-        _render_family(
-            "running", "gauge", "1 while estimates are made.", [({}, int(status.phase == "running"))]
-        ),
-        _render_family("frames_total", "counter", "Frames estimated.", [({}, status.frames)]),
-        _render_family("settled_total", "counter", "Frames settled.", [({}, status.settled)]),
-        _render_family(
-            "frame_rate", "gauge", "Estimates a second over the last seconds.", [({}, status.frame_rate)]
-        ),
-        _render_family(
-            "latency_seconds",
-            "gauge",
-            "Capture to estimate, over the last frames.",
-            [({"quantile": q}, ms / 1000) for q, ms in latency.items() if ms is not None],
-        ),
-        _render_family(
-            "input_ok",
-            "gauge",
-            "1 where the input is healthy.",
-            [
-                ({"input": name, "health": each.health}, int(each.health == "ok"))
-                for name, each in status.inputs.items()
-            ],
-        ),
-        _render_family(
-            "drops_total",
-            "counter",
-            "What was dropped, by cause.",
-            [({"cause": cause}, number) for cause, number in status.drops.items()],
-        ),
-        _render_family(
-            "counter",
-            "gauge",
-            "Whatever else is counted, by name.",
-            [({"name": name}, number) for name, number in status.counters.items()],
-        ),
-    ]
-    return "".join(f"{line}\n" for family in families for line in family)
-
-
-def _render_family(
-    name: str, kind: str, help_text: str, samples: list[tuple[Mapping[str, str], float]]
-) -> Iterable[str]:
-    if not samples:
-        return
-    yield f"# HELP affect_{name} {help_text}"
-    yield f"# TYPE affect_{name} {kind}"
-    for labels, value in samples:
-        inside = ",".join(f'{key}="{_escape_label(text)}"' for key, text in labels.items())
-        yield f"affect_{name}{{{inside}}} {value}" if inside else f"affect_{name} {value}"
-
-
-def _escape_label(text: str) -> str:
-    return re.sub(r'["\\]', r"\\\g<0>", text).replace("\n", r"\n")

@@ -51,17 +51,22 @@ def run_in_process(
     return Ended(status, *capsys.readouterr())
 
 
-def command_line(name: str, *arguments: object) -> list[str]:
-    """What starts a command in a process of its own."""
+def command_line(name: str, *arguments: object, without: str = "") -> list[str]:
+    """What starts a command in a process of its own, in which the package `without` cannot be imported."""
     module, _, function = SCRIPTS[name].partition(":")
-    program = f"import sys; from {module} import {function}; sys.argv[0] = {name!r}; {function}()"
+    absent = f"sys.modules[{without!r}] = None; " if without else ""
+    program = f"import sys; {absent}from {module} import {function}; sys.argv[0] = {name!r}; {function}()"
     return [sys.executable, "-c", program, *map(str, arguments)]
 
 
 def run_in_own_process(
-    name: str, *arguments: object, timeout_s: float = 300
+    name: str, *arguments: object, timeout_s: float = 300, without: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end in a process of its own."""
+    """Run a command to its end in a process of its own, in which the package `without` cannot be imported."""
     return subprocess.run(
-        command_line(name, *arguments), capture_output=True, text=True, timeout=timeout_s, check=False
+        command_line(name, *arguments, without=without),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
     )

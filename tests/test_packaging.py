@@ -96,7 +96,9 @@ def test_without_vosk_one_line_says_so(tmp_path: Path) -> None:
     ran = stream_run("--broker", "none", env=missing(tmp_path, "vosk"))
     assert ran.returncode == 2
     assert ran.stderr.endswith(
-        "the package vosk cannot be loaded (No module named 'vosk'): pip install vosk, or give --recogniser none\n"
+        "the package vosk cannot be loaded (No module named 'vosk'): pip install vosk, or give --recogniser none "
+        "(`stream-doctor --camera none --bundle demo --broker none --recogniser vosk-tiny --accelerator eager` "
+        "looks into it)\n"
     )
     assert ran.stderr.count("\n") == 1
 

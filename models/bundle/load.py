@@ -32,10 +32,10 @@ from models.bundle.manifest import (
 from models.bundle.save import draw_probe, save_bundle
 from models.bundle.shipped import resolve_bundle
 from models.bundle.tensors import fill, read_checked, read_tensors
-from models.errors import UserError
+from models.errors import SetupError, UserError
 from models.networks.ensemble import Ensemble
 from models.networks.fold import EmotionNetwork
-from models.parts.registry import PARTS, InstalledPart, find_part, require_part
+from models.parts.registry import PARTS, InstalledPart, find_part, install_command, require_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -171,10 +171,10 @@ def _find_parts(
         if part is None:
             missing.append(use.name)
         elif use.sha256 not in (None, part.sha256):
-            raise UserError(
+            raise SetupError(
                 f"the bundle '{manifest.name}' was made with another {use.name} than the one in {part.path}: "
-                f"its hash is {part.sha256[:12]}, not {str(use.sha256)[:12]}; "
-                "install that one, or name another bundle"
+                f"its hash is {part.sha256[:12]}, not {str(use.sha256)[:12]}",
+                way_out="install that one, or name another bundle",
             )
         else:
             found[role] = part
@@ -193,14 +193,22 @@ def _audio_encoder(
         assert manifest.trunk is not None
         fill(encoder, _without_prefix("audio_encoder/", shared), f"{folder / manifest.trunk.name}")
     else:
-        path = parts["audio_encoder"].path
-        report = load_vggish_checkpoint(encoder, path)
-        if report.missing:
-            raise UserError(
-                f"{path} does not fill the audio encoder: {report.missing[0]} is missing; install it again"
-            )
+        _fill_from_part(encoder, parts["audio_encoder"])
     encoder.eval().requires_grad_(False)
     return encoder
+
+
+def _fill_from_part(encoder: Vggish, part: InstalledPart) -> None:
+    """Weights from an installed part. Raises SetupError where its file is not of that network."""
+    way_out = f"install it again with `{install_command(part.part.name)}`"
+    try:
+        report = load_vggish_checkpoint(encoder, part.path)
+    except UserError as error:
+        raise SetupError(error.problem, way_out=way_out) from error
+    if report.missing:
+        raise SetupError(
+            f"{part.path} does not fill the audio encoder: {report.missing[0]} is missing", way_out=way_out
+        )
 
 
 def _text_encoder(manifest: Manifest, folder: Path, parts: Mapping[str, InstalledPart]) -> Path | None:
@@ -220,9 +228,10 @@ def _text_encoder(manifest: Manifest, folder: Path, parts: Mapping[str, Installe
         found = parts["text_encoder"].path
     width = _text_width(found)
     if width != manifest.spec.language.embedding:
-        raise UserError(
+        raise SetupError(
             f"the text encoder in {found} is {width} wide, but the bundle '{manifest.name}' wants "
-            f"{manifest.spec.language.embedding}: install the one that it was trained with"
+            f"{manifest.spec.language.embedding}",
+            way_out="install the one that it was trained with",
         )
     return found
 

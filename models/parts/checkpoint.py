@@ -39,7 +39,9 @@ def read_checkpoint(source: str | Path | Mapping[str, object]) -> tuple[str, dic
         return "the state dict", _unwrap(dict(source))
     path = Path(source)
     if not path.is_file():
-        raise UserError(f"{path} does not exist or is not a file: give a .pth or .safetensors checkpoint")
+        raise UserError(
+            f"{path} does not exist or is not a file", way_out="give a .pth or .safetensors checkpoint"
+        )
     try:
         content = (
             load_file(path)
@@ -56,10 +58,11 @@ def read_checkpoint(source: str | Path | Mapping[str, object]) -> tuple[str, dic
         KeyError,
     ) as e:
         raise UserError(
-            f"{path} cannot be read as a checkpoint: damaged, or more than plain tensors; give another"
+            f"{path} cannot be read as a checkpoint, damaged or more than plain tensors",
+            way_out="give another",
         ) from e
     if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds no state dict but a {type(content).__name__}: give another")
+        raise UserError(f"{path} holds no state dict but a {type(content).__name__}", way_out="give another")
     return str(path), _unwrap(dict(content))
 
 
@@ -92,11 +95,14 @@ def load_tensors(
             if layer is None:
                 raise UserError(
                     f"{what} does not fit: {name} has shape {tuple(value.shape)}, "
-                    f"the network's is {tuple(own[inner].shape)}; give one of that network"
+                    f"the network's is {tuple(own[inner].shape)}",
+                    way_out="give one of that network",
                 )
             unfit.add(layer)
         elif value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise UserError(f"{what} is unusable: {name} holds NaN or infinite values; give another")
+            raise UserError(
+                f"{what} is unusable: {name} holds NaN or infinite values", way_out="give another"
+            )
         else:
             taken[inner] = value
     for layer in unfit:
@@ -104,7 +110,8 @@ def load_tensors(
         left |= {n: (optional or {})[layer] for n in tensors if n.removeprefix(prefix).startswith(layer)}
     if not taken:
         raise UserError(
-            f"{what} does not fit: none of its tensors is one of the network's; give one of that network"
+            f"{what} does not fit: none of its tensors is one of the network's",
+            way_out="give one of that network",
         )
     with torch.no_grad():
         for inner, value in taken.items():

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from models.errors import UserError
 from models.files import put_in_place
 from models.parts.download import Progress, download
+from models.parts.local_folder import unreadable
 from models.parts.registry import (
     RECORD,
     InstalledPart,
@@ -64,6 +65,8 @@ def pull(
     except Timeout:
         raise UserError(f"another models-pull is busy with {part.name}: let it finish") from None
     except OSError as e:
+        if source is not None and e.filename is not None and Path(e.filename).is_relative_to(source):
+            raise unreadable(Path(e.filename), e) from e
         raise UserError(
             f"{part.name} cannot be installed in {root}: {e.strerror or e}; name another folder in AFFECT_MODELS"
         ) from e

@@ -11,6 +11,7 @@ from models.files import file_hash
 from models.parts.registry import models_folder, recorded_hash
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from models.parts.registry import PretrainedPart
@@ -36,19 +37,19 @@ def find_in_folder(part: PretrainedPart, folder: Path) -> Path | None:
     """A part's file or folder somewhere in `folder`, or None.
 
     One of its names comes first; then, for parts of one file, any file of the hash that is published or was recorded
-    at an earlier pull. Raises UserError where `folder` cannot be read or holds too much to be a folder of parts.
+    at an earlier pull. Raises UserError where `folder` holds too much to be a folder of parts, and where it, or what
+    may be the part in it, cannot be read.
     """
     entries = _entries(folder)
-    names = {name.casefold() for name in published_names(part)}
-    for entry in entries:
-        if entry.name.casefold() in names and (part.kind != "folder" or entry.is_dir() or part.nested):
-            return entry
-    wanted = part.sha256 or recorded_hash(part, models_folder() / part.name)
-    if part.kind != "file" or wanted is None:
-        return None
-    most_bytes = (4 * part.megabytes + 1) * 10**6
-    files = (entry for entry in entries if entry.is_file() and entry.stat().st_size <= most_bytes)
-    return next((file for file in files if file_hash(file) == wanted), None)
+    return _find_by_name(part, entries) or _find_by_hash(part, entries)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, and not a file or nothing. Raises UserError where one may not look."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def require_in_folder(part: PretrainedPart, folder: Path) -> Path:
@@ -63,6 +64,44 @@ def require_in_folder(part: PretrainedPart, folder: Path) -> Path:
     return found
 
 
+def _find_by_name(part: PretrainedPart, entries: Sequence[Path]) -> Path | None:
+    names = {name.casefold() for name in published_names(part)}
+    for entry in entries:
+        if entry.name.casefold() in names:
+            try:
+                if part.kind != "folder" or part.nested or entry.is_dir():
+                    return entry
+            except OSError as error:
+                raise unreadable(entry, error) from error
+    return None
+
+
+def _find_by_hash(part: PretrainedPart, entries: Sequence[Path]) -> Path | None:
+    """A file that cannot be read is in nobody's way where another is the part; else it might have been it."""
+    wanted = part.sha256 or recorded_hash(part, models_folder() / part.name)
+    if part.kind != "file" or wanted is None:
+        return None
+    most_bytes = (4 * part.megabytes + 1) * 10**6
+    refused: UserError | None = None
+    for entry in entries:
+        try:
+            if entry.is_file() and entry.stat().st_size <= most_bytes and file_hash(entry) == wanted:
+                return entry
+        except OSError as error:
+            refused = refused or unreadable(entry, error)
+    if refused is not None:
+        raise refused
+    return None
+
+
+def unreadable(path: Path, error: OSError) -> UserError:
+    """What is said of a file or folder, given to install from, that this user may not read."""
+    return UserError(
+        f"{path} cannot be read ({error.strerror or error})",
+        way_out="get leave to read it, or give another folder",
+    )
+
+
 def _entries(folder: Path) -> list[Path]:
     """Everything in a folder, the shallowest first."""
     found: list[Path] = []
@@ -75,7 +114,5 @@ def _entries(folder: Path) -> list[Path]:
                     way_out="give the folder with the parts alone",
                 )
     except OSError as error:
-        raise UserError(
-            f"{folder} cannot be read ({error.strerror or error})", way_out="give a folder that can be"
-        ) from error
+        raise unreadable(folder, error) from error
     return sorted(found, key=lambda path: (len(path.parts), path))

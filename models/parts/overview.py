@@ -18,7 +18,7 @@ class PartState:
 
     `megabytes` is the rough size of the download. `path` is its file or folder and `sha256` its hash, both None where
     it is not installed. `trouble` says in one line why what is there is refused, and is empty otherwise. `install`
-    is the command that installs it, empty where it comes with the package.
+    is the command that installs it, then again too; empty where it comes with the package.
     """
 
     name: str
@@ -47,7 +47,7 @@ def _state_of(name: str) -> PartState:
     try:
         found = find_part(part)
     except UserError as e:
-        trouble = str(e)
+        trouble = e.problem
     return PartState(
         name=part.name,
         purpose=part.purpose,

@@ -188,9 +188,7 @@ def find_part(name: str | PretrainedPart) -> InstalledPart | None:
         return None
     record = _read_record(part, folder)
     if part.sha256 is not None and part.sha256 != record.sha256:
-        raise SetupError(
-            _refusal(part, folder, f"its record says {record.sha256[:12]}, not {part.sha256[:12]}")
-        )
+        raise _refusal(part, folder, f"its record says {record.sha256[:12]}, not {part.sha256[:12]}")
     verify(record)
     return record
 
@@ -200,7 +198,9 @@ def require_part(name: str | PretrainedPart) -> InstalledPart:
     found = find_part(name)
     if found is None:
         part = get_part(name) if isinstance(name, str) else name
-        raise SetupError(f"{part.name} ({part.purpose}) is not installed: run `{install_command(part.name)}`")
+        raise SetupError(
+            f"{part.name} ({part.purpose}) is not installed", way_out=f"run `{install_command(part.name)}`"
+        )
     return found
 
 
@@ -210,9 +210,9 @@ def verify(installed: InstalledPart) -> None:
     try:
         found = content_hash(part, installed.path)
     except OSError as e:
-        raise SetupError(_refusal(part, folder, f"it cannot be read: {e.strerror}")) from e
+        raise _refusal(part, folder, f"it cannot be read: {e.strerror}") from e
     if found != installed.sha256:
-        raise SetupError(_refusal(part, folder, f"its hash is {found[:12]}, not {installed.sha256[:12]}"))
+        raise _refusal(part, folder, f"its hash is {found[:12]}, not {installed.sha256[:12]}")
 
 
 def install_command(name: str) -> str:
@@ -250,7 +250,7 @@ def _read_record(part: PretrainedPart, folder: Path) -> InstalledPart:
                 raise ValueError(record["file"])
         return InstalledPart(part, path, str(record["sha256"]), str(record["source"]))
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise SetupError(_refusal(part, folder, f"its {RECORD} is damaged")) from e
+        raise _refusal(part, folder, f"its {RECORD} is damaged") from e
 
 
 def recorded_hash(part: PretrainedPart, folder: Path) -> str | None:
@@ -261,5 +261,8 @@ def recorded_hash(part: PretrainedPart, folder: Path) -> str | None:
         return None
 
 
-def _refusal(part: PretrainedPart, folder: Path, why: str) -> str:
-    return f"{part.name} in {folder} is refused: {why}; install it again with `{install_command(part.name)}`"
+def _refusal(part: PretrainedPart, folder: Path, why: str) -> SetupError:
+    return SetupError(
+        f"{part.name} in {folder} is refused: {why}",
+        way_out=f"install it again with `{install_command(part.name)}`",
+    )

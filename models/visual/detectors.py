@@ -211,7 +211,7 @@ class YunetDetector:
                 self._net.detect(np.zeros((320, 320, 3), np.uint8))
         except (cv2.error, SystemError) as error:
             raise SetupError(
-                f"{path} is not a YuNet model that OpenCV can read: install it again or use 'haar'"
+                f"{path} is not a YuNet model that OpenCV can read", way_out="install it again or use 'haar'"
             ) from error
 
     def detect(self, rgb: Image) -> list[Face]:
@@ -279,7 +279,7 @@ def load_cascade(file_name: str) -> cv2.CascadeClassifier:
     """A cascade of OpenCV's wheel. Raises UserError where it lacks it."""
     cascade = cv2.CascadeClassifier(str(cascade_path(file_name)))
     if cascade.empty():
-        raise SetupError(f"this OpenCV lacks {file_name}: install opencv-python-headless>=4.10,<5")
+        raise SetupError(f"this OpenCV lacks {file_name}", way_out="install opencv-python-headless>=4.10,<5")
     return cascade
 
 

@@ -70,6 +70,8 @@ class FaceTracker:
     then the choice is open again. A detector whose whole search is slow does it in the first frame that nobody is
     followed in, and then in every `search_every`-th. No clock is read: the same frames in the same order give the
     same crops.
+
+    Raises UserError where crops are framed about the box of a detector that was never fitted for that.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class FaceTracker:
         self.detector = detector
         self._following = detector if isinstance(detector, FollowingDetector) else None
         self.spec = CropSpec() if spec is None else spec
+        self._framing = framing_of(detector.name) if self.spec.framing == "box" else None
         self.min_overlap = min_overlap
         self._glancing = detector if isinstance(detector, GlancingDetector) else None
         self.patience = patience
@@ -105,9 +108,8 @@ class FaceTracker:
         return TrackerState(state.box, state.missed + 1), FaceObservation(None, zero_crop(self.spec))
 
     def _crop_face(self, rgb: Image, face: Face) -> Image:
-        if self.spec.framing == "box":
-            framing = framing_of(self.detector.name)
-            return frame_face(rgb, framing.square(face.box), self.spec)
+        if self._framing is not None:
+            return frame_face(rgb, self._framing.square(face.box), self.spec)
         return to_crop(align(rgb, face.landmarks, self.spec), self.spec)
 
     def _find_primary(self, state: TrackerState, rgb: Image) -> Face | None:

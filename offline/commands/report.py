@@ -122,14 +122,12 @@ def _check_place(folder: Path) -> None:
 
 def _report_sessions(paths: Sequence[Path], folder: Path) -> None:
     """Reads sessions, mends those that were cut, and draws them."""
-    if find_spec("pyarrow") is None:
-        raise UserError(
-            "a session is read with pyarrow, which is not installed: pip install 'affectstream[session]'"
-        )
     from offline.reporting.report import distinct_names, write_report
     from offline.reporting.session_report import make_session_report
+    from stream.extras import require_extra
     from stream.session_folder.read import open_session_folder
 
+    require_extra("session", "pyarrow", "a session's folder")
     _check_place(folder)
     opened = [open_session_folder(path) for path in {path.resolve(): path for path in paths}.values()]
     names = distinct_names([session.path for session in opened])

@@ -82,28 +82,42 @@ def stream_doctor(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the findings as one JSON document instead of the table.")
     ] = False,
+    client_cert: Annotated[
+        Path | None, typer.Option(help="Our certificate (PEM), for an mqtts broker that asks for one.")
+    ] = None,
+    client_key: Annotated[
+        Path | None, typer.Option(help="Its key (PEM), where it is in another file.")
+    ] = None,
+    broker_password_file: Annotated[
+        Path | None, typer.Option(help="A file that holds the password for the broker, in one line.")
+    ] = None,
     config: ConfigOption = None,
     show_config: ShowConfigOption = False,
 ) -> None:
     """Examine what a live run needs; ends with 1 where it cannot be made."""
+    from stream.doctor.options import DoctorOptions
+
+    options = DoctorOptions(
+        camera=camera,
+        microphone=microphone,
+        bundle=bundle,
+        broker=broker,
+        ca_file=ca_file,
+        publisher_id=publisher_id,
+        detector=detector,
+        recogniser=recogniser,
+        accelerator=accelerator,
+        threads=threads,
+        seconds=seconds,
+        client_cert=client_cert,
+        client_key=client_key,
+        broker_password_file=broker_password_file,
+    )
     with waiting("what is needed to examine is loaded") as tell:
-        from stream.doctor.examination import DoctorOptions, examine
+        from stream.doctor.examination import examine
         from stream.doctor.table import print_report
         from stream.mqtt.connection import run as run_async
 
-        options = DoctorOptions(
-            camera=camera,
-            microphone=microphone,
-            bundle=bundle,
-            broker=broker,
-            ca_file=ca_file,
-            publisher_id=publisher_id,
-            detector=detector,
-            recogniser=recogniser,
-            accelerator=accelerator,
-            threads=threads,
-            seconds=seconds,
-        )
         report = run_async(examine(options, tell))
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))

@@ -59,12 +59,9 @@ def stream_export(
     ] = None,
 ) -> None:
     """Open, mend where it was cut, write."""
-    from importlib.util import find_spec
+    from stream.extras import require_extra
 
-    if find_spec("pyarrow") is None:
-        raise UserError(
-            "a session is read with pyarrow, which is not installed: pip install 'affectstream[session]'"
-        )
+    require_extra("session", "pyarrow", "a session's folder")
     from stream.session_folder.read import open_session_folder
 
     opened = open_session_folder(session)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -12,6 +11,9 @@ import typer
 from models.configuration import ConfigOption, ConfiguredCommand, ShowConfigOption
 from models.console import make_app, run, waiting
 from models.errors import SetupError, UserError
+from stream.logs import logging_to_stderr
+from stream.lsl.library import check_lsl
+from stream.metrics.address import check_metrics
 from stream.options import (
     DEFAULT_BUNDLE,
     DEMO_BUNDLE,
@@ -64,6 +66,9 @@ Examples:
 
   stream-run --camera 0 --budget full
       full quality always: a machine too slow for it drops frames instead
+
+  stream-run --camera 0 --lsl --lsl-markers --metrics 9464
+      for a laboratory's recorder, stamped at capture, with its markers; and for Prometheus
 
   stream-run --camera 0 --session sessions/P07 --participant P07
       everything that comes of it kept in a folder, for an analyst
@@ -230,6 +235,29 @@ def stream_run(
     home_assistant_prefix: Annotated[
         str, typer.Option(metavar="TOPIC", help="Home Assistant's discovery prefix.")
     ] = "homeassistant",
+    lsl: Annotated[
+        bool, typer.Option("--lsl", help="Publish over Lab Streaming Layer, stamped at capture (extra lsl).")
+    ] = False,
+    lsl_name: Annotated[
+        str | None, typer.Option(help="The stream's name there; affectstream by default.")
+    ] = None,
+    lsl_markers: Annotated[
+        bool, typer.Option("--lsl-markers", help="Take markers from every LSL stream of type Markers.")
+    ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Serve metrics for Prometheus there, at /metrics (extra page)."
+        ),
+    ] = None,
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(help="What stderr says: text, or a JSON object in each line and nothing else."),
+    ] = "text",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(help="From which level on: losses and drops are warnings, connections info."),
+    ] = "warning",
     session: Annotated[
         Path | None,
         typer.Option(
@@ -258,7 +286,6 @@ def stream_run(
         typer.echo(str(find_devices()))
         return
     entries = _sources(source, camera, fleet, demo=demo)
-    several = fleet is not None or len(entries) > 1
     input_options = InputOptions(
         source=entries[0].target,
         bundle=bundle if bundle is not None else DEMO_BUNDLE if demo else DEFAULT_BUNDLE,
@@ -288,12 +315,33 @@ def stream_run(
         broker_password_file=broker_password_file,
         home_assistant=home_assistant,
         home_assistant_prefix=home_assistant_prefix,
+        lsl=lsl,
+        lsl_name=lsl_name,
+        lsl_markers=lsl_markers,
+        metrics=metrics,
         session=session,
         participant=participant,
         notes=notes,
         keep_media=keep_media,
     )
-    check_session(session, participant, notes, keep_media=keep_media)
+    with logging_to_stderr(log_format, log_level):
+        check_lsl(lsl=lsl, name=lsl_name, markers=lsl_markers, pace=pace)
+        check_metrics(metrics)
+        check_session(session, participant, notes, keep_media=keep_media)
+        _run(entries, input_options, output_options, several=fleet is not None or len(entries) > 1)
+
+
+def _run(
+    entries: Sequence[FleetEntry],
+    input_options: InputOptions,
+    output_options: OutputOptions,
+    *,
+    several: bool,
+) -> None:
+    if not several:
+        from stream.sources.open import check_source
+
+        check_source(input_options.source)
     # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
     with waiting("loading what computes networks", tell_first=False):
         from stream.mqtt.connection import run as run_async
@@ -305,20 +353,10 @@ def stream_run(
     try:
         run_async(stream(input_options, output_options))
     except SetupError as error:
-        examine = _doctor_for(camera[0] if camera else entries[0].target, microphone, output_options.broker)
+        from stream.doctor.options import DoctorOptions
+
+        examine = DoctorOptions.for_run(input_options, output_options).command()
         raise UserError(f"{error} (`{examine}` looks into it)") from error
-
-
-def _doctor_for(seen: str | None, microphone: str | None, broker: str) -> str:
-    """The `stream-doctor` that examines what a run needs; an address with a password in it is not said again."""
-    from stream.sources.open import is_live
-
-    words = ["stream-doctor"]
-    if seen is not None:
-        words += ["--camera", seen if is_live(seen) or not Path(seen).is_file() else "none"]
-    words += ["--microphone", microphone] if microphone is not None else []
-    words += ["--broker", broker] if broker.startswith("mqtt") and "@" not in broker else []
-    return shlex.join(words) if "@" not in (seen or "") else "stream-doctor"
 
 
 def _sources(

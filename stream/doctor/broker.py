@@ -12,11 +12,13 @@ import aiomqtt
 from models.errors import UserError
 from stream.doctor.findings import Finding, failure
 from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.connection import CALL_TIMEOUT_S, BrokerAddress, connect_first, disconnect
+from stream.mqtt.connection import CALL_TIMEOUT_S, connect_first, disconnect
+from stream.mqtt.credentials import EMBEDDED, find_broker, find_embedded, is_embedded
 from stream.mqtt.topics import PREFIX, check_publisher_id, default_publisher_id
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from stream.mqtt.connection import BrokerAddress
+    from stream.mqtt.credentials import BrokerFiles
 
 TOPIC: Final = "doctor"
 """Beside the topics of a run, so that a broker's access rules hold for it as they do for those."""
@@ -55,25 +57,26 @@ async def round_trip(address: BrokerAddress, publisher_id: str, timeout_s: float
 
 
 async def examine_broker(
-    broker: str, *, ca_file: Path | None = None, publisher_id: str | None = None
+    broker: str, *, files: BrokerFiles | None = None, publisher_id: str | None = None
 ) -> Finding:
-    """The broker of an address, or `embedded`; never raises for what a user can mend.
+    """The broker of an address, with the `files` that go with it, or an embedded one; never raises for what a user
+    can mend.
 
-    An embedded one serves this machine alone, and a run does without it: it is no worse than a warning.
+    One that is just `embedded` serves this machine alone, and a run does without it: it is no worse than a warning.
     """
-    subject = f"broker {broker}" if broker == "embedded" else "broker"
+    subject = "broker embedded" if is_embedded(broker) else "broker"
     try:
         identifier = check_publisher_id(publisher_id or default_publisher_id())
-        if broker == "embedded":
-            async with EmbeddedBroker() as embedded:
+        if is_embedded(broker):
+            async with EmbeddedBroker.at(find_embedded(broker, files)) as embedded:
                 took_s = await round_trip(embedded.address, identifier)
                 where = embedded.address.endpoint
         else:
-            address = BrokerAddress.parse(broker, ca_file=ca_file)
+            address = find_broker(broker, files)
             subject, where = f"broker {address}", address.endpoint
             took_s = await round_trip(address, identifier)
     except UserError as error:
         found = failure(subject, error)
-        return found.no_worse_than("warning") if broker == "embedded" else found
+        return found.no_worse_than("warning") if broker == EMBEDDED else found
     says = f"connected, published and received at {where} in {1e3 * took_s:.1f} ms"
     return Finding(subject, "ok", says, measures={"round_trip_ms": 1e3 * took_s})

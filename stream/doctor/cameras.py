@@ -13,6 +13,7 @@ import numpy as np
 from models.errors import UserError
 from stream.doctor.findings import Finding, failure
 from stream.doctor.permissions import System, how_to_allow, how_to_bring, may_open
+from stream.sources.decoding import decode_packet
 from stream.sources.devices import Address, open_address
 from stream.sources.scaling import MOST_LONG_SIDE, decode_small, fitted
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 LOOK_S: Final = 2.0
 """Long enough for a camera to find its exposure."""
+
+FIRST_PICTURE_S: Final = 10.0
+"""How long the first picture may take, once it is open: a stream's packets mean nothing until a whole one comes."""
 
 WHOLE_RATE: Final = 0.8
 """Of the bundle's frame rate: a camera that gives fewer pictures is said to be slow."""
@@ -37,7 +41,7 @@ BLACK: Final = 8.0
 @dataclass(frozen=True, eq=False)
 class Sight:
     """What a camera gave: `pictures` in `seconds` since the first one, which came after `first_s`, and the last of
-    them, uint8 (height, width, 3) RGB; the `size` is the camera's own.
+    them, uint8 (height, width, 3) RGB; the `size` is the camera's own. `decode_errors` packets were damaged.
     """
 
     size: tuple[int, int]
@@ -45,6 +49,7 @@ class Sight:
     seconds: float
     first_s: float
     last: Image | None
+    decode_errors: int = 0
 
     @property
     def rate(self) -> float:
@@ -53,7 +58,7 @@ class Sight:
 
 
 def look(address: Address, *, opener: Opener = open_address, seconds: float = LOOK_S) -> Sight:
-    """Opens a camera and looks through it for so long; closed behind it. Blocks.
+    """Opens a camera and looks through it for so long, from its first picture; closed behind it. Blocks.
 
     Raises UserError where it cannot be opened, or fails before its first picture.
     """
@@ -66,14 +71,16 @@ def look(address: Address, *, opener: Opener = open_address, seconds: float = LO
         size = (stream.codec_context.width, stream.codec_context.height)
         decode_small(stream, MOST_LONG_SIDE)
         first_s = last_s = time.monotonic()
-        picture, pictures = None, 0
+        picture, pictures, decode_errors = None, 0, 0
         try:
             for packet in container.demux([stream]):
-                for frame in packet.decode():
+                frames = decode_packet(packet.decode)
+                decode_errors += frames is None
+                for frame in frames or ():
                     picture, last_s = frame, time.monotonic()
                     first_s = first_s if pictures else last_s
                     pictures += 1
-                if pictures and last_s - first_s >= seconds:
+                if time.monotonic() - first_s >= (seconds if pictures else FIRST_PICTURE_S):
                     break
         except (av.FFmpegError, OSError) as error:
             if not pictures:
@@ -85,7 +92,7 @@ def look(address: Address, *, opener: Opener = open_address, seconds: float = LO
     if picture is not None:
         width, height = fitted(picture.width, picture.height, MOST_LONG_SIDE)
         last = picture.reformat(width=width, height=height, format="rgb24").to_ndarray()
-    return Sight(size, pictures, last_s - first_s, first_s - began_s, last)
+    return Sight(size, pictures, last_s - first_s, first_s - began_s, last, decode_errors)
 
 
 def luma(picture: Image, face: Face | None = None) -> float:
@@ -99,9 +106,10 @@ def luma(picture: Image, face: Face | None = None) -> float:
 
 def judge_sight(label: str, sight: Sight, faces: list[Face], *, frame_rate: float) -> Finding:
     """What was seen, as a finding; `frame_rate` is the bundle's, in frames a second."""
+    damaged = f"; {sight.decode_errors} packets could not be decoded" if sight.decode_errors else ""
     if sight.last is None:
         mend = "close what else uses it, or give another one with --camera"
-        return Finding(label, "failed", "opened, but no picture came", mend)
+        return Finding(label, "failed", f"opened, but no picture came{damaged}", mend)
     face = max(faces, key=lambda found: found.area, default=None)
     light = luma(sight.last, face)
     measures = {
@@ -109,8 +117,9 @@ def judge_sight(label: str, sight: Sight, faces: list[Face], *, frame_rate: floa
         "first_picture_s": sight.first_s,
         "faces": float(len(faces)),
         "luma": light,
+        "decode_errors": float(sight.decode_errors),
     }
-    seen = f"{sight.size[0]}x{sight.size[1]}, {sight.rate:.0f} pictures a second"
+    seen = f"{sight.size[0]}x{sight.size[1]}, {sight.rate:.0f} pictures a second{damaged}"
     if light < BLACK:
         return Finding(label, "warning", f"{seen}, all black", "open the camera's shutter", measures)
     troubles: list[tuple[str, str]] = []

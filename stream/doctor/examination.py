@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from models.accelerate.select import Preference
 from models.bundle.load import load_bundle
-from models.bundle.manifest import read_manifest
 from models.errors import UserError
 from models.spec import WindowSpec
 from models.visual.detectors import HaarDetector, make_detector
 from stream.build import choose_detector, find_bundle
 from stream.doctor.broker import examine_broker
-from stream.doctor.cameras import LOOK_S, examine_camera, no_camera
+from stream.doctor.cameras import FIRST_PICTURE_S, LOOK_S, examine_camera, no_camera
+from stream.doctor.deadline import within
 from stream.doctor.findings import Finding, Report, failure
 from stream.doctor.machine import (
     NEEDED,
@@ -28,12 +28,15 @@ from stream.doctor.machine import (
     used_folders,
 )
 from stream.doctor.microphones import LISTEN_S, examine_microphone
-from stream.doctor.parts import RECOMMENDED, examine_parts, examine_recogniser, judge_bundle
+from stream.doctor.options import NONE, shown
+from stream.doctor.parts import examine_parts, examine_recogniser, judge_bundle
 from stream.doctor.permissions import System
 from stream.doctor.speed import examine_speed
-from stream.options import DEFAULT_BUNDLE, InputOptions, parse_detector
+from stream.mqtt.credentials import is_embedded
+from stream.options import InputOptions, parse_detector
 from stream.session import default_threads, use_threads
 from stream.sources.devices import (
+    OPEN_TIMEOUT_S,
     Address,
     DeviceList,
     camera_address,
@@ -46,51 +49,16 @@ from stream.sources.open import is_live
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from models.bundle.load import Bundle
     from models.visual.detectors import FaceDetector
+    from stream.doctor.options import DoctorOptions
     from stream.options import DetectorChoice
+    from stream.sources.devices import Kind
     from stream.sources.reader import Opener
 
-NONE: Final = "none"
-
-
-@dataclass(frozen=True)
-class DoctorOptions:
-    """What is examined; the names are those of `stream-run`'s options.
-
-    `camera` None: all that the system shows, the first of which has to serve; a number, a name, a device's file, a
-    stream's URL, or `none`. `microphone` None: the default one beside a camera; or `none`, a number, a name.
-    `seconds` is how long each is looked at and listened to; None: long enough to judge by.
-    """
-
-    camera: str | None = None
-    microphone: str | None = None
-    bundle: str = DEFAULT_BUNDLE
-    broker: str = "embedded"
-    ca_file: Path | None = None
-    publisher_id: str | None = None
-    detector: str = "auto"
-    recogniser: str = "auto"
-    accelerator: str = "auto"
-    threads: int | None = None
-    seconds: float | None = None
-
-    def job(self, camera: str) -> str:
-        """The command that the examination is about, where it looks through this camera."""
-        words = ["stream-run"]
-        if camera == NONE:
-            words.append("talk.mp4")
-        else:
-            words += [camera] if is_live(camera) else ["--camera", camera]
-        for option, value, default in (
-            ("--microphone", None if camera == NONE else self.microphone, None),
-            ("--bundle", self.bundle, DEFAULT_BUNDLE),
-            ("--broker", self.broker, "embedded"),
-        ):
-            words += [option, str(value)] if value != default else []
-        return shlex.join(words)
+BLOCKED_S: Final = OPEN_TIMEOUT_S + FIRST_PICTURE_S + 5.0
+"""How long a device may take beyond the time that it is looked through or listened to."""
 
 
 async def examine(
@@ -105,7 +73,7 @@ async def examine(
     choice.
 
     `tell` is told, in one line, what is examined now and how long it takes. `opener`, `system` and `devices` stand
-    for this machine's. Raises UserError for options that mean nothing anywhere.
+    for this machine's.
     """
     detector_choice = parse_detector(options.detector)
     begin = ClockReading.now()
@@ -115,13 +83,14 @@ async def examine(
     found = [judge_versions(installed_versions([*NEEDED, *OPTIONAL]))]
 
     tell("the bundle and its parts, read and checked")
-    bundle, about_bundle = await asyncio.to_thread(_examine_bundle, options.bundle)
-    found += about_bundle
+    bundle, about_parts = await asyncio.to_thread(_examine_bundle, options.bundle)
     manifest = None if bundle is None else bundle.manifest
     frame_rate = manifest.recipe.frame_rate if manifest else WindowSpec().frame_rate
     serving = detector_choice if bundle is None else choose_detector(detector_choice, bundle)
-    found += await asyncio.to_thread(examine_parts, serving)
-    found.append(await asyncio.to_thread(examine_recogniser, options.recogniser, manifest))
+    about_parts += await asyncio.to_thread(examine_parts, serving)
+    heard = options.microphone != NONE
+    about_parts += (await asyncio.to_thread(examine_recogniser, options.recogniser, manifest, heard=heard),)
+    found += _told_once(about_parts)
 
     looks_s, listens_s = options.seconds or LOOK_S, options.seconds or LISTEN_S
     detector = await asyncio.to_thread(_detector, detector_choice, bundle)
@@ -130,22 +99,25 @@ async def examine(
         found.append(no_camera(system))
     about_cameras: list[Finding] = []
     for name in cameras:
-        tell(f"camera {name}, {looks_s:g} s")
-        about_cameras.append(
-            await asyncio.to_thread(_examine_camera, name, detector, frame_rate, system, opener, looks_s)
-        )
+        tell(f"camera {shown(name)}, {looks_s:g} s")
+        look_through = partial(_examine_camera, name, detector, frame_rate, system, opener, looks_s)
+        about_cameras.append(await within(BLOCKED_S + looks_s, look_through, _blocked("camera", name)))
     found += _first_must_serve(about_cameras)
 
-    if (heard := _microphone(options)) is not None:
-        tell(f"microphone {heard}, {listens_s:g} s: say something")
-        found.append(await asyncio.to_thread(_examine_microphone, heard, system, opener, listens_s))
+    if (microphone := _microphone(options)) is not None:
+        tell(f"microphone {shown(microphone)}, {listens_s:g} s: say something")
+        listen_to = partial(_examine_microphone, microphone, system, opener, listens_s)
+        found.append(await within(BLOCKED_S + listens_s, listen_to, _blocked("microphone", microphone)))
 
-    tell(f"broker {options.broker}" if options.broker == "embedded" else "the broker")
     if options.broker != NONE:
+        tell("broker embedded" if is_embedded(options.broker) else "the broker")
         found.append(
-            await examine_broker(options.broker, ca_file=options.ca_file, publisher_id=options.publisher_id)
+            await examine_broker(
+                options.broker, files=options.broker_files, publisher_id=options.publisher_id
+            )
         )
-    if bundle is not None:
+    # A part that failed fails the whole again: it has been told, and what is left cannot be measured.
+    if bundle is not None and not any(finding.state == "failed" for finding in about_parts):
         tell(
             "how fast this machine is: some seconds, longer where an accelerator is built for the first time"
         )
@@ -158,12 +130,16 @@ async def examine(
 
 def _examine_bundle(name: str) -> tuple[Bundle | None, tuple[Finding, ...]]:
     try:
-        folder = find_bundle(name)
-        read_manifest(folder)
-        bundle = load_bundle(folder, missing_parts="tolerate")
+        bundle = load_bundle(find_bundle(name), missing_parts="tolerate")
     except UserError as error:
         return None, (failure(f"bundle {name}", error, mend="name another one with --bundle"),)
     return bundle, judge_bundle(bundle)
+
+
+def _told_once(found: tuple[Finding, ...]) -> list[Finding]:
+    """A damaged part has a finding of its own where nothing fails for it."""
+    failed = {finding.says for finding in found if finding.state == "failed"}
+    return [finding for finding in found if finding.state == "failed" or finding.says not in failed]
 
 
 def _detector(choice: DetectorChoice, bundle: Bundle | None) -> FaceDetector:
@@ -208,6 +184,13 @@ def _examine_camera(
     )
 
 
+def _blocked(kind: Kind, name: str) -> Finding:
+    """The finding about a device that does not answer at all."""
+    subject = shown(name) if is_live(name) else f"{kind} {name}"
+    mend = f"unplug it and plug it in again, or give another one with --{kind}"
+    return Finding(subject, "failed", "it does not answer: what asks it for something waits for ever", mend)
+
+
 def _first_must_serve(found: list[Finding]) -> list[Finding]:
     """Of several cameras the first has to serve: what is wrong with the others stands in nobody's way."""
     return [finding if n == 0 else finding.no_worse_than("warning") for n, finding in enumerate(found)]
@@ -227,6 +210,10 @@ def _examine_speed(
     options: DoctorOptions, detector: DetectorChoice, frame_rate: float, tell: Callable[[str], None]
 ) -> Finding:
     try:
+        Preference.parse(options.accelerator)
+    except UserError as error:
+        return failure("accelerator", error)
+    try:
         use_threads(options.threads or default_threads(options.bundle))
         run = InputOptions(
             source="camera",
@@ -239,7 +226,7 @@ def _examine_speed(
         )
         return examine_speed(run, frame_rate, tell)
     except UserError as error:
-        return failure("accelerator", error, mend=RECOMMENDED)
+        return failure("loading", error)
     except RuntimeError as error:  # what PyTorch raises where a back-end fails in the middle of its work
         reason = str(error).partition("\n")[0]
         says = f"{options.accelerator} does not compute here: {reason}"

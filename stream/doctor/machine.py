@@ -11,12 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import platformdirs
-
 from models.accelerate.cache import default_cache_folder
 from models.machine import usable_processors
 from models.parts.registry import models_folder
 from stream.doctor.findings import Finding
+from stream.mqtt.outbox import outbox_folder
 from stream.status import package_version
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def used_folders() -> dict[str, Path]:
     return {
         "parts": models_folder(),
         "accelerated networks": default_cache_folder(),
-        "outbox": Path(platformdirs.user_state_dir("affectstream")) / "outbox",
+        "outbox": outbox_folder(),
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from models.errors import UserError
 from stream.doctor.findings import Finding, failure
 from stream.doctor.permissions import System, how_to_allow, how_to_bring
+from stream.sources.decoding import decode_packet
 from stream.sources.devices import Address, open_address
 from stream.sources.events import SAMPLE_RATE
 from stream.sources.resample import MonoResampler
@@ -39,23 +40,28 @@ _PIECE: Final = SAMPLE_RATE // 10
 @dataclass(frozen=True)
 class Hearing:
     """What a microphone gave in `seconds` of sound: the level of the whole and of the loudest tenth of a second, in
-    dB of full scale (RMS), and the share of samples at full scale.
+    dB of full scale (RMS), and the share of samples at full scale. `decode_errors` packets were damaged.
     """
 
     seconds: float
     level_db: float
     loudest_db: float
     clipped: float
+    decode_errors: int = 0
 
     @classmethod
-    def of(cls, samples: NDArray[np.float32]) -> Hearing:
+    def of(cls, samples: NDArray[np.float32], decode_errors: int = 0) -> Hearing:
         """Of 16 kHz mono samples in [-1, 1]."""
         if not len(samples):
-            return cls(0.0, -math.inf, -math.inf, 0.0)
+            return cls(0.0, -math.inf, -math.inf, 0.0, decode_errors)
         pieces = [samples[at : at + _PIECE] for at in range(0, len(samples), _PIECE)]
         clipped = float((np.abs(samples) >= 0.999).mean())
         return cls(
-            len(samples) / SAMPLE_RATE, level_db(samples), max(level_db(piece) for piece in pieces), clipped
+            len(samples) / SAMPLE_RATE,
+            level_db(samples),
+            max(level_db(piece) for piece in pieces),
+            clipped,
+            decode_errors,
         )
 
 
@@ -72,6 +78,7 @@ def listen(address: Address, *, opener: Opener = open_address, seconds: float = 
     """
     container = opener(address)
     heard: list[NDArray[np.float32]] = []
+    decode_errors = 0
     try:
         if not container.streams.audio:
             raise UserError(f"{address.label} has no sound", way_out="--microphone none does without")
@@ -80,7 +87,9 @@ def listen(address: Address, *, opener: Opener = open_address, seconds: float = 
         wanted = seconds * SAMPLE_RATE
         try:
             for packet in container.demux([stream]):
-                for frame in packet.decode():
+                frames = decode_packet(packet.decode)
+                decode_errors += frames is None
+                for frame in frames or ():
                     if resampler is None or not resampler.fits(frame):
                         resampler = MonoResampler(frame)
                     heard += resampler.step(frame)
@@ -92,19 +101,23 @@ def listen(address: Address, *, opener: Opener = open_address, seconds: float = 
                 raise UserError(f"{address.label} was opened, but no sound came ({reason})") from error
     finally:
         container.close()
-    return Hearing.of(np.concatenate(heard) if heard else np.zeros(0, np.float32))
+    return Hearing.of(np.concatenate(heard) if heard else np.zeros(0, np.float32), decode_errors)
 
 
 def judge_hearing(label: str, hearing: Hearing, system: System) -> Finding:
     """What was heard, as a finding. Without sound a run goes on: the branches of sound and words are masked."""
+    damaged = f"; {hearing.decode_errors} packets could not be decoded" if hearing.decode_errors else ""
     if not hearing.seconds:
-        return Finding(label, "failed", "opened, but no sound came", "--microphone none does without")
+        return Finding(
+            label, "failed", f"opened, but no sound came{damaged}", "--microphone none does without"
+        )
     floor = -200.0
     measures = {
         "level_db": max(floor, hearing.level_db),
         "loudest_db": max(floor, hearing.loudest_db),
         "clipped_share": hearing.clipped,
         "seconds": hearing.seconds,
+        "decode_errors": float(hearing.decode_errors),
     }
     if hearing.loudest_db < MUTED_DB:
         says = f"opened, but {hearing.seconds:.0f} s of digital silence: it is muted, or not allowed"
@@ -112,7 +125,7 @@ def judge_hearing(label: str, hearing: Hearing, system: System) -> Finding:
         if not system.linux:
             mend += f", or {how_to_allow('microphone', system)}"
         return Finding(label, "warning", says, mend, measures)
-    level = f"level {hearing.level_db:.0f} dB, loudest {hearing.loudest_db:.0f} dB of full scale"
+    level = f"level {hearing.level_db:.0f} dB, loudest {hearing.loudest_db:.0f} dB of full scale{damaged}"
     if hearing.loudest_db < QUIET_DB:
         return Finding(
             label, "warning", f"{level}: nobody speaks, or too quiet", "speak, or turn it up", measures

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from models.errors import UserError
 from models.parts.overview import list_parts
-from models.parts.registry import PARTS, find_part
-from models.speech.recogniser import PREFERRED, find_recogniser
+from models.parts.registry import PARTS, install_command
+from models.speech.recogniser import open_recogniser
+from stream.build import choose_recogniser
 from stream.doctor.findings import Finding, failure
+from stream.options import DEMO_BUNDLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +18,6 @@ if TYPE_CHECKING:
     from models.bundle.load import Bundle
     from models.bundle.manifest import Manifest
     from models.parts.overview import PartState
-    from models.parts.registry import InstalledPart
-
-RECOMMENDED: Final = "models-pull recommended"
 
 
 def judge_bundle(bundle: Bundle) -> tuple[Finding, ...]:
@@ -26,33 +25,35 @@ def judge_bundle(bundle: Bundle) -> tuple[Finding, ...]:
     manifest = bundle.manifest
     about = f": {manifest.note}" if manifest.note else ""
     says = f"{len(manifest.folds)} folds, all files sound{about}"
-    state, mend = ("ok", "") if manifest.trained else ("warning", "name a trained one: --bundle demo")
-    found = [Finding(f"bundle {manifest.name}", "ok" if state == "ok" else "warning", says, mend)]
+    subject = f"bundle {manifest.name}"
+    found = [
+        Finding(subject, "ok", says)
+        if manifest.trained
+        else Finding(subject, "warning", says, f"name a trained one: --bundle {DEMO_BUNDLE}")
+    ]
     for name in bundle.missing:
         says = f"{PARTS[name].purpose}: not installed, and the branch of this bundle that needs it is off"
-        found.append(Finding(f"part {name}", "warning", says, f"models-pull {name}"))
+        found.append(Finding(f"part {name}", "warning", says, install_command(name)))
     return tuple(found)
 
 
-def examine_recogniser(choice: str, manifest: Manifest | None) -> Finding:
-    """Which recogniser hears words; never raises for what a user can mend."""
-    unused = manifest is not None and (
-        manifest.spec.language is None or (choice == "auto" and manifest.recipe.recogniser is None)
-    )
-    if manifest is not None and unused:
-        return Finding("recogniser", "ok", f"none: the bundle {manifest.name} does without words")
+def examine_recogniser(choice: str, manifest: Manifest | None, *, heard: bool = True) -> Finding:
+    """Which recogniser hears words, loaded where there is sound to be `heard`; never raises for what a user can mend.
+
+    Blocks while it loads.
+    """
     try:
-        chosen = find_recogniser(choice, _find_registered)
+        chosen = choose_recogniser(choice, manifest)
+        if chosen.folder is not None and heard:
+            open_recogniser(chosen.folder, live=True)
     except UserError as error:
-        return failure("recogniser", error, mend=RECOMMENDED)
-    if chosen.folder is None and choice != "none":
+        return failure("recogniser", error)
+    if manifest is not None and manifest.spec.language is None:
+        return Finding("recogniser", "ok", f"none: the bundle {manifest.name} does without words")
+    if chosen.missing is not None:
         says = f"{chosen.reason}: words are not heard, estimates go by face and voice"
-        return Finding("recogniser", "warning", says, f"models-pull {PREFERRED[-1]}")
-    return Finding("recogniser", "ok", chosen.name if chosen.folder is not None else "switched off")
-
-
-def _find_registered(name: str) -> InstalledPart | None:
-    return find_part(name) if name in PARTS else None
+        return Finding("recogniser", "warning", says, install_command(chosen.missing))
+    return Finding("recogniser", "ok", chosen.reason if chosen.folder is None else chosen.name)
 
 
 def judge_detector(choice: str, states: Sequence[PartState]) -> Finding:
@@ -61,13 +62,13 @@ def judge_detector(choice: str, states: Sequence[PartState]) -> Finding:
     """
     yunet = next(state for state in states if state.name == "yunet")
     if choice == "haar" or (choice == "auto" and not yunet.installed and not yunet.trouble):
-        mend = "" if choice == "haar" else "models-pull yunet"
+        mend = "" if choice == "haar" else yunet.install
         says = "haar, which comes with OpenCV: sees faces from the front"
         says += "" if choice == "haar" else "; yunet sees turned, dark and small ones too"
         return Finding("face detector", "ok" if choice == "haar" else "warning", says, mend)
     if yunet.installed:
         return Finding("face detector", "ok", "yunet, hash as published")
-    return Finding("face detector", "failed", yunet.trouble or "yunet is not installed", "models-pull yunet")
+    return Finding("face detector", "failed", yunet.trouble or "yunet is not installed", yunet.install)
 
 
 def examine_parts(detector: str) -> tuple[Finding, ...]:

@@ -53,6 +53,7 @@ def make_estimate(
         latency_ms=None if ready_at is None or features.repeated else (ready_at - features.captured_at) * 1e3,
         words="" if placed is None else placed.word.text,
         degraded=_what_it_lacks(merged, folds),
+        perceived_at=None if ready_at is None or features.repeated else features.perceived_at,
     )
 
 

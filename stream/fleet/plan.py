@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import UserError
 from stream.mqtt.topics import check_publisher_id
+from stream.options import LSL_NAME
 from stream.sources.open import is_live
 
 if TYPE_CHECKING:
@@ -85,13 +86,17 @@ def plan_sources(
     """A plan for each source: the options of all, what an entry says otherwise, and outputs of its own.
 
     A record is a file for each in the folder that `output_options.record` names, a session a folder in that of
-    `output_options.session`; the id of each is its own, after
-    the `publisher_id` of all where there is one. A camera listens only where its entry names a microphone: one cannot
-    tell whose the default one is. Raises UserError for ids that cannot be, or are the same.
+    `output_options.session`; the id of each is its own, after the `publisher_id` of all where there is one, and so is
+    its name over LSL. A camera listens only where its entry names a microphone: one cannot tell whose the default one
+    is. Raises UserError for ids that cannot be, or are the same, and for what cannot be had of several.
     """
     names = name_sources(entries)
     if output_options.labels is not None:
         raise UserError("labels belong to one recording: give them with that one alone")
+    if output_options.metrics is not None:
+        raise UserError(
+            "--metrics is of one source: leave it out, or run each source in a process of its own"
+        )
     plans = []
     for name, entry in zip(names, entries, strict=True):
         size = entry.size.split("x") if entry.size else None
@@ -120,6 +125,7 @@ def plan_sources(
                     record=None if output_options.record is None else output_options.record / f"{name}.jsonl",
                     session=None if output_options.session is None else output_options.session / name,
                     view="none",
+                    lsl_name=f"{output_options.lsl_name or LSL_NAME} {name}" if output_options.lsl else None,
                 ),
             )
         )

@@ -46,7 +46,7 @@ CREDENTIALS_REFUSED: Final = (134, 135)
 _EXAMPLE: Final = "give one such as mqtt://127.0.0.1:1883 or mqtts://user:password@host"
 
 # aiomqtt and paho report what we handle and count ourselves.
-_log = logging.getLogger("stream.mqtt")
+_log = logging.getLogger("stream.mqtt.client")
 _log.setLevel(logging.CRITICAL)
 
 
@@ -75,7 +75,7 @@ class BrokerAddress:
         Ports default to 1883 and 8883. `ca_file` (PEM) is for brokers whose certificate no authority known to
         this machine signed, `client_certificate` for those that ask who we are. Raises UserError for anything else.
         """
-        shown = _without_password(url)
+        shown = without_password(url)
         try:
             parts = urlsplit(url.strip())
             port = parts.port
@@ -116,7 +116,8 @@ class BrokerAddress:
         return tls_context(self.ca_file, self.client_certificate) if self.tls else None
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """A broker's address as it may be told; what is no address is left as it is."""
     credentials, at, rest = url.rpartition("@")
     scheme, slashes, user = credentials.rpartition("://")
     return f"{scheme}{slashes}{user.partition(':')[0]}@{rest}" if at else url

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import platformdirs
 
 from models.errors import UserError
+from stream.logs import note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,10 +24,15 @@ log = logging.getLogger(__name__)
 _MEMORY: Final = ":memory:"
 
 
+def outbox_folder() -> Path:
+    """Where outboxes live: in this user's state folder."""
+    return Path(platformdirs.user_state_dir("affectstream")) / "outbox"
+
+
 def default_outbox(publisher_id: str, broker: BrokerAddress) -> Path:
-    """Where the outbox of one publisher at one broker lives: in this user's state folder."""
+    """The file of one publisher's outbox for one broker."""
     name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{publisher_id}@{broker.host}-{broker.port}")
-    return Path(platformdirs.user_state_dir("affectstream")) / "outbox" / f"{name}.sqlite"
+    return outbox_folder() / f"{name}.sqlite"
 
 
 class Outbox:
@@ -87,12 +93,14 @@ class Outbox:
         return database
 
     def _open_in_memory(self, error: Exception) -> sqlite3.Connection:
-        log.warning("cannot keep an outbox at %s (%s): it is in memory, for this run only", self._path, error)
+        message = f"cannot keep an outbox at {self._path} ({error}): it is in memory, for this run only"
+        note(log, logging.WARNING, "outbox", message)
         return self._connect(_MEMORY)
 
     def _put_damaged_file_aside(self, error: Exception) -> None:
         damaged = self._path.with_suffix(".damaged")
-        log.warning("the outbox %s is damaged (%s): put aside as %s", self._path, error, damaged.name)
+        message = f"the outbox {self._path} is damaged ({error}): put aside as {damaged.name}"
+        note(log, logging.WARNING, "outbox", message)
         try:
             self._path.replace(damaged)
             self._database = self._connect(str(self._path))

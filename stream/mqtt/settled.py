@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
+from stream.logs import note
+
 if TYPE_CHECKING:
     from stream.mqtt.outbox import Outbox
 
@@ -60,7 +62,8 @@ class SettledDelivery:
         await self._run_in_disk_thread(self._outbox.open)
         self._opened = True
         if len(self._outbox):
-            log.warning("an earlier run left %d settled frames: they are delivered first", len(self._outbox))
+            message = f"an earlier run left {len(self._outbox)} settled frames: they are delivered first"
+            note(log, logging.INFO, "outbox", message)
             self._arrived.set()
 
     def offer(self, payload: bytes) -> None:
@@ -156,7 +159,7 @@ class SettledDelivery:
 
     def _count_failure(self, frames: int, error: sqlite3.Error) -> None:
         if not self._drops["mqtt_outbox_failed"]:
-            log.warning("the outbox fails (%s): settled frames are lost", error)
+            note(log, logging.WARNING, "outbox", f"the outbox fails ({error}): settled frames are lost")
         self._drops["mqtt_outbox_failed"] += frames
 
     def _append_to_outbox(self, batch: Sequence[bytes]) -> None:
@@ -180,7 +183,8 @@ class SettledDelivery:
         if self._opened:
             await self._move_queue_to_outbox()
             if len(self._outbox):
-                log.warning("%d settled frames wait in the outbox for the next run", len(self._outbox))
+                message = f"{len(self._outbox)} settled frames wait in the outbox for the next run"
+                note(log, logging.WARNING, "outbox", message)
             await self._run_in_disk_thread(self._outbox.close)
         self._disk.shutdown(wait=False)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import aiomqtt
 
 from models.errors import UserError
+from stream.logs import note
 from stream.mqtt.commands import Acknowledgement, CommandDesk
 from stream.mqtt.connection import (
     BROKER_BACKOFF,
@@ -166,6 +167,7 @@ class MqttSink:
                 f"the broker at {self._broker.endpoint} accepted the connection but not a message ({error}): "
                 "check what it allows this user to publish"
             ) from None
+        self._note(logging.INFO, "connected", "publishes at the broker at %s as %s", self.topic)
 
     async def run(self) -> None:
         """Publish until cancelled, connecting again as often as it takes."""
@@ -184,7 +186,7 @@ class MqttSink:
                 self._settled.deliver(publisher.publishes("settled")),
                 self._announce_again(publisher),
             )
-            log.warning("lost the broker at %s: %s", self._broker.endpoint, lost)
+            self._note(logging.WARNING, "lost", "lost the broker at %s: %s", lost)
             await self._drop_connection(client)
             if asyncio.get_running_loop().time() - since >= GOOD_CONNECTION_S:
                 self._backoff = self._backoff.reset()
@@ -244,12 +246,17 @@ class MqttSink:
                 await self._standing.send_last(publisher)
                 await publisher.publish("available", b"stopped")
         except (aiomqtt.MqttError, TimeoutError) as error:
-            log.warning(
-                "could not say goodbye to the broker at %s: %s", self._broker.endpoint, error or "timeout"
+            self._note(
+                logging.WARNING, "lost", "could not say goodbye to the broker at %s: %s", error or "timeout"
             )
             await abandon(client)
         else:
             await disconnect(client)
+
+    def _note(self, level: int, event: str, message: str, *more: object) -> None:
+        """Logs what became of the connection; the message's first place is the broker's."""
+        endpoint = self._broker.endpoint
+        note(log, level, event, message % (endpoint, *more), what="broker", broker=endpoint, topic=self.topic)
 
     def _last_will(self) -> aiomqtt.Will:
         return aiomqtt.Will(f"{self.topic}/available", b"offline", qos=1, retain=True)
@@ -284,11 +291,11 @@ class MqttSink:
                     await self._subscribe_and_say_online(client)
                 except (aiomqtt.MqttError, UserError) as error:
                     self._counters["mqtt_failed_attempts"] += 1
-                    log.info("the broker at %s is still away: %s", self._broker.endpoint, error)
+                    log.debug("the broker at %s is still away: %s", self._broker.endpoint, error)
                     if client is not None:
                         await abandon(client)
                 else:
-                    log.warning("found the broker at %s again", self._broker.endpoint)
+                    self._note(logging.WARNING, "recovered", "found the broker at %s again")
                     return client
         finally:
             keeping.cancel()

@@ -57,7 +57,7 @@ class FrameFeatures:
     `crop` uint8 (48, 48, 3) RGB, zeros where no face was found (report section 3.2); `patch` float32 (96, 64),
     the log-mel frames of the 0.96 s that end at the frame. `repeated`: a live source had no newer picture.
     `rung` says how it was served: on a lower one, `crop` and `patch` may be an earlier frame's, and then they
-    are the same objects.
+    are the same objects. `perceived_at` (seconds since the epoch) is when all this was known, None where nobody asks.
     """
 
     index: int
@@ -69,6 +69,7 @@ class FrameFeatures:
     available: Availability
     repeated: bool = False
     rung: Rung = FULL
+    perceived_at: float | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)

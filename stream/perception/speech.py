@@ -118,6 +118,11 @@ class Speech:
         return self._collect_events(wait=True)
 
     @property
+    def waiting_chunks(self) -> int:
+        """Pieces of sound that wait for the recogniser."""
+        return len(self._pending)
+
+    @property
     def late_samples(self) -> int:
         """Sound that came when its time had been taken for silence, and was left out."""
         return 0 if self._transcriber is None else self._transcriber.overlapping_samples

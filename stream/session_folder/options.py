@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from models.errors import UserError
+from stream.extras import require_extra
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,10 +27,7 @@ def check_session(
             if given:
                 raise UserError(f"{option} is kept in a session's folder: give --session DIR too")
         return
-    if find_spec("pyarrow") is None:
-        raise UserError(
-            "--session needs pyarrow, which is not installed: pip install 'affectstream[session]'"
-        )
+    require_extra("session", "pyarrow", "--session")
     check_free(folder)
     if participant is not None and not (
         participant.isprintable() and 0 < len(participant.strip()) <= MOST_PARTICIPANT_CHARACTERS

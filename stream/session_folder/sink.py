@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 from filelock import FileLock
 
 from models.errors import UserError
+from stream.logs import note
 from stream.session_folder.append import LineFile
 from stream.session_folder.facts import moment, without_secrets, write_facts
 from stream.session_folder.layout import (
@@ -263,7 +264,8 @@ class SessionSink:
             self._drops["session_failed"] += lost
         if (failure := self._failure()) is not None and not self._told_failure:
             self._told_failure = True
-            log.warning("the session %s is no longer written: %s", self._folder, failure)
+            said = f"the session {self._folder} is no longer written: {failure}"
+            note(log, logging.WARNING, "lost", said, what="session")
 
     def _write_rows(self, batch: list[tuple[str, Row]]) -> Counter[str]:
         """In the thread: append lines, and say how many by file."""

@@ -12,6 +12,8 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from stream.logs import note
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -159,6 +161,6 @@ async def attached(sinks: Sequence[Sink]) -> AsyncIterator[Outlet]:
             if failure is None or isinstance(failure, asyncio.CancelledError):
                 failure = raised
             else:
-                log.error("%s", raised)
+                note(log, logging.ERROR, "failed", str(raised), what=sink.name)
     if failure is not None:
         raise failure

@@ -188,11 +188,12 @@ def microphone_address(microphone: str, *, platform: str = sys.platform, root: P
 
 def stream_address(url: str) -> Address:
     """A URL that PyAV opens, or `lavfi:GRAPH` (ends where the graph does)."""
+    # Passwords, in which an @ may stand, stay out of messages and status.
+    label = re.sub(r"//[^/]*@", "//***@", url)
     if url.startswith("lavfi:"):
-        return Address("stream", url, url.removeprefix("lavfi:"), "lavfi", endless=False)
+        return Address("stream", label, url.removeprefix("lavfi:"), "lavfi", endless=False)
     options = dict(NETWORK_OPTIONS) if url.startswith("rtsp") else {"fflags": "nobuffer"}
-    # Passwords stay out of messages and status.
-    return Address("stream", re.sub(r"//[^/@]*@", "//***@", url), url, None, options)
+    return Address("stream", label, url, None, options)
 
 
 def open_address(address: Address) -> InputContainer:

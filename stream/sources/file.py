@@ -18,13 +18,14 @@ from av.video.reformatter import VideoReformatter
 
 from models.errors import UserError
 from stream.messages import InputStatus
+from stream.sources.decoding import decode_packet
 from stream.sources.events import SAMPLE_RATE, AudioChunk, SourceEvent, SourceInfo, VideoFrame
 from stream.sources.file_clock import FrameClock, SoundClock, step_frame_clock, step_sound_clock
 from stream.sources.resample import SoundRuns
 from stream.sources.scaling import MOST_LONG_SIDE, decode_small, fitted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from av.container import InputContainer
     from av.video.stream import VideoStream
@@ -148,10 +149,7 @@ class MediaFile:
 
     def _probe(self) -> tuple[float, SourceInfo]:
         """The first frame's own time and the file's description, by decoding the first of each stream."""
-        if not self.path.exists():
-            raise UserError(f"{self.path}: no such file; check its name and folder")
-        if self.path.is_dir():
-            raise UserError(f"{self.path} is a folder: name a recording in it")
+        check_recording(self.path)
         with self._open_container() as container:
             video = _picture_stream(container, self.path)
             audio = container.streams.best("audio")
@@ -251,6 +249,14 @@ class MediaFile:
             self._counters["audio_before_video_samples"] += runs.trimmed
 
 
+def check_recording(path: Path) -> None:
+    """Raises UserError where there is no file at `path`; what is in it is not looked at."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file; check its name and folder")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a recording in it")
+
+
 def _timestamp_s(frame: Picture | AudioFrame) -> float | None:
     """The frame's timestamp in the container's own seconds, None where it has none."""
     if frame.pts is None or frame.time_base is None:
@@ -299,17 +305,15 @@ def _decode_stream(
             return
         failures = 0
         taken += 1
-        yield from _decode_packet(packet.decode, counters)
+        yield from _decode_counted(packet.decode, counters)
     # Reading gave up, or the probe's packets are used: what the decoder still holds.
-    yield from _decode_packet(lambda: stream.codec_context.decode(None), counters)
+    yield from _decode_counted(lambda: stream.codec_context.decode(None), counters)
 
 
-def _decode_packet(decode: Any, counters: Counter[str]) -> Iterator[Picture | AudioFrame]:
-    try:
-        frames = decode()
-    except EOFError:
-        return
-    except av.FFmpegError:
+def _decode_counted(
+    decode: Callable[[], Iterable[Any]], counters: Counter[str]
+) -> Iterator[Picture | AudioFrame]:
+    frames = decode_packet(decode)
+    if frames is None:
         counters["decode_errors"] += 1
-        return
-    yield from frames
+    yield from frames or ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,14 @@ if TYPE_CHECKING:
 def is_live(target: str) -> bool:
     """Whether a source's name means a live one: a camera, a URL or a filter graph, and not a file."""
     return target.startswith(("camera:", "lavfi:")) or "://" in target
+
+
+def check_source(target: str) -> None:
+    """Raises UserError where `target` is a file that is not there: as much as can be told without opening it."""
+    if not is_live(target):
+        from stream.sources.file import check_recording
+
+        check_recording(Path(target))
 
 
 def open_source(

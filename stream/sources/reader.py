@@ -15,6 +15,7 @@ from av.audio.frame import AudioFrame
 from models.errors import UserError
 from stream.messages import InputStatus
 from stream.sources.captures import CapturedPicture, LiveCaptures
+from stream.sources.decoding import decode_packet
 from stream.sources.device_clock import ClockMap, start_clock, step_clock_map
 from stream.sources.devices import Address
 from stream.sources.resample import LiveSoundPieces
@@ -124,14 +125,10 @@ class Reader:
         for packet in container.demux(streams):
             if self._stopping.is_set():
                 return
-            try:
-                frames = packet.decode()
-            except EOFError:
-                continue
-            except av.FFmpegError:
+            frames = decode_packet(packet.decode)
+            if frames is None:
                 self._captures.count("decode_errors")
-                continue
-            for frame in frames:
+            for frame in frames or ():
                 arrival_s = time.monotonic()
                 stamp_s = None if frame.pts is None else float(frame.pts * frame.time_base)
                 if packet.stream.index == leading_index:

@@ -15,6 +15,7 @@ from models.bundle.card import CARD
 from models.bundle.load import resolve_bundle
 from models.bundle.manifest import read_manifest
 from models.parts.registry import find_part
+from tests.commands import run_in_own_process
 
 if TYPE_CHECKING:
     from tests.commands import RunCommand
@@ -190,6 +191,12 @@ class TestInfo:
             assert status == 0
             assert out.endswith("A card.\n")
             assert err.count("written for other content") == err.count("\n") == said
+
+    def test_a_wrong_name_is_told_before_the_networks_are_loaded(self) -> None:
+        ran = run_in_own_process("models-info", "nosuch", without="torch")
+        assert ran.returncode == 2
+        assert ran.stderr.startswith("models-info: there is no bundle 'nosuch': give a folder, or ")
+        assert ran.stderr.count("\n") == 1
 
     def test_without_a_card_there_is_one_line(self, console: Console, tmp_path: Path) -> None:
         copy = Path(shutil.copytree(resolve_bundle("demo"), tmp_path / "copy"))

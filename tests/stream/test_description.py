@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from models.bundle.load import load_bundle
+from models.speech.recogniser import TINY_FOLDER, RecogniserChoice, find_recogniser
 from models.visual.patient_haar import PatientHaarDetector
 from stream.build import load
-from stream.description import first_lines
+from stream.description import first_lines, missing_parts
 from stream.messages import InputStatus
 from stream.options import InputOptions
 from tests.commands import run_in_own_process
@@ -21,9 +23,8 @@ if TYPE_CHECKING:
     from models.bundle.load import Bundle
 
 LIVE = "lavfi:testsrc2=size=64x48:rate=30:duration=0.5,realtime"
-NO_WORDS = InputStatus(
-    "off", "no speech recogniser is installed", "models-pull vosk-model-small-en-us-0.15, or ..."
-)
+NOT_INSTALLED = find_recogniser("auto", lambda name: None)
+NO_WORDS = InputStatus("off", NOT_INSTALLED.reason, NOT_INSTALLED.way_out)
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +39,6 @@ def demo() -> Bundle:
 
 def boxed(bundle: Bundle) -> Bundle:
     """The bundle as if it took the same crop from any detector."""
-    from dataclasses import replace
-
     recipe = bundle.manifest.recipe
     crop = recipe.crop.model_copy(update={"framing": "box"})
     manifest = bundle.manifest.model_copy(update={"recipe": recipe.model_copy(update={"crop": crop})})
@@ -48,8 +47,10 @@ def boxed(bundle: Bundle) -> Bundle:
 
 def test_all_that_is_missing_is_one_command(demo: Bundle) -> None:
     source = ScriptedSource(list(clip(3)))
+    bundle, detector = boxed(demo), PatientHaarDetector()
+    missing = missing_parts(bundle, "auto", detector, NOT_INSTALLED, has_sound=True)
     uses, lacks, good_for = first_lines(
-        source, {"recogniser": NO_WORDS}, boxed(demo), PatientHaarDetector(), "eager"
+        source, {"recogniser": NO_WORDS}, bundle, detector, "eager", missing=missing
     )
     assert uses.startswith(f"uses {source.info.name}")
     assert "computed by eager" in uses
@@ -59,9 +60,30 @@ def test_all_that_is_missing_is_one_command(demo: Bundle) -> None:
 
 def test_nothing_is_missing_where_all_is_there(demo: Bundle) -> None:
     inputs = {"recogniser": InputStatus("ok", "vosk-tiny")}
-    uses, lacks, _ = first_lines(ScriptedSource(list(clip(3))), inputs, demo, PatientHaarDetector(), "eager")
+    detector, named = PatientHaarDetector(), RecogniserChoice("vosk-tiny", TINY_FOLDER)
+    missing = missing_parts(demo, "auto", detector, named, has_sound=True)
+    uses, lacks, _ = first_lines(
+        ScriptedSource(list(clip(3))), inputs, demo, detector, "eager", missing=missing
+    )
     assert "words: vosk-tiny" in uses
     assert lacks == "nothing is missing"
+
+
+def test_what_is_not_asked_for_is_not_missing(demo: Bundle) -> None:
+    bundle, detector = boxed(demo), PatientHaarDetector()
+    switched_off = find_recogniser("none", lambda name: None)
+    assert missing_parts(bundle, "haar", detector, switched_off, has_sound=True) == {}
+    assert missing_parts(bundle, "haar", detector, NOT_INSTALLED, has_sound=False) == {}
+
+
+def test_a_detector_that_is_named_lacks_no_other() -> None:
+    asked = InputOptions(LIVE, bundle="people", detector="haar", recogniser="none", microphone="none")
+    parts = load(asked)
+    parts.source.close()
+    assert "yunet" not in parts.first_lines()[1]
+    parts = load(replace(asked, detector="auto"))
+    parts.source.close()
+    assert "turned and dark faces" in parts.first_lines()[1]
 
 
 def test_loaded_parts_say_their_own() -> None:

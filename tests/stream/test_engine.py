@@ -57,7 +57,7 @@ async def test_every_frame_of_a_recording_is_answered_at_once_and_settled_once_i
 class SettlingAtOnce:
     """A recogniser that makes up its mind about everything at frame 199, or the first after it."""
 
-    late_samples = dropped_chunks = 0
+    late_samples = dropped_chunks = waiting_chunks = 0
     decided = False
 
     def hear(self, chunk: AudioChunk) -> None:

@@ -1,18 +1,16 @@
-"""The engine's numbers: percentiles, rates, counters, and Prometheus' text form."""
+"""The engine's numbers: percentiles, rates, memory."""
 
 from __future__ import annotations
 
 import math
 import mmap
-import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.messages import InputStatus, Latency
-from stream.telemetry import LatencyWindow, RateMeter, Telemetry, render_prometheus, resident_mib
-from tests.stream.brokers import status
+from stream.messages import Latency
+from stream.telemetry import LatencyWindow, RateMeter, Telemetry, resident_mib
 
 
 class Clock:
@@ -80,46 +78,6 @@ def test_a_meter_is_bounded_at_any_rate() -> None:
         clock.now += 1e-3
     assert len(meter._slots) <= 102
     assert meter.rate() == pytest.approx(1000, rel=0.03)
-
-
-SAMPLE = re.compile(
-    r'^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*",?)*\})? (-?[0-9.e+-]+)$'
-)
-
-
-def test_prometheus_text_is_well_formed_and_complete() -> None:
-    text = render_prometheus(
-        status(
-            source='a "quoted"\\name\nof two lines',
-            drops={"mqtt_disconnected": 12},
-            counters={"mqtt_published": 3.0},
-            inputs={"camera": InputStatus("ok"), "microphone": InputStatus("lost", "unplugged")},
-        )
-    )
-    assert text.endswith("\n")
-    samples = {}
-    families = set()
-    for line in text.splitlines():
-        if line.startswith("# "):
-            _, what, name, _ = line.split(" ", 3)
-            assert (what, name) not in families
-            families.add((what, name))
-            continue
-        found = SAMPLE.match(line)
-        assert found, line
-        assert ("TYPE", found[1]) in families
-        samples[found[1] + (found[2] or "")] = float(found[3])
-    assert samples["affect_frames_total"] == 30
-    assert samples["affect_settled_total"] == 20
-    assert samples["affect_running"] == 1
-    assert samples['affect_drops_total{cause="mqtt_disconnected"}'] == 12
-    assert samples['affect_latency_seconds{quantile="0.95"}'] == pytest.approx(0.03)
-    assert samples['affect_input_ok{input="microphone",health="lost"}'] == 0
-    assert any('trained="false"' in name and r"a \"quoted\"\\name\nof two" in name for name in samples)
-
-
-def test_prometheus_text_leaves_out_what_is_not_known_yet() -> None:
-    assert "latency" not in render_prometheus(status(latency_ms=Latency()))
 
 
 def test_resident_memory_is_what_the_system_says() -> None:

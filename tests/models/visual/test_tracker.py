@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from models.errors import UserError
+from models.spec import CropSpec
 from models.visual.alignment import TEMPLATE, align, to_crop
 from models.visual.detectors import Box, Face, FaceDetector, HaarDetector, YunetDetector
 from models.visual.tracker import FaceObservation, FaceTracker, TrackerState
@@ -165,6 +167,10 @@ class TestCrop:
     def test_pictures_of_any_shape_are_taken(self, shape: tuple[int, ...]) -> None:
         (seen,) = follow(FaceTracker(HaarDetector()), [np.zeros(shape, np.uint8)])
         assert not seen.detected
+
+    def test_a_detector_whose_boxes_were_never_fitted_is_refused_before_the_first_face(self) -> None:
+        with pytest.raises(UserError, match="'scripted' frames a face"):
+            FaceTracker(ScriptedDetector([[]]), CropSpec(framing="box"))
 
     def test_what_is_no_picture_is_refused(self) -> None:
         with pytest.raises(ValueError, match="a picture must be"):

@@ -21,6 +21,7 @@ from stream.flow.ladder import BUDGETS
 from stream.options import DEFAULT_BUNDLE, DEMO_BUNDLE, DEMO_RECORDING, InputOptions
 from stream.session import MOST_THREADS, default_threads
 from tests.commands import run_in_own_process
+from tests.stream.brokers import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,9 @@ def test_help_explains_every_option_and_shows_every_kind_of_source() -> None:
     for option in (
         *("--camera", "--microphone", "--size", "--fps", "--list-devices", "--demo", "--bundle", "--broker"),
         *("--pace", "--record", "--rate", "--detector", "--recogniser", "--threads", "--budget", "--view"),
-        *("--accelerator", "--latency-target", "--session", "--participant", "--notes", "--keep-media"),
+        *("--accelerator", "--latency-target", "--lsl", "--lsl-name", "--lsl-markers", "--metrics"),
+        *("--log-format", "--log-level"),
+        *("--session", "--participant", "--notes", "--keep-media"),
     ):
         assert option in said, option
     for example in (
@@ -69,8 +72,10 @@ def test_help_does_not_wait_for_the_networks() -> None:
     ],
 )
 def test_real_people_are_seen_by_the_bundle_for_them_and_the_drawn_one_by_its_own(
-    arguments: list[str], bundle: str, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], bundle: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "talk.mp4").touch()
     asked: list[InputOptions] = []
 
     async def stream(input_options: InputOptions, output_options: object) -> None:
@@ -122,6 +127,30 @@ def test_what_cannot_be_is_one_line_and_status_2(arguments: list[str], named: st
     assert ran.returncode == 2, ran.stderr
     assert ran.stderr.count("\n") == 1, ran.stderr
     assert named in ran.stderr
+
+
+def test_an_absent_recording_is_told_before_the_networks_are_loaded() -> None:
+    ran = run_in_own_process("stream-run", "nosuch.mp4", without="torch")
+    assert (ran.returncode, ran.stderr) == (
+        2,
+        "stream-run: nosuch.mp4: no such file; check its name and folder\n",
+    )
+
+
+def test_the_doctor_that_is_named_examines_the_same_run() -> None:
+    away = f"127.0.0.1:{free_port()}"
+    ran = run_in_own_process(
+        *("stream-run", f"tcp://anna:secret@{away}", "--microphone", "none", "--bundle", "demo"),
+        *("--broker", f"mqtt://anna:secret@{away}", "--id", "desk", "--detector", "haar"),
+        *("--recogniser", "none", "--accelerator", "eager", "--view", "none"),
+    )
+    assert ran.returncode == 2
+    assert "secret" not in ran.stderr
+    assert ran.stderr.endswith(
+        f"(`stream-doctor --camera 'tcp://***@{away}' --microphone none --bundle demo "
+        f"--broker mqtt://anna@{away} --id desk --detector haar --recogniser none --accelerator eager` "
+        "looks into it)\n"
+    )
 
 
 def test_a_compact_bundle_is_served_by_one_thread() -> None:

@@ -9,6 +9,7 @@ import pytest
 from models.errors import UserError
 from stream.doctor.broker import examine_broker, round_trip
 from stream.mqtt.broker import EmbeddedBroker
+from stream.mqtt.credentials import BrokerFiles
 from tests.stream.brokers import Mosquitto, free_port
 
 if TYPE_CHECKING:
@@ -26,6 +27,25 @@ async def test_a_broker_by_its_address() -> None:
     async with EmbeddedBroker(0) as broker:
         found = await examine_broker(str(broker.address), publisher_id="desk")
     assert found.state == "ok", found
+
+
+async def test_a_password_from_a_file(tmp_path: Path) -> None:
+    secret = "-".join("abc")
+    (tmp_path / "password").write_text(f"{secret}\n")
+    files = BrokerFiles(password=tmp_path / "password")
+    async with EmbeddedBroker(0, user="anna", password=secret) as broker:
+        at = f"mqtt://anna@{broker.address.endpoint}"
+        found = await examine_broker(at, files=files)
+        refused = await examine_broker(at)
+    assert found.state == "ok", found
+    assert refused.state == "failed"
+
+
+async def test_an_embedded_broker_at_an_address() -> None:
+    found = await examine_broker(f"embedded://anna:secret@127.0.0.1:{free_port()}")
+    assert (found.subject, found.state) == ("broker embedded", "ok"), found
+    open_to_all = await examine_broker("embedded://0.0.0.0:0")
+    assert open_to_all.state == "failed"
 
 
 async def test_mosquitto(mosquitto: Mosquitto) -> None:

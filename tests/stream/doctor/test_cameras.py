@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 
 from models.errors import SetupError, UserError
 from models.visual.detectors import HaarDetector
+from stream.doctor import cameras
 from stream.doctor.cameras import Sight, examine_camera, judge_sight, look, luma, no_camera
 from stream.doctor.permissions import System
 from stream.options import DEMO_RECORDING
 from stream.sources.devices import Address, stream_address
-from tests.stream.sources.live_inputs import Devices, microphone, picture, unplugged
+from tests.stream.sources.live_inputs import Devices, damaged, microphone, picture, unplugged
 
 LINUX = System("linux")
 DETECTOR = HaarDetector()
@@ -76,6 +78,33 @@ def test_a_camera_that_fails_before_its_first_picture() -> None:
     with pytest.raises(UserError, match="was opened, but no picture came"):
         look(picture(), opener=devices)
     assert devices.opened[0].closed
+
+
+def test_a_damaged_packet_ends_nothing_and_is_counted() -> None:
+    sight = look(picture(), opener=Devices(camera=[damaged({0, 4})]), seconds=0.4)
+    assert (sight.decode_errors, sight.pictures > 3) == (2, True)
+    found = judge_sight("camera 0", sight, [], frame_rate=30.0)
+    assert "; 2 packets could not be decoded" in found.says
+    assert found.measures["decode_errors"] == 2
+
+
+def test_one_whose_packets_are_all_damaged_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cameras, "FIRST_PICTURE_S", 0.5)
+    devices = Devices(camera=[damaged(range(1000))])
+    found = examine_camera(picture(), DETECTOR, frame_rate=30.0, system=LINUX, opener=devices)
+    assert found.state == "failed"
+    assert "no picture came" in found.says
+    assert "packets could not be decoded" in found.says
+    assert devices.opened[0].closed
+
+
+def test_one_that_is_damaged_from_some_picture_on_neither() -> None:
+    began_s = time.monotonic()
+    sight = look(picture(seconds=20), opener=Devices(camera=[damaged(range(5, 1000))]), seconds=0.5)
+    assert sight.pictures == 5
+    assert time.monotonic() - began_s < 10
 
 
 def test_a_camera_without_a_picture() -> None:

@@ -12,7 +12,7 @@ from models.errors import SetupError
 from stream.doctor.microphones import Hearing, examine_microphone, judge_hearing, level_db
 from stream.doctor.permissions import System
 from stream.sources.devices import stream_address
-from tests.stream.sources.live_inputs import Devices, microphone, picture, unplugged
+from tests.stream.sources.live_inputs import Devices, damaged, microphone, picture, unplugged
 
 LINUX = System("linux")
 
@@ -57,6 +57,17 @@ def test_one_that_cannot_be_heard_names_the_way_without(act: object) -> None:
     assert found.state == "failed"
     assert "--microphone none does without" in found.mend
     assert all(device.closed for device in devices.opened)
+
+
+def test_a_damaged_packet_ends_nothing_and_is_counted() -> None:
+    devices = Devices(microphone=[damaged({0, 4})])
+    found = examine_microphone(microphone(), system=LINUX, opener=devices, seconds=0.4)
+    assert found.state == "ok", found
+    assert "; 2 packets could not be decoded" in found.says
+    assert found.measures["decode_errors"] == 2
+    silent = Devices(microphone=[damaged(range(1000))])
+    found = examine_microphone(microphone(), system=LINUX, opener=silent, seconds=0.2)
+    assert (found.state, "packets could not be decoded" in found.says) == ("failed", True)
 
 
 def test_a_source_without_sound() -> None:

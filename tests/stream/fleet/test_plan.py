@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,19 @@ def test_a_camera_hears_nothing_unless_its_microphone_is_named() -> None:
     )
     assert silent.input_options.microphone == "none"
     assert own.input_options.microphone == "2"
+
+
+def test_each_has_a_name_of_its_own_over_lsl() -> None:
+    for asked, expected in ((None, "affectstream"), ("booth", "booth")):
+        common = replace(OUTPUT, lsl=True, lsl_name=asked)
+        plans = plan_sources(entries("a.mp4", "b.mp4"), INPUT, common)
+        assert [plan.output_options.lsl_name for plan in plans] == [f"{expected} a", f"{expected} b"]
+    assert plan_sources(entries("a.mp4"), INPUT, OUTPUT)[0].output_options.lsl_name is None
+
+
+def test_metrics_of_one_are_not_given_to_many() -> None:
+    with pytest.raises(UserError, match="--metrics is of one source"):
+        plan_sources(entries("a.mp4", "b.mp4"), INPUT, replace(OUTPUT, metrics="9464"))
 
 
 def test_labels_of_one_are_not_given_to_many() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.errors import UserError
-from stream.session_folder import options
+from stream import extras
 from stream.session_folder.options import check_session
 from tests.commands import run_in_own_process
 
@@ -37,7 +37,7 @@ def test_what_cannot_be_is_refused(asked: dict[str, object], named: str, tmp_pat
 
 
 def test_without_pyarrow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(options, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'affectstream\[session\]'"):
         check_session(tmp_path / "s", None, None, keep_media=False)
     check_session(None, None, None, keep_media=False)

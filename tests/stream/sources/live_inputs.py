@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import av.error
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from stream.sources.devices import Address, open_address, stream_address
 from stream.sources.events import AudioChunk, InputChange, NoPicture, SourceEvent, VideoFrame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from stream.sources.live import LiveSource
 
@@ -35,17 +36,16 @@ def microphone(seconds: float = 60.0) -> Address:
 
 
 class Device:
-    """What an opener gives: a real container, with something that happens at its packets."""
+    """What an opener gives: a real container, with something that happens at its packets, or comes in their place."""
 
-    def __init__(self, container: Any, at_packet: Callable[[int, Any], None]) -> None:
+    def __init__(self, container: Any, at_packet: Callable[[int, Any], Any]) -> None:
         self.container, self.at_packet = container, at_packet
         self.streams = container.streams
         self.closed = False
 
     def demux(self, streams: Any) -> Iterator[Any]:
         for number, packet in enumerate(self.container.demux(streams)):
-            self.at_packet(number, packet)
-            yield packet
+            yield self.at_packet(number, packet) or packet
 
     def close(self) -> None:
         self.closed = True
@@ -55,7 +55,7 @@ class Device:
 class Devices:
     """An opener whose n-th opening of an input does as `acts` says; later ones are well."""
 
-    def __init__(self, **acts: list[Callable[[int, Any], None] | Exception]) -> None:
+    def __init__(self, **acts: list[Callable[[int, Any], Any] | Exception]) -> None:
         self.acts = acts
         self.opened: list[Device] = []
 
@@ -77,6 +77,23 @@ def unplugged(at: int) -> Callable[[int, Any], None]:
     def act(number: int, packet: Any) -> None:
         if number == at:
             raise OSError(19, "No such device")
+
+    return act
+
+
+class DamagedPacket:
+    """A packet as a broken cable or a busy network leaves it."""
+
+    def __init__(self, packet: Any) -> None:
+        self.stream = packet.stream
+
+    def decode(self) -> list[Any]:
+        raise av.error.InvalidDataError(-1094995529, "Invalid data found when processing input")
+
+
+def damaged(packets: Container[int]) -> Callable[[int, Any], DamagedPacket | None]:
+    def act(number: int, packet: Any) -> DamagedPacket | None:
+        return DamagedPacket(packet) if number in packets else None
 
     return act
 

@@ -1,0 +1,1 @@
+"""Lab Streaming Layer: estimates out, markers in."""
