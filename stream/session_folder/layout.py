@@ -74,8 +74,8 @@ def estimate_columns(folds: int) -> tuple[Column, ...]:
         columns += [Column(f"fold_{fold}_{what}", "float", said) for what in TARGETS]
     columns += [
         Column("face", "bool", "whether a face was seen"),
-        Column("voice", "bool", "whether a voice was heard"),
-        Column("words", "bool", "whether a word was being said"),
+        Column("voice", "bool", "whether a voice was heard, as settled where the frame has settled"),
+        Column("words", "bool", "whether a word was being said, as settled where the frame has settled"),
         Column("rung", "text", "what the machine computed: full, or the rung that spared something"),
         Column(
             "latency_ms", "float", "from capture to the provisional estimate; empty where it means nothing"
