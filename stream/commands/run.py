@@ -23,6 +23,7 @@ from stream.options import (
     OutputOptions,
 )
 from stream.page.options import page_options
+from stream.session_folder.options import check_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,9 @@ Examples:
   stream-run --camera 0 --page
       on a page in the browser, at http://127.0.0.1:8080/
 
+  stream-run --camera 0 --session sessions/P07 --participant P07
+      everything that comes of it kept in a folder, for an analyst
+
   stream-run --list-devices
       cameras and microphones, by the names that --camera and --microphone take
 
@@ -84,7 +88,11 @@ replaying a recording gives the same record byte for byte. To use one whatever i
 name it: --accelerator eager.
 
 Only numbers leave the process: no sound, words only with --publish-transcript, and a picture only
-with --preview: the small face crop, to the viewers of the page.
+with --preview: the small face crop, to the viewers of the page. The folder of --session has the
+words too, and picture and sound only with --keep-media.
+
+In a terminal, m marks this moment, p pauses and resumes, r forgets what centering looks back on,
+q ends the run.
 """
 
 
@@ -273,6 +281,21 @@ def stream_run(
     preview: Annotated[
         bool, typer.Option("--preview", help="Show the face as the network sees it, on the page only.")
     ] = False,
+    session: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep everything that comes of the run in this new folder: estimates, recognised words, markers, "
+            "what ran. No picture or sound, unless with --keep-media. See offline-report and stream-export.",
+        ),
+    ] = None,
+    participant: Annotated[
+        str | None, typer.Option(help="Who it is of, written into the session: a code rather than a name.")
+    ] = None,
+    notes: Annotated[str | None, typer.Option(help="What else to write into the session.")] = None,
+    keep_media: Annotated[
+        bool, typer.Option("--keep-media", help="Keep picture and sound in the session's folder too.")
+    ] = False,
     view: Annotated[
         Literal["auto", "full", "plain", "none"], typer.Option(help="What the terminal shows.")
     ] = "auto",
@@ -323,10 +346,15 @@ def stream_run(
         page_address=page_address,
         page_token=page_token,
         preview=preview,
+        session=session,
+        participant=participant,
+        notes=notes,
+        keep_media=keep_media,
     )
     with logging_to_stderr(log_format, log_level):
         check_lsl(lsl=lsl, name=lsl_name, markers=lsl_markers, pace=pace)
         check_metrics(metrics)
+        check_session(session, participant, notes, keep_media=keep_media)
         _run(entries, input_options, output_options, several=fleet is not None or len(entries) > 1)
 
 
