@@ -49,9 +49,9 @@ def make_app(help_text: str) -> typer.Typer:
 def run(app: typer.Typer) -> None:
     """Run a command line to its end, as a console script does.
 
-    What a user can get wrong (`UserError`, a bad option) becomes one line on stderr and exit status 2; Ctrl-C
-    ends with 130, a reader that went away (`... | head`) with 141; none shows a traceback. A command ends
-    with another status by raising `typer.Exit`. Returns after success.
+    What a user can get wrong (`UserError`, a bad option, a file that the system refuses) becomes one line on stderr
+    and exit status 2; Ctrl-C ends with 130, a reader that went away (`... | head`) with 141; none shows a traceback.
+    A command ends with another status by raising `typer.Exit`. Returns after success.
     """
     try:
         status = app(standalone_mode=False)
@@ -62,6 +62,8 @@ def run(app: typer.Typer) -> None:
         status = INTERRUPTED
     except BrokenPipeError:
         status = BROKEN_PIPE
+    except OSError as e:
+        status = _unusable(e)
     except Exception as e:
         status = _usage_error(e)
     except SystemExit as e:
@@ -105,6 +107,14 @@ def waiting(first: str, *, tell_first: bool = True) -> Iterator[Callable[[str], 
             bar.reset(task, description=" ".join(message.split()), total=None)
 
         yield show
+
+
+def _unusable(error: OSError) -> int:
+    """Report a file or folder that the system refuses; anything else is a fault of the program and is raised on."""
+    if error.filename is None:
+        raise error
+    way_out = "see that it may be used, or give another one"
+    return _fail(f"{os.fsdecode(error.filename)} cannot be used ({error.strerror}): {way_out}")
 
 
 def _usage_error(error: Exception) -> int:

@@ -25,9 +25,17 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 """A JSON object: names to whatever JSON can hold."""
 
+_WRITABLE: Final = "make room there and see that it may be written to, or give another place"
+
 UNFINISHED_FOLDER: Final = "-unfinished"
 
 _UNFINISHED: Final = re.compile(r"\..+\.(\d{1,9})\.part")
+
+
+def reason(error: Exception) -> str:
+    """Why something failed, in one short line: what the system says, or else the error's own words."""
+    said = getattr(error, "strerror", None) or str(error)
+    return " ".join(said.split())[:200] or type(error).__name__
 
 
 class DiskProblem(UserError):
@@ -36,7 +44,7 @@ class DiskProblem(UserError):
     @classmethod
     def of(cls, path: Path, error: OSError) -> DiskProblem:
         """The problem in one line."""
-        return cls(f"{path} cannot be written: {error.strerror or error}")
+        return cls(f"{path} cannot be written ({reason(error)})", way_out=_WRITABLE)
 
 
 @contextlib.contextmanager
@@ -109,16 +117,16 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Json:
-    """Read a JSON object. Raises UserError where the file is absent or is none."""
+def read_json(path: Path, *, way_out: str) -> Json:
+    """Read a JSON object. Raises UserError, with what is to be done then, where the file is absent or is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
+        raise UserError(f"{path} does not exist", way_out=way_out) from None
     except (OSError, ValueError, RecursionError) as e:
-        raise UserError(f"{path} cannot be read: {e}") from e
+        raise UserError(f"{path} cannot be read ({reason(e)})", way_out=way_out) from e
     if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: it holds no JSON object")
+        raise UserError(f"{path} is damaged, since it holds no JSON object", way_out=way_out)
     return content
 
 

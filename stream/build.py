@@ -1,12 +1,12 @@
 """From what the user asked for to an engine that is ready to run: the one place that chooses the parts.
 
-`load` opens and loads everything that can fail, `make_sinks` chooses where estimates go, `assemble` puts an engine
-together of both. `stream.session` runs it.
+`load` opens and loads everything that can fail, `assemble` puts an engine together of that and of sinks.
+`stream.session` runs it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_args
 
@@ -29,44 +29,27 @@ from stream.description import bundle_status, first_lines, input_status, missing
 from stream.engine import Engine
 from stream.estimation.batching import batch_sizes, frames_at_once
 from stream.estimation.estimator import Estimator
-from stream.extras import require_extra
 from stream.flow.ladder import AUTO, FULL, find_rung
-from stream.mqtt.sink import MqttSink
-from stream.mqtt.topics import default_publisher_id
 from stream.options import (
     DEFAULT_BUNDLE,
     LATENCY_TARGET_MS,
-    LSL_NAME,
     DetectorChoice,
     EngineSettings,
     InputOptions,
-    OutputOptions,
     Pace,
 )
 from stream.perception.features import Perception
 from stream.perception.speech import Speech, transcriber_settings
-from stream.session_folder.facts import describe
-from stream.session_folder.layout import MEDIA
-from stream.session_folder.options import check_session
-from stream.sinks.log import LogSink
-from stream.sinks.record import RecordSink
 from stream.sources.open import open_source
-from stream.sources.tapped import TappedSource
-from stream.status import RunFacts, package_version
+from stream.status import RunFacts
 from stream.telemetry import resident_mib
-from stream.view.keys import TerminalKeys, has_keys
-from stream.view.labels import LabelledTrajectory
-from stream.view.terminal import TerminalSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from models.accelerate.runtime import Runtime
     from models.bundle.manifest import Manifest
-    from stream.controls import Controls
     from stream.messages import InputStatus
-    from stream.mqtt.connection import BrokerAddress
-    from stream.session_folder.sink import SessionSink
     from stream.shared_bundle import SharedBundle
     from stream.sinks.base import Sink
     from stream.sources.events import Source
@@ -275,101 +258,6 @@ def choose_recogniser(choice: str, manifest: Manifest | None) -> RecogniserChoic
 
 def _find_registered_part(name: str) -> InstalledPart | None:
     return find_part(name) if name in PARTS else None
-
-
-def make_sinks(
-    options: OutputOptions, broker: BrokerAddress | None, controls: Controls, parts: LoadedParts
-) -> list[Sink]:
-    """Log, record, broker, LSL, metrics and terminal, as far as they are asked for; nothing is opened yet.
-
-    `broker` is the address that `options.broker` means; `controls` take the commands and markers that come from
-    there; `parts` are what estimates will be of. Raises UserError for labels that cannot be read, for an id, a rate
-    or an address that cannot be used, and where an extra is not installed.
-    """
-    sinks: list[Sink] = [LogSink(options.publisher_id, refused=parts.runtime.notes)]
-    if options.record is not None:
-        sinks.append(RecordSink(options.record, overwrite=options.overwrite))
-    if broker is not None:
-        sinks.append(
-            MqttSink(
-                broker,
-                publisher_id=options.publisher_id,
-                rate=options.rate,
-                publish_transcript=options.publish_transcript,
-                controls=controls,
-                home_assistant=options.home_assistant_prefix if options.home_assistant else None,
-            )
-        )
-    if options.lsl:
-        sinks.append(_lsl_sink(options, parts))
-    if options.lsl_markers:
-        from stream.lsl.markers import LslMarkers
-
-        sinks.append(LslMarkers(controls))
-    if options.metrics is not None:
-        require_extra("page", "prometheus_client", "--metrics")
-        from stream.metrics.address import MetricsAddress
-        from stream.metrics.sink import MetricsSink
-
-        sinks.append(MetricsSink(MetricsAddress.parse(options.metrics)))
-    if options.view != "none":
-        labels = None if options.labels is None else LabelledTrajectory.read(options.labels)
-        sinks.append(TerminalSink(options.view, broker=broker, labels=labels))
-        if has_keys():
-            sinks.append(TerminalKeys(controls))
-    return sinks
-
-
-def _lsl_sink(options: OutputOptions, parts: LoadedParts) -> Sink:
-    from stream.lsl.outlets import StreamDescription
-    from stream.lsl.sink import LslSink
-
-    info = parts.source.info
-    return LslSink(
-        StreamDescription(
-            name=options.lsl_name or LSL_NAME,
-            publisher=options.publisher_id or default_publisher_id(),
-            source=info.name,
-            frame_rate=info.frame_rate,
-            live=parts.source.live,
-            bundle=bundle_status(parts.bundle),
-            detector=parts.detector.name,
-            accelerator=parts.runtime.name,
-            version=package_version(),
-        )
-    )
-
-
-def keep_session(
-    input_options: InputOptions, output_options: OutputOptions, parts: LoadedParts
-) -> tuple[LoadedParts, SessionSink | None]:
-    """The sink that keeps a session where one is asked for, and the parts, their source tapped where media are kept.
-
-    Nothing is written yet. Raises UserError for what `stream.session_folder.options.check_session` refuses.
-    """
-    folder = output_options.session
-    check_session(
-        folder, output_options.participant, output_options.notes, keep_media=output_options.keep_media
-    )
-    if folder is None:
-        return parts, None
-    from stream.session_folder.media import MediaKeeper
-    from stream.session_folder.sink import SessionSink
-
-    media = None
-    if output_options.keep_media:
-        media = MediaKeeper(folder / MEDIA, parts.source.info, live=parts.source.live)
-    facts = describe(
-        input_options,
-        output_options,
-        bundle=parts.bundle,
-        source=parts.source,
-        detector=parts.detector.name,
-        recogniser=parts.recogniser.name if parts.new_recogniser is not None else None,
-        accelerator=parts.runtime.name,
-    )
-    tapped = parts if media is None else replace(parts, source=TappedSource(parts.source, media.offer))
-    return tapped, SessionSink(folder, facts, media)
 
 
 def assemble(

@@ -200,6 +200,8 @@ class Engine:
                             self._flow.scheduler.rung,
                         )
                     for moment in moments:
+                        if moment.features is not None:
+                            self._outlet.offer_crop(moment.features.crop, face=moment.features.face)
                         await self._flow.pass_on(moment)
                 else:
                     await self._let_pass_unseen(run)

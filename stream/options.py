@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
@@ -72,7 +72,8 @@ class OutputOptions:
     beside the estimates. `client_cert` and `client_key` (PEM) say to a broker with TLS who we are,
     `broker_password_file` holds the password there. With `home_assistant` the publisher is announced under that one's
     discovery prefix. `lsl` publishes over LSL, as `lsl_name`; `lsl_markers` takes markers from there; `metrics` is
-    where they are served.
+    where they are served. `page` serves the page, at `page_address` (HOST:PORT) and to those who show `page_token`;
+    `preview` shows the face crop on it (`stream.page.options`).
     `session` is a new folder for everything that came of the run, with `participant` and `notes` written down, and,
     where `keep_media`, picture and sound.
     """
@@ -95,6 +96,10 @@ class OutputOptions:
     lsl_name: str | None = None
     lsl_markers: bool = False
     metrics: str | None = None
+    page: bool = False
+    page_address: str | None = None
+    page_token: str | None = field(default=None, repr=False)
+    preview: bool = False
     session: Path | None = None
     participant: str | None = None
     notes: str | None = None

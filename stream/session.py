@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from models.console import tell, waiting
 from models.errors import UserError
 from models.machine import usable_processors
-from stream.build import assemble, find_manifest, keep_session, load, make_sinks
+from stream.build import assemble, find_manifest, load
 from stream.controls import Controls
 from stream.mqtt.broker import EmbeddedBroker
 from stream.mqtt.connection import BrokerAddress, connect_first, disconnect
@@ -28,6 +28,8 @@ from stream.mqtt.credentials import (
 )
 from stream.mqtt.home_assistant import HomeAssistant
 from stream.mqtt.topics import check_publisher_id, default_publisher_id
+from stream.outputs import keep_session, make_sinks
+from stream.page.options import page_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -85,6 +87,7 @@ async def open_engine(
     """
     publisher_id = check_publisher_id(output_options.publisher_id or default_publisher_id())
     wanted_broker = broker or wanted_broker_of(output_options, publisher_id)
+    await _check_page(output_options)
     use_threads(input_options.threads or default_threads(input_options.bundle, shared))
     controls = Controls()
     async with AsyncExitStack() as stack:
@@ -206,6 +209,14 @@ async def reach(
         tell_progress(f"connecting to the broker at {broker.endpoint}")
         await disconnect(await connect_first(broker))
     return broker
+
+
+async def _check_page(options: OutputOptions) -> None:
+    """Refuses a page that cannot be served before anything that takes long. Raises UserError."""
+    if (page := page_options(options)) is not None:
+        from stream.page.server import check_free
+
+        await asyncio.to_thread(check_free, page)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from models.spec import TARGETS, Modality, NetworkSpec, Target
 from offline.bundling.probe import store_probe
 from offline.bundling.spread import calibrate_spread
 from offline.data.store import Store, bundle_recipe, recipe_differences
-from offline.files import replacing_folder
+from offline.files import DiskProblem, replacing_folder
 from offline.training.cache import weights_hash
 
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ def make_bundle(runs: Sequence[TrainedRun], folder: Path, options: BundlingOptio
                     probe=probe,
                 )
             except ValueError as e:
-                raise UserError(f"the folds do not go into one bundle: {e}") from e
+                raise UserError(
+                    f"the folds do not go into one bundle ({e})", way_out="give runs of one preset"
+                ) from e
             _check_text_encoder(runs[0], manifest, options)
             difference = _verify(staged, members, encoder)
             if options.calibrate_from is not None:
@@ -127,7 +129,7 @@ def make_bundle(runs: Sequence[TrainedRun], folder: Path, options: BundlingOptio
             keep_card(folder, staged)
             size = sum(p.stat().st_size for p in staged.rglob("*") if p.is_file()) / 1e6
     except OSError as e:
-        raise UserError(f"the bundle cannot be written to {folder}: {e.strerror or e}") from e
+        raise DiskProblem.of(folder, e) from e
     return BundlingResult(manifest, tuple(numbers), difference, size)
 
 
@@ -144,7 +146,8 @@ def check_together(runs: Sequence[TrainedRun]) -> None:
     if len(set(targets)) != len(targets):
         names = ", ".join(run.name for run in runs)
         raise UserError(
-            f"a bundle has each target once, but several of these runs estimate the same: {names}"
+            f"a bundle has each target once, but several of these runs estimate the same: {names}",
+            way_out="give one run, or two that have a target each",
         )
     if set(targets) != set(TARGETS):
         missing = next(t for t in TARGETS if t not in targets)
@@ -158,7 +161,8 @@ def check_together(runs: Sequence[TrainedRun]) -> None:
         ):
             if not same:
                 raise UserError(
-                    f"{run.folder.path} has another {what} than {first.folder.path}: they do not go together"
+                    f"{run.folder.path} has another {what} than {first.folder.path}",
+                    way_out="train both on one store, with one folds.json and the same options",
                 )
 
 
@@ -188,7 +192,10 @@ def _audio_encoder(runs: Sequence[TrainedRun], trunk: Path | None) -> Vggish | N
         return None
     encoders = [run.pretrained(trunk).audio_encoder for run in runs]
     if len({None if e is None else weights_hash(e) for e in encoders}) > 1:
-        raise UserError(f"{runs[1].folder.path} has another audio encoder than {runs[0].folder.path}")
+        raise UserError(
+            f"{runs[1].folder.path} has another audio encoder than {runs[0].folder.path}",
+            way_out="train both with the same --trunk",
+        )
     if encoders[0] is None and runs[0].recipe.audio_encoder is None:
         raise UserError(
             f"{runs[0].folder.path} has no audio encoder: give --trunk, the file that it was begun with"
@@ -206,7 +213,10 @@ def _recipe(run: TrainedRun, text_encoder: Path | None) -> FeatureRecipe:
     elif text_encoder is None:
         use = recipe.text_encoder
         if use is None:
-            raise UserError(f"{run.folder.record} is damaged: a language branch, but no text encoder")
+            raise UserError(
+                f"{run.folder.record} is damaged: a language branch, but no text encoder",
+                way_out="train another run",
+            )
         if use.name not in PARTS:
             raise UserError(
                 f"the bundle must bring its text encoder, since {use.name} is no part that models-pull installs: "
@@ -229,7 +239,8 @@ def _check_text_encoder(run: TrainedRun, manifest: Manifest, options: BundlingOp
     ):
         raise UserError(
             f"{options.text_encoder} is not the text encoder that {run.folder.path} was trained with: its content is "
-            "another one than the store's recipe names"
+            "another one than the store's recipe names",
+            way_out="give the folder that the store was made with",
         )
 
 
@@ -268,7 +279,8 @@ def _verify(folder: Path, members: Sequence[Sequence[EmotionNetwork]], encoder: 
         difference = max(difference, _encoder_difference(bundle, encoder))
     if not difference <= AGREEMENT:
         raise UserError(
-            f"the written bundle computes something else than its folds: they differ by {difference:.2g}"
+            f"the written bundle computes something else than its folds: they differ by {difference:.2g}",
+            way_out="remove what is damaged of the run and train it again; if it stays so, report it",
         )
     return difference
 

@@ -53,7 +53,8 @@ def _pick(store: Store) -> list[tuple[TrialRecord, int]]:
     with_face = [(t, np.flatnonzero(t.faces)) for t in store.trials("train") if t.facts.with_face]
     if not with_face:
         raise UserError(
-            f"the store {store.folder} has no training trial with a face: no probe can come of it"
+            f"the store {store.folder} has no training trial with a face, so no probe can come of it",
+            way_out="give another store, or leave --probe-from out",
         )
     picked = []
     for n in range(FRAMES):

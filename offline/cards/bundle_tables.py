@@ -114,7 +114,9 @@ def provenance_table(manifest: Manifest, folder: Path) -> str:
     for key, value in sorted(manifest.provenance.items()):
         rows += _flat(key, _parsed(value))
     if manifest.text and (folder / TEXT / TEXT_PROVENANCE).is_file():
-        rows += _flat("text encoder", read_json(folder / TEXT / TEXT_PROVENANCE))
+        rows += _flat(
+            "text encoder", read_json(folder / TEXT / TEXT_PROVENANCE, way_out="make the bundle again")
+        )
     return table(("", ""), rows)
 
 

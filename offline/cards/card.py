@@ -9,6 +9,7 @@ from models.bundle.card import CONTENT_KEY, checked_card, written_for
 from models.bundle.manifest import read_manifest
 from models.errors import UserError
 from offline.cards import bundle_tables, judgements
+from offline.cards.document import collect
 from offline.cards.goals import goals_table
 from offline.cards.template import fill, template_for
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.bundle.manifest import Manifest
-    from offline.cards.judgements import Document
+    from offline.cards.document import Document
 
 
 def make_card(
@@ -44,7 +45,8 @@ def make_card(
     if written_for(text) != manifest.content_hash:
         raise UserError(
             f"a card's front matter names the content that it is of: the template lacks '{CONTENT_KEY}: "
-            "{{content_hash}}' between its first two lines of dashes"
+            "{{content_hash}}' between its first two lines of dashes",
+            way_out="add that line",
         )
     return text
 
@@ -59,7 +61,7 @@ def _check_judged(path: Path, document: Document, manifest: Manifest) -> None:
 
 def _values(folder: Path, manifest: Manifest, documents: Sequence[Document]) -> dict[str, Callable[[], str]]:
     """Each place that a template may have, and what fills it."""
-    judged = judgements.collect(documents)
+    judged = collect(documents)
     return {
         "name": lambda: manifest.name,
         "note": lambda: manifest.note,

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from models.spec import TARGETS
-from offline.cards.judgements import SAID, Score
+from offline.cards.judgements import SAID
 from offline.cards.markdown import decimals, table
+from offline.judging.scoring import GROUPS
+from offline.judging.tables import PRESENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from models.spec import Target
-    from offline.cards.judgements import Judged
+    from offline.cards.document import Judged
     from offline.judging.material import Kind
+    from offline.judging.scoring import Score, SpreadGroups
 
 Measure = Literal["ccc", "pearson"]
 
@@ -46,6 +49,9 @@ STRONG_VOTE: Final = 0.4
 STRONG_UNPLEASANT: Final = -0.25
 STRONG_PLEASANT: Final = 0.35
 """The valence that is at most, and at least, published of such a recording on average."""
+
+_MOST_NAMED: Final = 6
+"""So many recordings that missed a goal are named."""
 
 _MEASURES: Final[dict[Measure, str]] = {"ccc": "CCC", "pearson": "r"}
 
@@ -97,47 +103,68 @@ def _reading(score: Score) -> str:
 
 
 def _at_rest_outcomes(one: Judged) -> Iterator[Outcome]:
-    """Each recording's published mean near neutral."""
+    """Recordings' published means near neutral: those in which a face or a voice was found."""
+    found = [item for item in one.what.each if item.present]
     for k, target in enumerate(TARGETS):
         most = MOST_AT_REST[target]
-        values = {item.name: item.centered[k] for item in one.what.each if item.present}
-        if not values:
-            continue
-        far = {name: v for name, v in values.items() if (abs(v) if target == "valence" else v) >= most}
         either = "within" if target == "valence" else "below"
-        worst = (
-            f"; {', '.join(f'{name} {decimals(v, 2, sign=True)}' for name, v in far.items())}" if far else ""
-        )
+        values = {item.name: item.centered[k] for item in found}
+        far = {name: v for name, v in values.items() if (abs(v) if target == "valence" else v) >= most}
+        among = f" with a {PRESENT[one.what.kind]}, of {len(one.what.each)} judged"
         yield Outcome(
             one.material,
             f"mean {target} of each {either} {decimals(most, 2)}",
-            f"{len(values) - len(far)} of {len(values)}{worst}",
-            not far,
+            _count(values, far, among),
+            bool(values) and not far,
         )
 
 
 def _strong_emotion_outcomes(one: Judged) -> Iterator[Outcome]:
-    """Each recording that who saw and heard it voted on strongly."""
-    for item in one.what.each:
-        vote = item.labels.get("both", (0.0, 0.0))[0]
-        value = item.centered[0]
-        measured = decimals(value, 2, sign=True)
-        if vote <= -STRONG_VOTE:
-            asked = f"valence at most {decimals(STRONG_UNPLEASANT, 2, sign=True)}"
-            yield Outcome(f"{item.name}, {one.material}", asked, measured, value <= STRONG_UNPLEASANT)
-        elif vote >= STRONG_VOTE:
-            asked = f"valence at least {decimals(STRONG_PLEASANT, 2, sign=True)}"
-            yield Outcome(f"{item.name}, {one.material}", asked, measured, value >= STRONG_PLEASANT)
+    """Recordings that who saw and heard them voted on strongly, a goal for each side that there are any of."""
+    votes = {item.name: item.labels["both"][0] for item in one.what.each if "both" in item.labels}
+    values = {item.name: item.centered[0] for item in one.what.each if item.name in votes}
+    unpleasant = {name: values[name] for name, vote in votes.items() if vote <= -STRONG_VOTE}
+    pleasant = {name: values[name] for name, vote in votes.items() if vote >= STRONG_VOTE}
+    sides = (
+        ("unpleasant", "at most", STRONG_UNPLEASANT, unpleasant),
+        ("pleasant", "at least", STRONG_PLEASANT, pleasant),
+    )
+    for side, bound, limit, judged in sides:
+        if judged:
+            missed = {n: v for n, v in judged.items() if (v > limit if limit < 0 else v < limit)}
+            yield Outcome(
+                f"{one.material}, against both",
+                f"valence of each that is voted strongly {side} {bound} {decimals(limit, 2, sign=True)}",
+                _count(judged, missed, f", of {len(one.what.each)} judged"),
+                not missed,
+            )
+
+
+def _count(values: Mapping[str, float], missed: Mapping[str, float], among: str) -> str:
+    """How many of the recordings kept a goal, and the first of those that did not, with their means."""
+    said = [f"{name} {decimals(value, 2, sign=True)}" for name, value in missed.items()]
+    if len(said) > _MOST_NAMED:
+        said[_MOST_NAMED:] = [f"and {len(said) - _MOST_NAMED} more"]
+    names = f"; not {', '.join(said)}" if said else ""
+    return f"{len(values) - len(missed)} of {len(values)}{among}{names}"
 
 
 def _spread_outcomes(one: Judged) -> Iterator[Outcome]:
+    """Whether wide spreads err more, of every score with enough items to be put into groups."""
     for score in one.what.scores:
-        if score.reading == "centered" and score.groups is not None and score.groups.ratio is not None:
-            ratio = score.groups.ratio
-            asked = f"{score.target}: widest fifth of spreads errs {SPREAD_RATIO:g} x the narrowest"
+        if score.reading == "centered" and score.agreement.items >= GROUPS:
+            told, kept = _told_by_spread(score.groups)
             yield Outcome(
                 f"{one.material}, against {score.against}",
-                asked,
-                f"{decimals(ratio, 2)} x, {_reading(score)}",
-                ratio >= SPREAD_RATIO,
+                f"{score.target}: widest fifth of spreads errs {SPREAD_RATIO:g} x the narrowest",
+                f"{told}, {_reading(score)}",
+                kept,
             )
+
+
+def _told_by_spread(groups: SpreadGroups | None) -> tuple[str, bool]:
+    if groups is None:
+        return "all spreads alike", False
+    if groups.ratio is None:
+        return f"the narrowest errs nothing, the widest {decimals(groups.rmse[-1])}", True
+    return f"{decimals(groups.ratio, 2)} x", groups.ratio >= SPREAD_RATIO

@@ -1,16 +1,12 @@
-"""What `offline-judge --json` wrote, read back strictly and told as tables of a card."""
+"""Judgements of a bundle as tables of a card."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from models.errors import UserError
-from models.spec import TARGETS, Target
+from models.spec import TARGETS
 from offline.cards.markdown import (
     code_block,
     command_without_folders,
@@ -19,18 +15,17 @@ from offline.cards.markdown import (
     table,
     without_folders,
 )
-from offline.files import read_json
-from offline.judging.material import Kind
-from offline.judging.scoring import Reading
 from offline.judging.tables import PRESENT, TITLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from models.spec import Target
+    from offline.cards.document import Document, Judged, KindJudged
     from offline.cards.markdown import Row
+    from offline.judging.scoring import Reading, Score
 
 SAID: Final[dict[Reading, str]] = {
     "centered": "published (centered)",
@@ -40,141 +35,6 @@ NOTHING_JUDGED: Final = "No judgement was given to this card: how good the bundl
 
 _MOST_CLIPS: Final = 24
 _FEWEST_FOR_SHARES: Final = 20
-
-
-class Read(BaseModel):
-    """Base of what is read: immutable, fields that a card does not use passed over."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class Agreement(Read):
-    """One target's estimates against labels."""
-
-    items: int
-    ccc: float
-    pearson: float
-    mae: float
-    rmse: float
-
-
-class SpreadGroups(Read):
-    """Items in groups of equal size from the narrowest spread to the widest: mean spread and RMSE of each."""
-
-    spread: tuple[float, ...]
-    rmse: tuple[float, ...]
-    ratio: float | None
-
-
-class Score(Read):
-    """One target of one reading over some items."""
-
-    reading: Reading
-    subset: Literal["present", "all"]
-    against: str
-    target: Target
-    agreement: Agreement
-    groups: SpreadGroups | None
-
-
-class Category(Read):
-    """The items of one emotion: means, valence and arousal each."""
-
-    name: str
-    items: int
-    centered: tuple[float, float]
-    folds_mean: tuple[float, float]
-    label: tuple[float, float]
-
-
-class Item(Read):
-    """One item: what was published of it with its spread, the folds' mean, and its labels by what they come from."""
-
-    name: str
-    present: bool
-    centered: tuple[float, float]
-    centered_spread: tuple[float, float]
-    folds_mean: tuple[float, float]
-    labels: dict[str, tuple[float, float]]
-
-
-class Deviation(Read):
-    """The item whose published estimate is furthest from zero."""
-
-    name: str
-    target: Target
-    value: float
-
-
-class KindJudged(Read):
-    """What a bundle was worth on one kind of material."""
-
-    kind: Kind
-    source: str
-    items: int
-    available: int
-    present: int
-    notes: tuple[str, ...]
-    scores: tuple[Score, ...]
-    categories: tuple[Category, ...]
-    each: tuple[Item, ...]
-    largest_deviation: Deviation | None = None
-
-
-class JudgedBundle(Read):
-    """Which bundle was judged."""
-
-    name: str
-    content_hash: str
-
-
-class JudgedWith(Read):
-    """The parts in use: the detector that found the faces, None where no face was looked for, and the recogniser."""
-
-    detector_used: str | None
-    recogniser: str
-
-
-class Document(Read):
-    """A whole document of `offline-judge --json`."""
-
-    command: str
-    bundle: JudgedBundle
-    options: JudgedWith
-    versions: dict[str, str]
-    judgements: tuple[KindJudged, ...]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One kind of material, the parts that it was judged with, and the command that did it."""
-
-    what: KindJudged
-    options: JudgedWith
-    command: str
-
-    @property
-    def material(self) -> str:
-        """The material's name, and the detector where faces were looked for."""
-        name = PurePath(self.what.source).name
-        sighted = self.what.kind not in ("voices", "texts") and self.options.detector_used is not None
-        return f"{name}, faces by {self.options.detector_used}" if sighted else name
-
-
-def read_document(path: Path) -> Document:
-    """Read a document. Raises UserError where the file is absent or is none of `offline-judge --json`."""
-    content = read_json(path)
-    try:
-        return Document.model_validate(content)
-    except ValidationError as e:
-        first = e.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path} is no document of offline-judge --json: {place}: {first['msg']}") from e
-
-
-def collect(documents: Sequence[Document]) -> tuple[Judged, ...]:
-    """Every kind that was judged, in the order given."""
-    return tuple(Judged(what, d.options, d.command) for d in documents for what in d.judgements)
 
 
 def summary(judged: Sequence[Judged]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from models.errors import UserError
+from offline.files import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +36,9 @@ def read_template(name_or_path: str) -> str:
             f"there is no template '{name_or_path}': give a file, or one of {', '.join(sorted(shipped))}"
         ) from None
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"the template {path} cannot be read: {e}") from e
+        raise UserError(
+            f"the template {path} cannot be read ({reason(e)})", way_out="give a text file in UTF-8"
+        ) from e
 
 
 def template_for(bundle: str) -> str:
@@ -66,13 +69,15 @@ def fill(template: str, values: Mapping[str, Callable[[], str]], facts: Mapping[
             return otherwise.strip()
         if name not in values or otherwise is not None:
             raise UserError(
-                f"the template has a place {place[0]}, but there is only {', '.join(sorted(values))}, and fact:NAME"
+                f"the template has a place {place[0]}, but there is only {', '.join(sorted(values))}, and fact:NAME",
+                way_out="take the place out, or name it as one of these",
             )
         return values[name]()
 
     filled = _PLACE.sub(value_of, template)
     if unused := sorted(facts.keys() - wanted):
         raise UserError(
-            f"the template has no place for the fact {unused[0]}: it asks for {', '.join(sorted(wanted)) or 'none'}"
+            f"the template has no place for the fact {unused[0]}: it asks for {', '.join(sorted(wanted)) or 'none'}",
+            way_out=f"leave --fact {unused[0]} out",
         )
     return re.sub(r"\n{3,}", "\n\n", filled).strip("\n") + "\n"

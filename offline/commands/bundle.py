@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from models.console import make_app, run
+from models.console import make_app, run, waiting
 from models.errors import UserError
+from offline.commands.progress import LOADING
 
 if TYPE_CHECKING:
     from offline.bundling.bundle import BundlingOptions
@@ -103,8 +104,9 @@ def bundle(
     ] = None,
 ) -> None:
     """Gather, write, check."""
-    from offline.bundling.bundle import BundlingOptions, check_target, make_bundle
-    from offline.training.results import find_runs, open_run
+    with waiting(LOADING, tell_first=False):
+        from offline.bundling.bundle import BundlingOptions, check_target, make_bundle
+        from offline.training.results import find_runs, open_run
 
     found = find_runs(runs)
     if len(found) > max(2, len(runs)) or (len(found) > 1 and len(runs) == 1):
@@ -122,7 +124,10 @@ def bundle(
         overwrite=overwrite,
     )
     check_target(out, options)
-    packed = make_bundle([open_run(path) for path in found], out, _with_text_encoder(options, text_encoder))
+    with waiting("reading the runs, writing the bundle, comparing it with its folds", tell_first=False):
+        packed = make_bundle(
+            [open_run(path) for path in found], out, _with_text_encoder(options, text_encoder)
+        )
     cccs = [fold.validation_ccc or {} for fold in packed.manifest.folds]
     for number, ccc in zip(packed.folds, cccs, strict=True):
         scores = ", ".join(f"{target} {value:.3f}" for target, value in ccc.items())

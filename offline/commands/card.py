@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from models.console import make_app, run
+from models.console import make_app, run, waiting
 from models.errors import UserError
 
 HELP: Final = """
@@ -68,17 +68,18 @@ def card(
             f"{target} exists already: give another file with --out, or --overwrite to replace it"
         )
     facts = _parse_facts(fact or ())
-    from offline.cards.card import make_card
-    from offline.cards.judgements import read_document
-    from offline.cards.template import read_template
-    from offline.files import write_text
+    with waiting("reading judgements and the bundle", tell_first=False):
+        from offline.cards.card import make_card
+        from offline.cards.document import read_document
+        from offline.cards.template import read_template
+        from offline.files import write_text
 
-    text = make_card(
-        folder,
-        {path: read_document(path) for path in judgements or ()},
-        facts,
-        None if template is None else read_template(template),
-    )
+        text = make_card(
+            folder,
+            {path: read_document(path) for path in judgements or ()},
+            facts,
+            None if template is None else read_template(template),
+        )
     if printed:
         typer.echo(text, nl=False)
         return
@@ -98,6 +99,6 @@ def _parse_facts(given: list[str] | tuple[()]) -> dict[str, str]:
         if not (equals and name.strip() and value.strip()):
             raise UserError(f"'{text}' is no fact: give --fact NAME=TEXT")
         if name.strip() in facts:
-            raise UserError(f"the fact {name.strip()} is given twice")
+            raise UserError(f"the fact {name.strip()} is given twice", way_out="leave one of them out")
         facts[name.strip()] = value.strip()
     return facts

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from models.console import make_app, run
+from models.console import make_app, run, waiting
 from models.errors import UserError
 from models.machine import usable_processors
 from offline.composer.plan import ComposePlan
@@ -71,10 +71,12 @@ def _compose(
 ) -> None:
     from rich.console import Console
 
-    from offline.commands.progress import frame_bar, trial_bar
-    from offline.composer.corpus import ComposeJob, compose_trials, prepare
-    from offline.composer.material_files import MaterialFiles
-    from offline.composer.plan import ComposedTrial
+    from offline.commands.progress import LOADING, frame_bar, trial_bar
+
+    with waiting(LOADING, tell_first=False):
+        from offline.composer.corpus import ComposeJob, compose_trials, prepare
+        from offline.composer.material_files import MaterialFiles
+        from offline.composer.plan import ComposedTrial
 
     if test_faces is not None and not (test_texts and hold_out):
         raise UserError(
@@ -84,25 +86,26 @@ def _compose(
     if test_faces is None and test_texts is not None:
         raise UserError("--test-texts is for test trials: give --test-faces too")
     if test_faces is not None and test_minutes <= 0:
-        raise UserError("--test-faces needs --test-minutes above 0")
+        raise UserError("--test-faces needs --test-minutes above 0: give more, or leave --test-faces out")
     plan = ComposePlan(minutes, 0.0 if test_faces is None else test_minutes, trial_seconds, seed)
     speakers = tuple(sorted(name.strip() for name in hold_out.split(",") if name.strip()))
     files = MaterialFiles(faces, voices, texts, test_faces, test_texts, speakers)
-    job = ComposeJob(
-        plan,
-        files,
-        store,
-        parse_detector(detector),
-        text_encoder,
-        _text_width(text_encoder),
-        files.content_hash(),
-    )
-    left = prepare(job)
+    with waiting("reading the material and what is composed already", tell_first=False):
+        job = ComposeJob(
+            plan,
+            files,
+            store,
+            parse_detector(detector),
+            text_encoder,
+            _text_width(text_encoder),
+            files.content_hash(),
+        )
+        left = prepare(job)
     console = Console(stderr=True)
     if len(left) < len(plan.trials):
         console.print(f"{len(plan.trials) - len(left)} of {len(plan.trials)} trials are there already")
     if left:
-        with frame_bar("finding faces", None) as advance:
+        with frame_bar("reading the material and finding faces", None) as advance:
             job.load_material(lambda: advance(1))
     with trial_bar("composing", len(left), console) as show:
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
+from models.console import waiting
 from models.errors import UserError
+from offline.commands.progress import LOADING
 
 
 def choose_device(choice: str) -> str:
     """`auto` as what there is; any other choice as it is. Raises UserError for a device that is not there."""
-    import torch
+    with waiting(LOADING, tell_first=False):
+        import torch
 
     count = torch.cuda.device_count()
     if choice == "auto":

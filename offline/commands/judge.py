@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from models.console import make_app, run, tell
+from models.console import make_app, run, tell, waiting
 from models.errors import UserError
-from offline.commands.progress import frame_bar
+from offline.commands.progress import LOADING, frame_bar
 
 if TYPE_CHECKING:
     from offline.judging.live_path import JudgeOptions, LivePath
@@ -104,7 +104,9 @@ def judge(
         if bundle is None:
             return
     if (clips is None) != (votes is None):
-        raise UserError("--clips and --votes belong together: recordings, and how people voted on them")
+        raise UserError(
+            "--clips and --votes belong together, recordings and how people voted on them: give both"
+        )
     if plots is not None and find_spec("matplotlib") is None:
         raise UserError("plots need matplotlib, which is not installed: pip install 'affectstream[train]'")
     if bundle is None:
@@ -113,11 +115,16 @@ def judge(
         if maps:
             return
         raise UserError("there is nothing to judge by: give --faces, --voices, --texts, --clips or --talking")
-    from offline.judging.live_path import JudgeOptions, open_live_path
+    with waiting(LOADING, tell_first=False):
+        from offline.judging.live_path import JudgeOptions, open_live_path
 
-    materials = _read_materials(faces, voices, _split(speakers), texts, clips, votes, talking or (), limit)
+    with waiting("reading the material", tell_first=False):
+        materials = _read_materials(
+            faces, voices, _split(speakers), texts, clips, votes, talking or (), limit
+        )
     options = JudgeOptions(bundle=bundle, detector=detector, recogniser=recogniser)
-    path = open_live_path(options)
+    with waiting(f"loading the bundle {bundle}", tell_first=False):
+        path = open_live_path(options)
     judgements = _judge_all(path, materials, options, workers)
     used = None if all(m.kind in ("voices", "texts") for m in materials) else path.detector.name
     _print_judgements(path, used, judgements)
@@ -127,8 +134,12 @@ def judge(
 
         command_line = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         write_json(json, judgement_document(path.bundle, options, used, judgements, command_line))
+        typer.echo(f"written: {json}")
     if plots is not None:
-        _write_plots(plots, path.bundle.manifest.name, judgements)
+        with waiting("drawing", tell_first=False):
+            drawn = _write_plots(plots, path.bundle.manifest.name, judgements)
+        for picture in drawn:
+            typer.echo(f"written: {picture}")
 
 
 def command() -> None:
@@ -209,10 +220,13 @@ def _print_maps() -> None:
     Console().print(map_table())
 
 
-def _write_plots(folder: Path, bundle: str, judgements: Sequence[Judgement]) -> None:
+def _write_plots(folder: Path, bundle: str, judgements: Sequence[Judgement]) -> list[Path]:
     from offline.files import replacing
     from offline.judging.plots import draw_judgement
 
+    written = []
     for judgement in judgements:
-        with replacing(folder / f"{judgement.material.kind}.png") as file:
+        written.append(folder / f"{judgement.material.kind}.png")
+        with replacing(written[-1]) as file:
             file.write(draw_judgement(judgement, bundle))
+    return written

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from models.console import make_app, run
+from models.console import make_app, run, waiting
 from models.errors import UserError
 from offline.performer.plan import CorpusPlan, PlannedTrial
 
@@ -80,15 +80,18 @@ def _perform(
 
 
 def _perform_demo(path: Path) -> None:
-    from offline.performer.demo import write_demo
-
     if path.suffix != ".mp4":
         raise UserError(f"--demo {path}: the recording is an MP4, name it so (demo.mp4)")
-    performance = write_demo(path)
+    with waiting(f"performing {path}", tell_first=False):
+        from offline.performer.demo import write_demo
+
+        performance = write_demo(path)
     seconds = len(performance.labels) / performance.frame_rate
     typer.echo(
         f"{path}: {len(performance.labels)} frames, {seconds:g} s, {len(performance.utterances)} sentences"
     )
+    for suffix, content in ((".txt", "the trajectory"), (".csv", "what is said")):
+        typer.echo(f"{path.with_suffix(suffix)}: {content}")
 
 
 def _perform_corpus(folder: Path, plan: CorpusPlan, workers: int | None) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from models.console import make_app, run
+from models.console import make_app, run, waiting
 from models.errors import UserError
 from models.spec import Modality
 from offline.commands.devices import choose_device
-from offline.commands.progress import frame_bar
+from offline.commands.progress import LOADING, frame_bar
 
 if TYPE_CHECKING:
     from models.bundle.load import Bundle
@@ -201,16 +201,18 @@ def _check_outputs(request: Request, overwrite: bool) -> None:
 
 
 def _predict_store(request: Request) -> None:
-    from models.bundle.load import load_bundle
-    from offline.data.store import Store
-    from offline.prediction.predict import check_store
+    with waiting(LOADING, tell_first=False):
+        from models.bundle.load import load_bundle
+        from offline.data.store import Store
+        from offline.prediction.predict import check_store
 
     if request.labels is not None:
         raise UserError("--labels is for a recording: a store has its own")
     _use_threads(request.threads)
-    store = Store.open(request.source)
-    bundle = load_bundle(request.bundle, missing_parts="tolerate")
-    check_store(bundle, store)
+    with waiting(f"reading the store and loading the bundle {request.bundle}", tell_first=False):
+        store = Store.open(request.source)
+        bundle = load_bundle(request.bundle, missing_parts="tolerate")
+        check_store(bundle, store)
     encoder = bundle.manifest.recipe.audio_encoder
     if encoder is not None and bundle.audio_encoder is None and store.recipe.audio_encoder is None:
         _print_note(
@@ -230,7 +232,9 @@ def _score_partition(request: Request, bundle: Bundle, store: Store) -> Outcome:
 
     trials = choose_trials(store, request.trials, request.partition)
     if request.without and not any(t.facts.annotated for t in trials):
-        raise UserError("--ablate compares scores, and none of these trials has labels")
+        raise UserError(
+            "--ablate compares scores, and none of these trials has labels: choose others with --trial"
+        )
     name = "chosen trials" if request.trials else request.partition
     return score_predictions(name, _predict_trials(request, bundle, trials))
 
@@ -246,7 +250,10 @@ def _score_own_folds(request: Request, path: Path, bundle: Bundle, store: Store)
     names = [name for k in numbers for name in split.fold(k).validation]
     trials = [store.trial(name) for name in names if not request.trials or name in request.trials]
     if not trials:
-        raise UserError(f"{path} has no fold that validates on {request.trials[0]}")
+        raise UserError(
+            f"{path} has no fold that validates on {request.trials[0]}",
+            way_out="give another --trial, or none for all",
+        )
     predictions = _predict_trials(request, bundle, trials).whole
     own = {
         c: score_own_folds(split, numbers, {p.trial: p for p in found}) for c, found in predictions.items()
@@ -268,13 +275,16 @@ def _predict_trials(request: Request, bundle: Bundle, trials: Sequence[TrialReco
 
 def _predict_recording(request: Request) -> None:
     """Through the engine itself for plain estimates; from extracted features for whatever else is asked."""
-    from offline.prediction.replay import feature_mismatches, replay
-    from offline.prediction.scorecard import Outcome
-    from stream.build import load
-    from stream.options import InputOptions
+    with waiting(LOADING, tell_first=False):
+        from offline.prediction.replay import feature_mismatches, replay
+        from offline.prediction.scorecard import Outcome
+        from stream.build import load
+        from stream.options import InputOptions
 
     if request.trials or request.own_fold is not None:
-        raise UserError(f"--trial and --own-fold are for a store, and {request.source} is a file")
+        raise UserError(
+            f"--trial and --own-fold are for a store, and {request.source} is a file: leave them out"
+        )
     if request.without and request.labels is None:
         raise UserError("--ablate compares scores, and this recording has no labels: give --labels")
     _use_threads(request.threads)
@@ -285,7 +295,8 @@ def _predict_recording(request: Request) -> None:
         detector=request.detector,
         recogniser=request.recogniser,
     )
-    parts = load(choices)
+    with waiting(f"opening {request.source} and loading the bundle {request.bundle}", tell_first=False):
+        parts = load(choices)
     try:
         for name, status in parts.input_status().items():
             if status.health != "ok":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from models.console import USER_ERROR, make_app, run
+from models.console import USER_ERROR, make_app, run, waiting
 from models.errors import UserError
 from offline.data.aff_wild2 import TOLERANCE_FRAMES
 from stream.options import parse_detector
@@ -110,24 +110,32 @@ def _preprocess(
         bool, typer.Option("--strict", help="End with status 2 if any trial could not be made.")
     ] = False,
 ) -> None:
-    from filelock import FileLock, Timeout
+    from offline.commands.progress import LOADING
 
-    from models.machine import usable_processors
-    from offline.data.aff_wild2 import find_trials
-    from offline.data.preprocess import check_store_folder, is_done, prepare_store
-    from offline.data.recipe import PartChoices, choose_parts
+    with waiting(LOADING, tell_first=False):
+        from filelock import FileLock, Timeout
+
+        from models.machine import usable_processors
+        from offline.data.aff_wild2 import find_trials
+        from offline.data.preprocess import check_store_folder, is_done, prepare_store
+        from offline.data.recipe import PartChoices, choose_parts
+        from offline.files import DiskProblem
 
     check_store_folder(store)
-    trials = find_trials(dataset, _partition_named(partition))[:limit]
+    named = _partition_named(partition)
+    with waiting("looking through the recordings", tell_first=False):
+        trials = find_trials(dataset, named)[:limit]
+        rate = _store_frame_rate(store, trials) if frame_rate is None else frame_rate
     choices = PartChoices(
         preset=preset,
         detector=parse_detector(detector),
-        frame_rate=_store_frame_rate(store, trials) if frame_rate is None else frame_rate,
+        frame_rate=rate,
         recogniser=recogniser,
         text_encoder=text_encoder,
         audio_encoder=audio_encoder,
     )
-    parts = choose_parts(choices, dataset)
+    with waiting("reading the parts that make features", tell_first=False):
+        parts = choose_parts(choices, dataset)
     try:
         store.mkdir(parents=True, exist_ok=True)
         with FileLock(store / ".lock", timeout=0):
@@ -139,7 +147,7 @@ def _preprocess(
     except Timeout:
         raise UserError(f"another offline-preprocess is busy with {store}: let it finish") from None
     except OSError as e:
-        raise UserError(f"{store} cannot be written: {e.strerror or e}") from e
+        raise DiskProblem.of(store, e) from e
     _print_summary(store, trials, left, done, failed)
     if failed and (strict or len(failed) == len(trials)):
         raise typer.Exit(USER_ERROR)

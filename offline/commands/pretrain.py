@@ -77,8 +77,11 @@ def pretrain(
     workers: Annotated[int, typer.Option(min=1, help="Encoders to pretrain at the same time.")] = 1,
 ) -> None:
     """Pretrain the encoders, print what each reaches by itself, write a file and a text encoder's folder."""
-    from offline.data.store import Store
-    from offline.pretraining.pretrain import join_parts
+    from offline.commands.progress import LOADING, learning
+
+    with console.waiting(LOADING, tell_first=False):
+        from offline.data.store import Store
+        from offline.pretraining.pretrain import join_parts
 
     options = _pretrain_options(
         {
@@ -101,11 +104,12 @@ def pretrain(
     wanted = _encoder_names(parts)
     checkpoints = {part: out.with_name(f".{out.name}.{part}") for part in wanted}
     opened = Store.open(store)
-    if workers > 1:
-        _pretrain_side_by_side(store, options, checkpoints, workers)
-    else:
-        for part, path in checkpoints.items():
-            _pretrain_part(store, options, (part, path), _print_epoch)
+    with learning(f"pretraining {', '.join(wanted)}"):
+        if workers > 1:
+            _pretrain_side_by_side(store, options, checkpoints, workers)
+        else:
+            for part, path in checkpoints.items():
+                _pretrain_part(store, options, (part, path), _print_epoch)
     folder = text_encoder or out.with_name(f"{out.stem}-text")
     sha256 = join_parts(opened, options, checkpoints, out, folder)
     for path in checkpoints.values():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from pydantic import ValidationError
 
-from models.console import make_app, run
+from models.console import make_app, run, waiting
 from models.errors import UserError
 from offline.commands.model_options import field_option, options_error
 from offline.people_pretraining.options import FaceOptions
@@ -87,16 +87,18 @@ def pretrain_faces_into(
     out: Path, faces: Path, validation_faces: Path, detector: DetectorChoice, options: FaceOptions
 ) -> None:
     """Train the backbone, print what it reaches after each epoch, and write `out`."""
-    import torch
+    from offline.commands.progress import LOADING, frame_bar, learning
 
-    from offline.commands.progress import frame_bar
-    from offline.people_pretraining.pretrain_faces import (
-        FaceFiles,
-        crop_spec,
-        pretrain_faces,
-        read_material,
-        write_trunk,
-    )
+    with waiting(LOADING, tell_first=False):
+        import torch
+
+        from offline.people_pretraining.pretrain_faces import (
+            FaceFiles,
+            crop_spec,
+            pretrain_faces,
+            read_material,
+            write_trunk,
+        )
 
     torch.set_num_threads(options.threads)
     crop_spec(options)
@@ -108,7 +110,8 @@ def pretrain_faces_into(
         f"{material.identity['near_duplicates_left_out']} near-duplicates of these left out",
         flush=True,
     )
-    best = pretrain_faces(material, options, checkpoint, _print_epoch)
+    with learning("pretraining on faces"):
+        best = pretrain_faces(material, options, checkpoint, _print_epoch)
     sha256 = write_trunk(material, options, checkpoint, out)
     checkpoint.unlink(missing_ok=True)
     shutil.rmtree(observed, ignore_errors=True)

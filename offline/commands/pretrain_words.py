@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from models import console
 from models.errors import UserError
 from offline.commands.model_options import field_option, options_error
+from offline.commands.progress import LOADING, learning
 from offline.people_pretraining.options import TextOptions, VoiceOptions
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def pretrain_words(
         raise UserError("nothing to learn from: give --voices, --texts or both")
     if texts is not None and vectors is None:
         raise UserError("--texts needs --vectors: the word vectors that word embeddings begin with")
-    import torch
+    with console.waiting(LOADING, tell_first=False):
+        import torch
 
     torch.set_num_threads(threads)
     checkpoints = []
@@ -135,13 +137,15 @@ def _pretrain_voice(
 
     if spec.audio is None:
         raise UserError("the preset has no audio branch: leave --voices out")
-    recordings = read_recordings(folder)
-    learned, held = read_sentences(recordings, left_out)
+    with console.waiting("reading voices", tell_first=False):
+        recordings = read_recordings(folder)
+        learned, held = read_sentences(recordings, left_out)
     vectors = None
     if teacher is not None:
         vectors = load_voice_teacher(teacher, [s.recording for s in learned])
-    model = train_voice(learned, spec.audio.encoder, options, vectors, checkpoint, _print)
-    figures = judge_voice(model, held) if held else {}
+    with learning("pretraining on voices"):
+        model = train_voice(learned, spec.audio.encoder, options, vectors, checkpoint, _print)
+        figures = judge_voice(model, held) if held else {}
     source = {
         "source": "offline-pretrain-words",
         "audio_encoder": {
@@ -182,7 +186,10 @@ def _backbone_of(path: Path, spec: NetworkSpec, *, needed: bool) -> PretrainedEn
     found = load_pretrained(path, spec)
     if found.backbone is None:
         if needed:
-            raise UserError(f"{path} has no face backbone to join")
+            raise UserError(
+                f"{path} has no face backbone to join",
+                way_out="give --join a file of offline-pretrain-people",
+            )
         return None
     return replace(found, audio_encoder=None)
 
@@ -205,16 +212,21 @@ def _pretrain_text(
 
     if spec.language is None:
         raise UserError("the preset has no language branch: leave --texts out")
-    comments = read_comments(texts)
-    held = None if validation is None else read_comments(validation)
+    with console.waiting("reading texts and word vectors", tell_first=False):
+        comments = read_comments(texts)
+        held = None if validation is None else read_comments(validation)
+        known = read_word_vectors(vectors)
+        told = None if teacher is None else load_text_teacher(teacher, comments.texts)
     if held is not None and held.emotions != comments.emotions:
-        raise UserError(f"{validation} is labelled with other emotions than {texts}")
-    known = read_word_vectors(vectors)
-    told = None if teacher is None else load_text_teacher(teacher, comments.texts)
-    vocabulary = choose_vocabulary(known, comments.texts, options.words)
-    model, log = train_text(
-        comments, held, vocabulary, spec.language.embedding, options, told, checkpoint, _print
-    )
+        raise UserError(
+            f"{validation} is labelled with other emotions than {texts}",
+            way_out="give two tables of one data set, with the same labels.txt beside them",
+        )
+    with learning("pretraining on texts"):
+        vocabulary = choose_vocabulary(known, comments.texts, options.words)
+        model, log = train_text(
+            comments, held, vocabulary, spec.language.embedding, options, told, checkpoint, _print
+        )
     source = {
         "source": "offline-pretrain-words",
         "data": "GoEmotions",

@@ -7,16 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    SpinnerColumn,
     TaskID,
     TaskProgressColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -34,6 +36,28 @@ from offline.training.events import (
     failure_text,
     result_text,
 )
+
+LOADING: Final = "loading what computes networks"
+"""What the first seconds of most commands are spent on."""
+
+
+@contextmanager
+def learning(what: str) -> Iterator[None]:
+    """What goes on and for how long already, on a terminal's stderr, below the lines that are printed meanwhile.
+
+    Lines that go elsewhere than to the terminal stay there.
+    """
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(
+        *columns,
+        console=console,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        disable=not console.is_terminal,
+    ) as bar:
+        bar.add_task(what, total=None)
+        yield
 
 
 @contextmanager
@@ -203,7 +227,10 @@ def training_progress() -> Iterator[Report]:
 
 
 def _count_bar(console: Console, *, transient: bool, disable: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        *(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()),
+        *(TimeElapsedColumn(), TimeRemainingColumn()),
+    )
     return Progress(*columns, console=console, transient=transient, disable=disable)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from models.console import make_app, run
+from models.console import make_app, run, waiting
 from models.errors import UserError
-from offline.commands.progress import frame_bar
+from offline.commands.progress import LOADING, frame_bar
 
 if TYPE_CHECKING:
     from offline.data.store import Store
@@ -87,25 +88,31 @@ def report(
             raise UserError("a session is reported without runs, a store or predictions: give sessions only")
         _report_sessions(sessions, folder)
         return
-    from offline.data.store import Store
-    from offline.reporting.report import distinct_names, make_report, write_report
-    from offline.training.results import find_runs, open_run
-    from stream.session import use_threads
+    with waiting(LOADING, tell_first=False):
+        from offline.data.store import Store
+        from offline.reporting.report import distinct_names, make_report, write_report
+        from offline.training.results import find_runs, open_run
+        from stream.session import use_threads
 
     _check_place(folder)
     use_threads(threads)
     found = [open_run(path) for path in find_runs(runs)]
     given = None if store is None else Store.open(store)
-    folders = list({path.resolve(): path for path in predictions or []}.values())
+    for path in predictions or ():
+        if not path.is_dir():
+            raise UserError(f"{path} is no folder: give one that offline-predict --out wrote")
+    folders = list({os.path.realpath(path): path for path in predictions or []}.values())
     named = zip(folders, distinct_names(folders), strict=True)
     groups = [group for path, name in named for group in _read_predictions(path, name)]
     notes: list[str] = []
     names = distinct_names([trained.folder.path for trained in found])
     material = [_material(name, trained, given, notes) for name, trained in zip(names, found, strict=True)]
-    path = write_report(folder, make_report(material, groups, trials=trials, notes=notes))
+    with waiting("drawing", tell_first=False):
+        made = make_report(material, groups, trials=trials, notes=notes)
+        path = write_report(folder, made)
     for note in notes:
         typer.echo(note, err=True)
-    typer.echo(f"written: {path}")
+    typer.echo(f"written: {path}, and {len(made.figures)} figures beside it")
 
 
 def command() -> None:

@@ -22,11 +22,12 @@ def voices(
     out: Annotated[Path, typer.Option("--output", "-o")] = Path("voice-teacher.npz"),
 ) -> None:
     """The speech encoder's vectors of every recording; needs the package faster-whisper."""
-    from offline.people.emodb import read_recordings
-    from offline.people_pretraining.teachers import write_voice_teacher
+    with console.waiting("reading recordings, and what the teacher says of them", tell_first=False):
+        from offline.people.emodb import read_recordings
+        from offline.people_pretraining.teachers import write_voice_teacher
 
-    recordings = read_recordings(folder)
-    write_voice_teacher(out, recordings, model)
+        recordings = read_recordings(folder)
+        write_voice_teacher(out, recordings, model)
     print(f"{out}: {len(recordings)} recordings")
 
 
@@ -39,13 +40,14 @@ def texts(
     words: Annotated[int, typer.Option(min=0, help="So many words.")] = 20_000,
 ) -> None:
     """The sentence encoder's vectors of every comment and of single words."""
-    from offline.people.goemotions import read_comments
-    from offline.people_pretraining.teachers import write_text_teacher
-    from offline.people_pretraining.vocabulary import read_word_vectors
+    with console.waiting("reading texts, and what the teacher says of them", tell_first=False):
+        from offline.people.goemotions import read_comments
+        from offline.people_pretraining.teachers import write_text_teacher
+        from offline.people_pretraining.vocabulary import read_word_vectors
 
-    read = read_comments(comments)
-    lone = [word for word in read_word_vectors(vectors).words if word.isalpha()][:words]
-    write_text_teacher(out, read.texts, lone, model)
+        read = read_comments(comments)
+        lone = [word for word in read_word_vectors(vectors).words if word.isalpha()][:words]
+        write_text_teacher(out, read.texts, lone, model)
     print(f"{out}: {len(read)} comments, {len(lone)} words")
 
 

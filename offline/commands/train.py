@@ -176,12 +176,12 @@ def _train_folds(
     request: RunRequest, fold: int | Literal["all"], resume: bool, workers: int, tensorboard: bool
 ) -> None:
     from offline.commands.progress import training_progress
-    from offline.files import read_json
     from offline.training import tensorboard as tensorboard_log
     from offline.training.events import Note, result_text
     from offline.training.workers import run_folds, run_in_turn
 
-    run, notes = request.open(resume=resume)
+    with console.waiting("reading the store and the run", tell_first=False):
+        run, notes = request.open(resume=resume)
     indexes = list(range(run.split.folds)) if fold == "all" else [fold]
     for index in indexes:
         run.split.fold(index)
@@ -194,7 +194,7 @@ def _train_folds(
         for note in notes:
             report(Note(note))
         for k in done:
-            report(Note(result_text(read_json(run.folder.fold(k).result))))
+            report(Note(result_text(run.folder.fold(k).read_result())))
         if len(todo) > 1 and workers > 1:
             run_folds(request.open_again, todo, train, report, workers)
         elif len(todo) > 1:
@@ -202,8 +202,10 @@ def _train_folds(
         else:
             for k in todo:
                 train(run, k, report)
-    if all(run.folder.fold(k).finished for k in range(run.split.folds)):
+    finished = sum(run.folder.fold(k).finished for k in range(run.split.folds))
+    if finished == run.split.folds:
         run.folder.drop_cache()
+    print(f"{run.folder.path}: {finished} of {run.split.folds} folds finished")
 
 
 def _train_options(given: Mapping[str, object]) -> TrainOptions:
@@ -235,5 +237,5 @@ def _recorded_threads(folder: Path, resume: bool) -> int | None:
     record = folder / "run.json"
     if not resume or not record.is_file():
         return None
-    threads = read_json(record).get("options", {}).get("threads")
+    threads = read_json(record, way_out="give another --run folder").get("options", {}).get("threads")
     return threads if isinstance(threads, int) else None

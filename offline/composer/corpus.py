@@ -22,6 +22,7 @@ from offline.data.extractors import Extractors
 from offline.data.preprocess import prepare_store
 from offline.data.recipe import FeatureParts
 from offline.data.store import read_trial
+from offline.files import DiskProblem
 from offline.processes import run_jobs
 
 if TYPE_CHECKING:
@@ -110,7 +111,10 @@ def _compose_one(tools: _Tools, trial: ComposedTrial, report: Callable[[None], N
     material = tools.materials[trial.part]
     composition = compose(trial, job.plan, material, tools.extractors.parts.recipe)
     if not np.isfinite(composition.labels).all():
-        raise UserError(f"{trial.name} has labels that are not finite")
+        raise UserError(
+            f"{trial.name} has labels that are not finite",
+            way_out="compose with another --seed, and report it",
+        )
     try:
         write_composition(
             trial,
@@ -120,7 +124,7 @@ def _compose_one(tools: _Tools, trial: ComposedTrial, report: Callable[[None], N
             job.store,
         )
     except OSError as e:
-        raise UserError(f"{job.store} cannot be written: {e.strerror or e}") from e
+        raise DiskProblem.of(job.store, e) from e
 
 
 def _is_there(job: ComposeJob, trial: ComposedTrial) -> bool:

@@ -14,6 +14,7 @@ from models.visual.framing import Square
 from offline.composer.detected_faces import DetectedFaces, detect_faces
 from offline.composer.material import Comment, Material, Pictures, Sentence, split_material
 from offline.composer.plan import TRAINING_PARTS
+from offline.files import reason
 from offline.people import emodb, ferplus, goemotions
 from offline.people.sound import read_sound
 from offline.people.text_normalisation import spoken_words
@@ -50,7 +51,9 @@ class MaterialFiles:
                 path: Path | None = getattr(self, name)
                 files[name] = "" if path is None else file_hash(path)
         except OSError as e:
-            raise UserError(f"{e.filename} cannot be read: {e.strerror}") from e
+            raise UserError(
+                f"{e.filename} cannot be read ({reason(e)})", way_out="give files and folders that are there"
+            ) from e
         return hashlib.sha256(tree_hash(files).encode()).hexdigest()
 
 
@@ -91,7 +94,7 @@ def load_material(
     try:
         parts = split_material(pictures, kept, _read_comments(files.texts), TRAINING_PARTS + 1)
     except ValueError as e:
-        raise UserError(f"there is too little to compose of: {e}") from e
+        raise UserError(f"there is too little to compose of ({e})", way_out="give more material") from e
     return [*parts, *test]
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from models.errors import UserError
 from models.spec import CropSpec
 from offline.data.store import PARTITIONS, Partition
+from offline.files import reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +38,8 @@ FOLDERS: Final[dict[Partition, str]] = {
     "validation": "Validation_Set",
     "test": "Test_Set",
 }
+_READABLE: Final = "see that it is there whole and may be read, or get the data set again"
+
 LABELS: Final = "VA_Estimation_Challenge"
 VIDEOS: Final = "videos"
 CROPS: Final = "cropped_aligned"
@@ -105,7 +108,10 @@ def find_trials(dataset: Path, partition: Partition | None = None) -> tuple[Sour
         raise UserError(f"{dataset} has the trial '{twice[0]}' in two partitions: remove one of them")
     if partition is not None and not listed[partition]:
         there = ", ".join(p for p in PARTITIONS if listed[p])
-        raise UserError(f"{dataset} has no trials in the {partition} partition, only in {there}")
+        raise UserError(
+            f"{dataset} has no trials in the {partition} partition, only in {there}",
+            way_out="give another --partition, or none for all",
+        )
     videos = _Videos(dataset, root)
     crops = _crop_folders(dataset, frozenset(names))
     subjects = read_subjects(dataset / SUBJECTS)
@@ -138,7 +144,7 @@ def count_rows(path: Path) -> int:
     try:
         content = path.read_bytes().rstrip()
     except OSError as e:
-        raise UserError(f"{path} cannot be read: {e.strerror or e}") from e
+        raise UserError(f"{path} cannot be read ({reason(e)})", way_out=_READABLE) from e
     return content.count(b"\n")
 
 
@@ -150,20 +156,27 @@ def read_subjects(path: Path) -> dict[str, str]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = [[cell.strip() for cell in row] for row in csv.reader(file)]
     except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise UserError(f"{path} cannot be read: {e}") from e
+        raise UserError(f"{path} cannot be read ({reason(e)})", way_out=_READABLE) from e
     columns = [name.lower() for name in table[0]] if table else []
     key = next((name for name in ("trial", "video") if name in columns), None)
     if key is None or "subject" not in columns:
-        raise UserError(f"{path} must begin with the columns 'trial' (or 'video') and 'subject'")
+        raise UserError(
+            f"{path} must begin with the columns 'trial' (or 'video') and 'subject'",
+            way_out="add that line, or remove the file: each video is a subject then",
+        )
     at, of = columns.index(key), columns.index("subject")
     subjects: dict[str, str] = {}
     for number, row in enumerate(table[1:], start=2):
         if not any(row):
             continue
         if len(row) <= max(at, of) or not row[at] or not row[of]:
-            raise UserError(f"{path} line {number} lacks a {key} or its subject")
+            raise UserError(
+                f"{path} line {number} lacks a {key} or its subject", way_out="mend the line, or take it out"
+            )
         if subjects.setdefault(row[at], row[of]) != row[of]:
-            raise UserError(f"{path} line {number} gives '{row[at]}' a second subject")
+            raise UserError(
+                f"{path} line {number} gives '{row[at]}' a second subject", way_out="leave one of the lines"
+            )
     return subjects
 
 
@@ -173,7 +186,7 @@ def count_images(folder: Path) -> int:
         with os.scandir(folder) as entries:
             return sum(os.path.splitext(entry.name)[1].lower() in _IMAGES for entry in entries)
     except OSError as e:
-        raise UserError(f"{folder} cannot be read: {e.strerror or e}") from e
+        raise UserError(f"{folder} cannot be read ({reason(e)})", way_out=_READABLE) from e
 
 
 class DistributedCrops:
@@ -196,7 +209,7 @@ class DistributedCrops:
                     if suffix.lower() in _IMAGES and stem.isascii() and stem.isdigit()
                 }
         except OSError as e:
-            raise UserError(f"{folder} cannot be read: {e.strerror or e}") from e
+            raise UserError(f"{folder} cannot be read ({reason(e)})", way_out=_READABLE) from e
 
     @property
     def frames(self) -> int:
@@ -308,13 +321,16 @@ def _read_list(path: Path) -> Iterator[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path} cannot be read: {e}") from e
+        raise UserError(f"{path} cannot be read ({reason(e)})", way_out=_READABLE) from e
     for number, line in enumerate(lines, start=1):
         name = line.strip().removesuffix(".txt")
         if not name:
             continue
         if name.startswith(".") or any(c in "/\\:," or not c.isprintable() for c in name):
-            raise UserError(f"{path} line {number} is no trial's name: '{name[:40]}'")
+            raise UserError(
+                f"{path} line {number} is no trial's name: '{name[:40]}'",
+                way_out="mend the line, or take it out",
+            )
         yield name
 
 

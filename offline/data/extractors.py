@@ -48,5 +48,8 @@ def _open_vggish(path: Path) -> Vggish:
         encoder = Vggish(PAPER.audio.encoder)
     report = load_vggish_checkpoint(encoder, path)
     if report.missing:
-        raise UserError(f"{path} does not fill the audio encoder: {report.missing[0]} is missing")
+        raise UserError(
+            f"{path} does not fill the audio encoder: {report.missing[0]} is missing",
+            way_out="install it again with models-pull vggish",
+        )
     return encoder.eval().requires_grad_(False)

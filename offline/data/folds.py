@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from models.errors import UserError
-from offline.files import write_text
+from offline.files import reason, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PARTS: Final = 5
 FORMAT_VERSION: Final = 1
+_WAY_OUT: Final = "give a folds.json that offline-train wrote, or none for a new split in a new run"
 
 
 class Subject(Protocol):
@@ -109,7 +110,8 @@ def split_folds(trials: Iterable[Subject], parts: int = PARTS) -> FoldSplit:
     for partition, found in (("train", training), ("validation", validation)):
         if not found:
             raise UserError(
-                f"the store has no trials in the {partition} partition: training needs both train and validation"
+                f"the store has no trials in the {partition} partition, and training needs both train and validation",
+                way_out="preprocess a data set that has both",
             )
     both = {t.subject for t in training} & {t.subject for t in validation}
     if both:
@@ -140,12 +142,14 @@ def read_folds(path: Path) -> FoldSplit:
     try:
         return FoldSplit.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: offline-train writes it") from None
+        raise UserError(
+            f"{path} does not exist", way_out="give a folds.json that offline-train wrote into a run's folder"
+        ) from None
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path} cannot be read: {e}") from e
+        raise UserError(f"{path} cannot be read ({reason(e)})", way_out=_WAY_OUT) from e
     except ValidationError as e:
         first = e.errors(include_url=False, include_input=False)[0]
-        raise UserError(f"{path} is no sound fold split: {first['msg']}") from e
+        raise UserError(f"{path} is no sound fold split ({first['msg']})", way_out=_WAY_OUT) from e
 
 
 def check_split(split: FoldSplit, trials: Iterable[Subject], path: Path) -> None:

@@ -26,7 +26,14 @@ from offline.data.store import (
     recipe_differences,
 )
 from offline.data.trial_writer import TrialWriter
-from offline.files import UNFINISHED_FOLDER, DiskProblem, remove_unfinished, replacing_folder, write_text
+from offline.files import (
+    UNFINISHED_FOLDER,
+    DiskProblem,
+    reason,
+    remove_unfinished,
+    replacing_folder,
+    write_text,
+)
 from stream.perception.features import Perception
 from stream.sources.file import MediaFile
 from stream.sources.file_clock import same_rate
@@ -88,7 +95,8 @@ def prepare_store(folder: Path, parts: FeatureParts) -> None:
     if found != recipe:
         differing = "; ".join(recipe_differences(found, recipe, strict=True))
         raise UserError(
-            f"{folder} was made with another recipe: {differing}. Give the same options, or another folder"
+            f"{folder} was made with another recipe: {differing}",
+            way_out="give the same options, or another folder",
         )
 
 
@@ -125,7 +133,9 @@ def fingerprint(trial: SourceTrial) -> str:
         size = trial.video.stat().st_size
         labels = b"" if trial.labels is None else trial.labels.read_bytes()
     except OSError as e:
-        raise UserError(f"{e.filename} cannot be read: {e.strerror}") from e
+        raise UserError(
+            f"{e.filename} cannot be read ({reason(e)})", way_out="see that it may be read"
+        ) from e
     images = False if trial.crops is None else count_images(trial.crops)
     facts = json.dumps([trial.video.name, size, trial.side, images])
     return hashlib.sha256(facts.encode() + b"\n" + labels).hexdigest()
@@ -166,7 +176,9 @@ def preprocess_trial(
             facts = _facts(trial, source, crops, writer, extractors.parts)
             _write_facts(staged, facts)
     except av.FFmpegError as e:
-        raise UserError(f"{trial.video} cannot be read to its end: {e.strerror or e}") from e
+        raise UserError(
+            f"{trial.video} cannot be read to its end ({reason(e)})", way_out="get it again, or take it out"
+        ) from e
     except OSError as e:
         raise DiskProblem.of(folder, e) from e
     return facts

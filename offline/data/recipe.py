@@ -202,7 +202,8 @@ def _text_width(folder: Path) -> int:
         return int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["hidden_size"])
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UserError(
-            f"{folder} is not a text encoder's folder: its config.json says no hidden_size"
+            f"{folder} is not a text encoder's folder: its config.json says no hidden_size",
+            way_out="give the folder of a transformers model, or one that offline-pretrain-words made",
         ) from e
 
 

@@ -28,13 +28,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from models.bundle.manifest import FeatureRecipe, Manifest, PartUse
 from models.errors import UserError
 from models.files import tree_hash
 from models.spec import Modality
 from offline.data.arrays import map_rows
+from offline.files import reason
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -66,6 +67,16 @@ class StoreManifest(_Facts):
 
     format_version: Literal[1] = FORMAT_VERSION
     recipe: FeatureRecipe
+
+
+class _SpokenWord(_Facts):
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float | None
+
+
+_UTTERANCES: Final = TypeAdapter(list[list[_SpokenWord]])
 
 
 class TrialFacts(_Facts):
@@ -195,10 +206,12 @@ class TrialRecord:
         """Utterances of words: `text`, `start_s`, `end_s`, `confidence`. Raises UserError where damaged."""
         path = self.folder / "words.json"
         try:
-            utterances: list[list[dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as e:
-            raise UserError(f"{path} cannot be read: {e}") from e
-        return utterances
+            utterances = _UTTERANCES.validate_json(path.read_text(encoding="utf-8"))
+        except OSError as e:
+            raise UserError(f"{path} cannot be read ({reason(e)})", way_out=_again(path)) from e
+        except ValueError as e:
+            raise UserError(f"{path} is damaged: it holds no words", way_out=_again(path)) from e
+        return [[word.model_dump() for word in utterance] for utterance in utterances]
 
     def _map(self, name: str, row: tuple[int | None, ...], dtype: type[np.generic]) -> NDArray[Any]:
         return map_rows(self.folder / f"{name}.npy", row, dtype, self.frames)
@@ -257,8 +270,8 @@ class Store:
         differences = recipe_differences(self.recipe, other)
         if differences:
             raise UserError(
-                f"{what} was made with other features than the store {self.folder}: {'; '.join(differences)}. "
-                "Preprocess again in the same way, into another store"
+                f"{what} was made with other features than the store {self.folder}: {'; '.join(differences)}",
+                way_out="preprocess again in the same way, into another store",
             )
 
 
@@ -327,7 +340,10 @@ def read_store_manifest(folder: Path) -> StoreManifest:
     try:
         version = json.loads(path.read_text(encoding="utf-8"))["format_version"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
-        raise UserError(f"{path} is damaged: it is not a store's manifest with a format version") from e
+        raise UserError(
+            f"{path} is damaged: it is not a store's manifest with a format version",
+            way_out="preprocess again, into another folder",
+        ) from e
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise UserError(f"{path} has format version {version}: update affectstream")
     return _read(path, StoreManifest)
@@ -356,11 +372,20 @@ def _read(path: Path, kind: type[Model]) -> Model:
     try:
         return kind.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path} cannot be read: {e}") from e
+        raise UserError(f"{path} cannot be read ({reason(e)})", way_out=_again(path)) from e
     except ValidationError as e:
         first = e.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path} is damaged: {place + ': ' if place else ''}{first['msg']}") from e
+        raise UserError(
+            f"{path} is damaged: {place + ': ' if place else ''}{first['msg']}", way_out=_again(path)
+        ) from e
+
+
+def _again(path: Path) -> str:
+    """What mends a damaged file of a store: the manifest is the whole store's, all others are a trial's."""
+    if path.name == STORE:
+        return "preprocess again, into another folder"
+    return f"remove {path.parent} and run offline-preprocess again"
 
 
 def _short(value: object) -> str:

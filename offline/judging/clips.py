@@ -35,7 +35,10 @@ def find_clips(places: tuple[Path, ...]) -> tuple[Path, ...]:
             raise UserError(f"{place} does not exist: give a recording, or a folder of recordings")
         inside = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
         if not inside:
-            raise UserError(f"{place} holds no recording: no file ending in {', '.join(SUFFIXES)}")
+            raise UserError(
+                f"{place} holds no recording: no file ending in {', '.join(SUFFIXES)}",
+                way_out="give the folder that they lie in, without folders between",
+            )
         found.update(dict.fromkeys(inside))
     return tuple(found)
 
@@ -67,6 +70,6 @@ def estimate_clip(options: JudgeOptions, clip: Path) -> ItemEstimate:
     finally:
         parts.source.close()
     if not sink.settled:
-        raise UserError(f"{clip} has no frame that could be decoded")
+        raise UserError(f"{clip} has no frame that could be decoded", way_out="get it again, or take it out")
     present = any(e.present.face or e.present.voice for e in sink.settled)
     return mean_estimate(sink.settled, present=present)

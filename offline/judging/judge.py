@@ -71,7 +71,8 @@ def judge(
             number = done.job[0]
             if isinstance(done.error, WorkerDied):
                 raise UserError(
-                    f"{material.names[number]} of {material.source} cannot be judged: {done.error}"
+                    f"{material.names[number]} of {material.source} cannot be judged ({done.error})",
+                    way_out="use fewer --workers, or take it out",
                 )
             if done.error is not None:
                 raise done.error

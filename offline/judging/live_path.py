@@ -68,8 +68,8 @@ class LivePath:
         self.bundle: Bundle = load_bundle(options.bundle, missing_parts="tolerate")
         if set(self.bundle.ensemble.targets) != set(TARGETS):
             raise UserError(
-                f"the bundle '{self.bundle.manifest.name}' estimates {self.bundle.ensemble.targets[0]} alone: only "
-                "one that estimates valence and arousal can be judged"
+                f"the bundle '{self.bundle.manifest.name}' estimates {self.bundle.ensemble.targets[0]} alone",
+                way_out="give one that estimates valence and arousal",
             )
 
     @property
@@ -116,7 +116,10 @@ class LivePath:
         """Raises UserError where the bundle has no such branch, or misses the part that it needs."""
         manifest = self.bundle.manifest
         if modality not in self.bundle.ensemble.modalities:
-            raise UserError(f"the bundle '{manifest.name}' has no {modality.value} branch to judge")
+            raise UserError(
+                f"the bundle '{manifest.name}' has no {modality.value} branch to judge",
+                way_out="leave that material out, or give another bundle",
+            )
         there = {
             Modality.VISUAL: True,
             Modality.AUDIO: self.bundle.audio_encoder is not None,

@@ -100,7 +100,7 @@ def read_texts(path: Path, limit: int | None = None) -> Material:
         texts, labels, by = comments.texts, comments.valence_arousal, "labels"
         categories = comments.first_emotions
     else:
-        raise UserError(f"{path} is neither EmoBank's .csv nor GoEmotions' .tsv")
+        raise UserError(f"{path} is neither EmoBank's .csv nor GoEmotions' .tsv", way_out="give one of these")
     rows = spread_sample(len(texts), limit)
     return Material(
         kind="texts",
@@ -122,7 +122,8 @@ def read_clips(folder: Path, votes: Path, limit: int | None = None) -> Material:
     clips = [path for path in find_clips((folder,)) if path.stem in voted]
     if not clips:
         raise UserError(
-            f"{votes} has votes on none of the recordings in {folder}: on {next(iter(voted))}, say"
+            f"{votes} has votes on none of the recordings in {folder}, but on {next(iter(voted))}, say",
+            way_out="give the folder of the recordings that it has votes on, named as there",
         )
     some = [clips[i] for i in spread_sample(len(clips), limit)]
     nobody = np.full(2, np.nan)

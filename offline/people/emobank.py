@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from models.errors import UserError
+from offline.files import reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from offline.people.emotions import Floats
 
 _COLUMNS: Final = ("V", "A", "text")
+_WAY_OUT: Final = "give EmoBank's table, a CSV with columns V, A and text"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,9 @@ def read_ratings(path: Path) -> Ratings:
             rows = csv.DictReader(file)
             missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
             if missing:
-                raise UserError(f"{path} is not EmoBank's CSV: it has no column '{missing[0]}'")
+                raise UserError(
+                    f"{path} is not EmoBank's CSV: it has no column '{missing[0]}'", way_out=_WAY_OUT
+                )
             found = [
                 (
                     row["text"] or "",
@@ -54,11 +58,11 @@ def read_ratings(path: Path) -> Ratings:
                 for row in rows
             ]
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
+        raise UserError(f"{path} does not exist", way_out=_WAY_OUT) from None
     except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise UserError(f"{path} cannot be read as CSV: {e}") from e
+        raise UserError(f"{path} cannot be read as CSV ({reason(e)})", way_out=_WAY_OUT) from e
     if not found:
-        raise UserError(f"{path} holds no sentence")
+        raise UserError(f"{path} holds no sentence", way_out=_WAY_OUT)
     return Ratings(tuple(text for text, _, _ in found), np.array([[v, a] for _, v, a in found]))
 
 
@@ -68,5 +72,8 @@ def _rating(path: Path, line: int, text: str | None) -> float:
     except ValueError:
         rating = float("nan")
     if not 1.0 <= rating <= 5.0:
-        raise UserError(f"{path} line {line}: a rating must be from 1 to 5, not '{text}'")
+        raise UserError(
+            f"{path} line {line}: a rating must be from 1 to 5, not '{text}'",
+            way_out="mend the line, or take it out",
+        )
     return rating

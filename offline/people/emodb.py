@@ -47,11 +47,17 @@ def read_recordings(folder: Path) -> tuple[Recording, ...]:
         raise UserError(f"{folder} is no folder: give one that holds EmoDB's recordings")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
     if not paths:
-        raise UserError(f"{folder} holds no recording of EmoDB: no {' or '.join(_SUFFIXES)} file")
+        raise UserError(
+            f"{folder} holds no recording of EmoDB: no {' or '.join(_SUFFIXES)} file",
+            way_out="give the folder that they lie in, without folders between",
+        )
     recordings = tuple(_recording(path) for path in paths)
     for before, after in pairwise(recordings):
         if before.name == after.name:
-            raise UserError(f"{folder} holds {before.name} twice: {before.path.name} and {after.path.name}")
+            raise UserError(
+                f"{folder} holds {before.name} twice: {before.path.name} and {after.path.name}",
+                way_out="take one of them out",
+            )
     return recordings
 
 
@@ -64,7 +70,8 @@ def _recording(path: Path) -> Recording:
     name = _NAME.fullmatch(path.stem)
     if name is None:
         raise UserError(
-            f"{path} is not named as EmoDB's recordings are: SSTTTEv, E one of {', '.join(_BY_LETTER)}"
+            f"{path} is not named as EmoDB's recordings are: SSTTTEv, E one of {', '.join(_BY_LETTER)}",
+            way_out="take it out, or give another folder",
         )
     speaker, sentence, letter, version = name.groups()
     return Recording(path, speaker, sentence, _BY_LETTER[letter], version)

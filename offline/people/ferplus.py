@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Images = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 
+_WAY_OUT: Final = (
+    "give an .npz with FER+'s pictures as images, uint8 (N, 48, 48), and its counts as votes, (N, 10)"
+)
+
 SIDE: Final = 48
 EXPRESSIONS: Final = (
     "neutral",
@@ -77,7 +81,7 @@ def read_pictures(path: Path) -> Pictures:
     expressions = votes[:, : len(EXPRESSIONS)].sum(axis=1)
     kept = np.flatnonzero(expressions > votes.sum(axis=1) / 2)
     if not len(kept):
-        raise UserError(f"{path} has no picture of which most votes are for an expression")
+        raise UserError(f"{path} has no picture of which most votes are for an expression", way_out=_WAY_OUT)
     shares = votes[kept, : len(EXPRESSIONS)] / expressions[kept, None]
     return Pictures(images[kept], shares, numbers[kept])
 
@@ -99,17 +103,22 @@ def _read_arrays(path: Path) -> tuple[Images, Floats, Indices]:
     images, votes = arrays["images"], arrays["votes"]
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
         raise UserError(
-            f"{path}: 'images' must be uint8 (N, {SIDE}, {SIDE}), not {images.dtype} {images.shape}"
+            f"{path}: 'images' must be uint8 (N, {SIDE}, {SIDE}), not {images.dtype} {images.shape}",
+            way_out=_WAY_OUT,
         )
     if votes.shape != (len(images), _COLUMNS):
         raise UserError(
-            f"{path}: 'votes' must be (N, {_COLUMNS}) for {len(images)} images, not {votes.shape}"
+            f"{path}: 'votes' must be (N, {_COLUMNS}) for {len(images)} images, not {votes.shape}",
+            way_out=_WAY_OUT,
         )
     if not np.issubdtype(votes.dtype, np.number) or not np.isfinite(votes).all() or (votes < 0).any():
-        raise UserError(f"{path}: 'votes' must be counts of zero or more")
+        raise UserError(f"{path}: 'votes' must be counts of zero or more", way_out=_WAY_OUT)
     numbers = arrays.get("numbers", np.arange(len(images)))
     if numbers.shape != (len(images),) or not np.issubdtype(numbers.dtype, np.integer):
-        raise UserError(f"{path}: 'numbers' must be whole numbers (N,), not {numbers.dtype} {numbers.shape}")
+        raise UserError(
+            f"{path}: 'numbers' must be whole numbers (N,), not {numbers.dtype} {numbers.shape}",
+            way_out=_WAY_OUT,
+        )
     return images, votes.astype(np.float64), numbers.astype(np.int64)
 
 
@@ -117,14 +126,16 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            raise UserError(f"{path} is not an .npz of FER+ pictures: it holds one array alone")
+            raise UserError(
+                f"{path} is not an .npz of FER+ pictures: it holds one array alone", way_out=_WAY_OUT
+            )
         with loaded as file:
             arrays: dict[str, NDArray[Any]] = {name: file[name] for name in _ARRAYS if name in file.files}
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
+        raise UserError(f"{path} does not exist", way_out=_WAY_OUT) from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as e:
-        raise UserError(f"{path} is not an .npz of FER+ pictures, or is damaged") from e
+        raise UserError(f"{path} is not an .npz of FER+ pictures, or is damaged", way_out=_WAY_OUT) from e
     missing = [name for name in ("images", "votes") if name not in arrays]
     if missing:
-        raise UserError(f"{path} is not an .npz of FER+ pictures: it has no '{missing[0]}'")
+        raise UserError(f"{path} is not an .npz of FER+ pictures: it has no '{missing[0]}'", way_out=_WAY_OUT)
     return arrays

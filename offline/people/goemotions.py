@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from models.errors import UserError
+from offline.files import reason
 from offline.people.emotions import EMOTIONS, Floats, mean_placement
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+_WAY_OUT: Final = "give a table of GoEmotions (.tsv) that has its labels.txt beside it"
 
 LABELS: Final = "labels.txt"
 
@@ -70,7 +73,7 @@ def read_comments(path: Path, labels: Path | None = None) -> Comments:
     emotions = _read_emotions(labels or path.parent / LABELS)
     rows = [line for line in _read_lines(path) if line.strip()]
     if not rows:
-        raise UserError(f"{path} holds no comment")
+        raise UserError(f"{path} holds no comment", way_out=_WAY_OUT)
     labelled = np.zeros((len(rows), len(emotions)), np.bool_)
     texts = []
     for i, row in enumerate(rows):
@@ -78,7 +81,8 @@ def read_comments(path: Path, labels: Path | None = None) -> Comments:
         numbers = rest[0].split(",") if rest else []
         if not numbers or not all(n.isascii() and n.isdigit() and int(n) < len(emotions) for n in numbers):
             raise UserError(
-                f"{path} line {i + 1} is not a text, a tab and label numbers from 0 to {len(emotions) - 1}"
+                f"{path} line {i + 1} is not a text, a tab and label numbers from 0 to {len(emotions) - 1}",
+                way_out="mend the line, or take it out",
             )
         texts.append(_with_names(text, i))
         labelled[i, [int(n) for n in numbers]] = True
@@ -90,7 +94,10 @@ def _read_emotions(path: Path) -> tuple[str, ...]:
     unknown = [name for name in names if name not in EMOTIONS]
     if unknown or not names or len(set(names)) < len(names):
         problem = f"it names '{unknown[0]}'" if unknown else "it names one twice" if names else "it is empty"
-        raise UserError(f"{path} must name emotions that have a place (offline-judge --maps): {problem}")
+        raise UserError(
+            f"{path} must name emotions that have a place, each once: {problem}",
+            way_out="give GoEmotions' own; offline-judge --maps shows which have one",
+        )
     return names
 
 
@@ -99,9 +106,9 @@ def _read_lines(path: Path) -> list[str]:
         # Only line feeds end a line here: comments hold other characters that `splitlines` takes for one.
         return path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
+        raise UserError(f"{path} does not exist", way_out=_WAY_OUT) from None
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path} cannot be read as text: {e}") from e
+        raise UserError(f"{path} cannot be read as text ({reason(e)})", way_out=_WAY_OUT) from e
 
 
 def _with_names(text: str, line: int) -> str:

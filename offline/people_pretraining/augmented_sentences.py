@@ -65,7 +65,9 @@ def read_sentences(
             f"there is no speaker {unknown[0]} to leave out: there are {', '.join(sorted(speakers))}"
         )
     if speakers <= set(left_out):
-        raise UserError("every speaker is left out: nobody to learn from")
+        raise UserError(
+            "every speaker is left out: nobody to learn from", way_out="leave out fewer with --leave-out"
+        )
     sentences = [Sentence(r, read_sound(r.path)) for r in recordings]
     return (
         [s for s in sentences if s.recording.speaker not in left_out],
@@ -82,7 +84,9 @@ def augment_sentences(
     for sentence in sentences:
         name = sentence.recording.name
         if len(sentence.samples) < 2 * log_mel.spec.window_samples:
-            raise UserError(f"{sentence.recording.path} is too short to learn from")
+            raise UserError(
+                f"{sentence.recording.path} is too short to learn from", way_out="take it out of the folder"
+            )
         # A sentence's own seed: leaving one out changes no other.
         random = np.random.default_rng([seed, *name.encode()])
         sounds = [sentence.samples] + [

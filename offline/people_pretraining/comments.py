@@ -23,7 +23,7 @@ from models.errors import UserError
 from models.files import put_in_place
 from models.spec import SUMMED_LAYERS, TARGETS
 from models.text.small_bert import BertShape, make_config, make_text_encoder
-from offline.files import Json, write_json
+from offline.files import DiskProblem, Json, write_json
 from offline.metrics import score
 from offline.people.text_normalisation import spoken_words, written_tokens
 from offline.people_pretraining.one_cycle import OneCycle
@@ -135,7 +135,10 @@ def train_text(
     Raises UserError where there are too few comments, the checkpoint is of another run, or learning diverges.
     """
     if len(comments) < options.batch:
-        raise UserError(f"{len(comments)} comments are fewer than a batch of {options.batch}")
+        raise UserError(
+            f"{len(comments)} comments are fewer than a batch of {options.batch}",
+            way_out="give a table with more",
+        )
     random = seed_everything((options.seed, 2))
     targets = _make_targets(comments, vocabulary, options, teacher)
     tokenizer = vocabulary.tokenizer()
@@ -212,7 +215,7 @@ def save_text_encoder(folder: Path, vocabulary: Vocabulary, model: TextModel, pr
             write_json(staged / "provenance.json", provenance)
             put_in_place(staged, folder, Path(temporary) / "before")
     except OSError as e:
-        raise UserError(f"{folder} cannot be written: {e.strerror or e}") from e
+        raise DiskProblem.of(folder, e) from e
 
 
 @torch.inference_mode()

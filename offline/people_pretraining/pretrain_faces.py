@@ -114,7 +114,10 @@ def read_material(
     training, validation = read_pictures(files.training), read_pictures(files.validation)
     fresh = ~np.isin(difference_hashes(training.images), difference_hashes(validation.images))
     if fresh.sum() < 2:
-        raise UserError(f"{files.training} has no two pictures that are not in {files.validation} too")
+        raise UserError(
+            f"{files.training} has no two pictures that are not in {files.validation} too",
+            way_out="give two archives that have no pictures in common",
+        )
     learned = FaceSet.from_pictures(training, detect_faces(training.images, detector, kept_in, on_picture))
     judged = FaceSet.from_pictures(validation, detect_faces(validation.images, detector, kept_in, on_picture))
     learned = learned.take(torch.from_numpy(np.flatnonzero(fresh)))
@@ -249,7 +252,9 @@ class _Run:
         try:
             scores = score_faces(self.averaged, self.material.validation, self.crop)
         except ValueError as e:
-            raise UserError(f"pretraining on faces has diverged: lower --learning-rate ({e})") from e
+            raise UserError(
+                f"pretraining on faces has diverged ({e})", way_out="lower --learning-rate"
+            ) from e
         best = self.best is None or rank(scores) > rank(self.best)
         if best:
             self.best = scores

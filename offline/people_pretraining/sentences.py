@@ -190,7 +190,10 @@ def train_voice(
     Raises UserError where there are too few sentences, the checkpoint is of another run, or learning diverges.
     """
     if len(sentences) < options.sentences:
-        raise UserError(f"{len(sentences)} sentences are fewer than a batch of {options.sentences}")
+        raise UserError(
+            f"{len(sentences)} sentences are fewer than a batch of {options.sentences}",
+            way_out="give a folder with more, or leave out fewer speakers",
+        )
     examples = augment_sentences(sentences, options.versions, options.seed, teacher)
     random = seed_everything((options.seed, 1))
     space = None if teacher is None else TeacherSpace(examples, options.teacher_width, spec.patch_frames)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from models.errors import UserError
 from models.files import file_hash
 from models.spec import SAMPLE_RATE
-from offline.files import replacing
+from offline.files import reason, replacing
 from offline.people.sound import read_sound
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ VOICE_RATE: Final = 50
 
 _LONGEST_S: Final = 30
 _SOURCE: Final = "source"
+_TEACHER: Final = "give the folder of a teacher's model that is on this machine"
+_WAY_OUT: Final = "give an .npz that offline-teach wrote, or make it again"
 _TEXT_PIECES: Final = 64
 _TEXT_BATCH: Final = 64
 
@@ -68,9 +71,12 @@ def load_voice_teacher(path: Path, recordings: Sequence[Recording]) -> VoiceTeac
         source = _source(path, archive)
     widths = {v.shape[1:] for v in vectors.values()}
     if len(widths) != 1 or any(v.ndim != 2 or not v.size for v in vectors.values()):
-        raise UserError(f"{path} must hold (n, width) vectors of one width, n > 0, for each recording")
+        raise UserError(
+            f"{path} must hold (n, width) vectors of one width, n > 0, for each recording",
+            way_out="make it again with offline-teach voices",
+        )
     if not all(np.isfinite(v).all() for v in vectors.values()):
-        raise UserError(f"{path} holds vectors that are not finite")
+        raise UserError(f"{path} holds vectors that are not finite", way_out=_WAY_OUT)
     return VoiceTeacher(vectors, source)
 
 
@@ -87,12 +93,13 @@ def load_text_teacher(path: Path, texts: Sequence[str]) -> TextTeacher:
         source = _source(path, archive)
     if vectors.ndim != 2 or word_vectors.shape != (len(words), vectors.shape[-1]):
         raise UserError(
-            f"{path} must hold vectors of one width: train (N, width), word_vectors (words, width)"
+            f"{path} must hold vectors of one width: train (N, width), word_vectors (words, width)",
+            way_out="make it again with offline-teach texts",
         )
     if len(vectors) != len(texts) or made_of != hash_texts(texts):
         raise UserError(f"{path} was made of other texts than these {len(texts)}: make it with offline-teach")
     if not (np.isfinite(vectors).all() and np.isfinite(word_vectors).all()):
-        raise UserError(f"{path} holds vectors that are not finite")
+        raise UserError(f"{path} holds vectors that are not finite", way_out=_WAY_OUT)
     return TextTeacher(vectors, words, word_vectors, source)
 
 
@@ -104,12 +111,18 @@ def write_voice_teacher(path: Path, recordings: Sequence[Recording], folder: Pat
     try:
         from faster_whisper import WhisperModel
     except ImportError as e:
-        raise UserError(f"a speech teacher needs the package faster-whisper: pip install it ({e})") from e
+        raise UserError(
+            f"a speech teacher needs the package faster-whisper ({reason(e)})",
+            way_out="pip install faster-whisper",
+        ) from e
     _check_folder(folder)
     try:
         whisper = WhisperModel(str(folder), device="cpu", compute_type="float32", local_files_only=True)
     except Exception as e:  # RuntimeError, ValueError and more
-        raise UserError(f"{folder} is no faster-whisper model: {' '.join(str(e).split())[:200]}") from e
+        raise UserError(
+            f"{folder} is no faster-whisper model ({reason(e)})",
+            way_out="give the folder of one, with its model.bin and config.json",
+        ) from e
     found: dict[str, NDArray[Any]] = {}
     for recording in recordings:
         samples = read_sound(recording.path)[: _LONGEST_S * SAMPLE_RATE]
@@ -134,18 +147,20 @@ def write_text_teacher(path: Path, texts: Sequence[str], words: Sequence[str], f
     from models.text.loading import open_text_model
 
     _check_folder(folder)
+    weights = _hash_weights(folder)
     model, _ = open_text_model(folder, "encoder")
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as e:  # OSError, ValueError, KeyError and more
+        raise UserError(f"{folder} has no tokenizer ({reason(e)})", way_out=_TEACHER) from e
     found = {
         "train": _sentence_vectors(model, tokenizer, texts),
         "words": np.array(list(words)),
         "word_vectors": _sentence_vectors(model, tokenizer, words),
         "texts_sha256": np.array(hash_texts(texts)),
-        _SOURCE: np.array(
-            f"transformers {model.config.model_type} {folder.name}, {_hash_weights(folder)[:16]}"
-        ),
+        _SOURCE: np.array(f"transformers {model.config.model_type} {folder.name}, {weights[:16]}"),
     }
     _write(path, found)
 
@@ -172,19 +187,23 @@ def _sentence_vectors(model: Any, tokenizer: Any, texts: Sequence[str]) -> NDArr
         longest = int(lengths.max())
         ids = torch.tensor([pieces[i] + [pad] * (longest - len(pieces[i])) for i in some])
         mask = (torch.arange(longest)[None] < lengths).long()
-        states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1]
         means = (states * mask[..., None]).sum(1) / lengths
         found[some] = torch.nn.functional.normalize(means, dim=-1).numpy().astype(np.float16)
     return found
 
 
 def _hash_weights(folder: Path) -> str:
-    return file_hash(sorted(folder.glob("*.safetensors"))[0])
+    """Of the first of a model's files. Raises UserError where it has none."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"{folder} holds no model: no file ending in .safetensors", way_out=_TEACHER)
+    return file_hash(files[0])
 
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: give a teacher's model that is on this machine")
+        raise UserError(f"{folder} is no folder", way_out=_TEACHER)
 
 
 def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -198,16 +217,16 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         archive = np.load(path, allow_pickle=False)
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
-        raise UserError(f"{path} cannot be read as .npz: {' '.join(str(e).split())[:200]}") from e
+        raise UserError(f"{path} does not exist", way_out=_WAY_OUT) from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        raise UserError(f"{path} cannot be read as .npz ({reason(e)})", way_out=_WAY_OUT) from e
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise UserError(f"{path} is a single array: give an .npz of offline-teach")
     with archive:
         try:
             yield archive
-        except (OSError, ValueError, zipfile.BadZipFile) as e:
-            raise UserError(f"{path} is damaged: {' '.join(str(e).split())[:200]}") from e
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as e:
+            raise UserError(f"{path} is damaged ({reason(e)})", way_out=_WAY_OUT) from e
 
 
 def _source(path: Path, archive: Any) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ from torch import Tensor
 from models.errors import UserError
 from models.files import file_hash
 from models.text.small_bert import SPECIAL, make_tokenizer, spell_words
+from offline.files import reason
 from offline.people.text_normalisation import spoken_words
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Float32 = NDArray[np.float32]
+
+_WAY_OUT: Final = (
+    "give an .npz with words (n,), the most common first, and their vectors (n, width), as GloVe's"
+)
 
 MOST_PIECES: Final = 40
 """Pieces of a text that learning looks at."""
@@ -65,13 +71,16 @@ def read_word_vectors(path: Path) -> WordVectors:
         with np.load(path, allow_pickle=False) as archive:
             words, vectors = archive["words"], archive["vectors"].astype(np.float32)
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as e:
-        raise UserError(f"{path} is no .npz of words and vectors: {' '.join(str(e).split())[:200]}") from e
+        raise UserError(f"{path} does not exist", way_out=_WAY_OUT) from None
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError),
+        *(zipfile.BadZipFile, zlib.error),
+    ) as e:
+        raise UserError(f"{path} is no .npz of words and vectors ({reason(e)})", way_out=_WAY_OUT) from e
     if words.ndim != 1 or vectors.ndim != 2 or len(words) != len(vectors) or len(words) < 2:
-        raise UserError(f"{path} must hold words (n,) and vectors (n, width), n > 1")
+        raise UserError(f"{path} must hold words (n,) and vectors (n, width), n > 1", way_out=_WAY_OUT)
     if not np.isfinite(vectors).all():
-        raise UserError(f"{path} holds vectors that are not finite")
+        raise UserError(f"{path} holds vectors that are not finite", way_out=_WAY_OUT)
     return WordVectors(tuple(str(word) for word in words), vectors, file_hash(path))
 
 

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from models.errors import UserError
-from offline.files import remove_unfinished, write_text
+from offline.files import read_json, remove_unfinished, write_text
 from offline.performer.performance import Expressiveness, perform, script_text
 from offline.performer.person import make_person
 from offline.performer.recording import write_recording
@@ -158,10 +158,7 @@ def _provenance(plan: CorpusPlan) -> dict[str, Any]:
 
 def _refuse_other_corpus(made: dict[str, Any], path: Path) -> None:
     """Raise UserError, naming the first difference, where the folder's corpus was made in another way."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}; choose a new folder for the corpus") from error
+    found = read_json(path, way_out="choose a new folder for the corpus")
     if found == made:
         return
     before, after = _flat_keys(found), _flat_keys(made)

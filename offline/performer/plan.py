@@ -51,10 +51,10 @@ class CorpusPlan:
     def __post_init__(self) -> None:
         if self.people < 2:
             raise UserError(
-                f"a corpus needs 2 people or more (one to validate on), not {self.people}: see --people"
+                f"a corpus needs 2 people or more (one to validate on), not {self.people}: raise --people"
             )
         if self.test_people < 0 or self.seed < 0:
-            raise UserError("--test-people and --seed cannot be negative")
+            raise UserError("--test-people and --seed cannot be negative: give 0 or more")
         if not 0.5 <= self.time_constant_s <= 600:
             raise UserError(f"--time-constant must be 0.5 to 600 seconds, not {self.time_constant_s:g}")
         if not math.isfinite(self.minutes):

@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from models.errors import UserError
-from offline.files import replacing_path
+from offline.files import reason, replacing_path
 from offline.performer.face import FacePainter
 from offline.performer.voice import SAMPLE_RATE, Samples
 
@@ -49,7 +49,10 @@ def write_recording(
         with replacing_path(path) as unfinished:
             _encode(unfinished, performance, size, quality, preset)
     except av.error.FFmpegError as error:
-        raise UserError(f"{path} cannot be written: {error}") from error
+        raise UserError(
+            f"{path} cannot be written ({reason(error)})",
+            way_out="see that FFmpeg can encode H.264 or MPEG-4 here, or give another place",
+        ) from error
 
 
 def _encode(path: Path, performance: Performance, size: tuple[int, int], quality: int, preset: str) -> None:

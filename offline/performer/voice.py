@@ -150,7 +150,10 @@ def _run(arguments: list[str], text: str) -> bytes:
         )
     except (OSError, subprocess.SubprocessError) as error:
         detail = (getattr(error, "stderr", None) or b"").decode("utf-8", "replace").strip() or str(error)
-        raise UserError(f"espeak-ng failed ({' '.join(arguments)}): {detail}") from error
+        raise UserError(
+            f"espeak-ng failed ({' '.join(arguments)}: {detail})",
+            way_out="install it again: apt-get install espeak-ng",
+        ) from error
     return done.stdout
 
 

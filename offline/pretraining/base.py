@@ -56,11 +56,14 @@ def pick_batches(
     known = [np.logical_not(np.isnan(t.labels).all(axis=1)) for t in trials]
     picked = [(i, k) for i, mask in enumerate(known) for k in range(begin, len(mask), every) if mask[k]]
     if not any(mask.any() for mask in known):
-        raise UserError("no frame of the training people has a label: nothing to learn from")
+        raise UserError(
+            "no frame of the training people has a label, so there is nothing to learn from",
+            way_out="give a store of recordings that have labels",
+        )
     if len(picked) < 2:
         raise UserError(
             f"every {every}th frame of the training people leaves {len(picked)} with a label, too few for a "
-            "batch: see --every"
+            "batch: lower it, see --every"
         )
     random.shuffle(picked)
     batches = [picked[begin : begin + size] for begin in range(0, max(len(picked) - size // 2, 1), size)]

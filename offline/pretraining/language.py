@@ -83,8 +83,8 @@ class LanguageTask(PretrainingTask):
         found = [utterance for trial in trials for utterance in self._labelled(trial)]
         if not found:
             raise UserError(
-                "no labelled word was recognised in the store: nothing to learn from. Preprocess it with a "
-                "recogniser, or leave the language part out with --parts"
+                "no labelled word was recognised in the store, so there is nothing to learn from",
+                way_out="preprocess it with a recogniser, or leave the language part out with --parts",
             )
         return found
 

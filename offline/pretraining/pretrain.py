@@ -220,7 +220,8 @@ def split_people(store: Store) -> tuple[list[TrialRecord], list[TrialRecord]]:
     people = list(dict.fromkeys(t.subject for t in trials))
     if len(people) < 2:
         raise UserError(
-            f"the store {store.folder} has {len(people)} people to learn from: pretraining needs at least two"
+            f"the store {store.folder} has {len(people)} people to learn from, and pretraining needs at least two",
+            way_out="preprocess recordings of more people",
         )
     judged = set(people[-max(1, len(people) // 5) :])
     return [t for t in trials if t.subject not in judged], [t for t in trials if t.subject in judged]

@@ -23,4 +23,6 @@ def make_task(part: EncoderName, options: PretrainOptions) -> PretrainingTask:
         return AudioTask(spec.audio, options)
     if part == "language" and spec.language is not None:
         return LanguageTask(spec.language, options)
-    raise UserError(f"the {options.preset} preset has no {part} branch")
+    raise UserError(
+        f"the {options.preset} preset has no {part} branch", way_out=f"leave {part} out of --parts"
+    )

@@ -39,7 +39,9 @@ def check_store(run: TrainedRun, store: Store) -> None:
     differences = recipe_differences(store.recipe, run.recipe)
     if differences:
         raise UserError(
-            f"{run.folder.path} was trained on other features than the store {store.folder}: {'; '.join(differences)}"
+            f"{run.folder.path} was trained on other features than the store {store.folder}: "
+            f"{'; '.join(differences)}",
+            way_out="give --store, the one that it was trained on",
         )
     check_split(run.split, store.trials(), run.folder.split)
 

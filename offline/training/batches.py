@@ -140,12 +140,15 @@ class TrainingInputs:
     def windows(self, names: Sequence[str], options: TrainOptions) -> list[TrialWindow]:
         """The windows over the named trials, in their order; those without any label are left out."""
         known = {t.name: t for t in self.trials}
-        return [
-            TrialWindow(known[name], window)
-            for name in names
-            for window in cut_windows(known[name].frames, options.window_spec)
-            if not np.isnan(self.labels(known[name])[window.start : window.stop]).all()
-        ]
+        found = []
+        for trial in (known[name] for name in names):
+            labels = self.labels(trial)
+            found += [
+                TrialWindow(trial, window)
+                for window in cut_windows(trial.frames, options.window_spec)
+                if not np.isnan(labels[window.start : window.stop]).all()
+            ]
+        return found
 
     def labels(self, trial: TrialRecord) -> NDArray[np.float32]:
         """A trial's labels (N, K) of the network's targets, NaN where nothing is annotated.
@@ -184,12 +187,12 @@ class TrainingInputs:
             audio=self._stack(windows, Modality.AUDIO),
             language=self._stack(windows, Modality.LANGUAGE),
             labels=self._to_device(
-                [self._window_labels(w, there) for w, there in zip(windows, available, strict=True)]
+                [self._window_labels(w, there) for w, there in zip(windows, available.numpy(), strict=True)]
             ),
-            available=available,
+            available=available.to(self._device),
         )
 
-    def _window_labels(self, w: TrialWindow, available: Tensor) -> NDArray[np.float32]:
+    def _window_labels(self, w: TrialWindow, available: NDArray[np.bool_]) -> NDArray[np.float32]:
         """A window's labels (T, K), as somebody would give them who is told of what is `available` (T, M).
 
         Where the trial has one label for all, that is it: people who annotate a recording both see and hear it.
@@ -198,7 +201,7 @@ class TrainingInputs:
         if partial is None:
             return np.asarray(cut(self.labels(w.trial), w.window, np.nan), np.float32)
         bits = np.array([MODALITY_BITS[m] for m in self.spec.modalities])
-        told = available.cpu().numpy() @ bits
+        told = available @ bits
         labels = cut(partial, w.window, np.nan)
         return np.asarray(labels[np.arange(len(labels)), told], np.float32)[:, self._targets]
 
@@ -237,7 +240,8 @@ class TrainingInputs:
         return self._trunk.frozen_units(released)
 
     def _available(self, w: TrialWindow) -> Tensor:
-        return availability(self.spec.modalities, unrecorded(w.trial), w.window.length, self._device)
+        """Which modalities a window has (T, M), on the CPU: masks and labels are drawn there."""
+        return availability(self.spec.modalities, unrecorded(w.trial), w.window.length, torch.device("cpu"))
 
     def _pixels(self, w: TrialWindow, augmentation: CropAugmentation) -> Tensor:
         crops = np.asarray(cut(w.trial.crops, w.window), np.uint8)
@@ -331,7 +335,8 @@ def check_trials(
                 )
             if audio.shape[1] != spec.audio.embedding:
                 raise UserError(
-                    f"{where} has audio embeddings {audio.shape[1]} wide, the network wants {spec.audio.embedding}"
+                    f"{where} has audio embeddings {audio.shape[1]} wide, the network wants {spec.audio.embedding}",
+                    way_out="preprocess again with its audio encoder",
                 )
         values = np.asarray(trial.labels)
         if np.isinf(values).any():

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from offline.files import Json
 
 FORMAT_VERSION: Final = 1
+_WAY_OUT: Final = "give a trunk made by offline-pretrain, or make it again"
 _KIND: Final = "affectstream foundation"
 
 
@@ -92,7 +93,9 @@ def load_pretrained(path: Path, spec: NetworkSpec, seed: int = 0) -> PretrainedE
         recipe = None if state["recipe"] is None else FeatureRecipe.model_validate(state["recipe"])
         return PretrainedEncoders(backbone, encoder, recipe, dict(state["provenance"]))
     except (KeyError, TypeError, ValueError) as e:
-        raise UserError(f"{path} is damaged: its header is not that of pretrained encoders") from e
+        raise UserError(
+            f"{path} is damaged: its header is not that of pretrained encoders", way_out=_WAY_OUT
+        ) from e
 
 
 def random_pretrained(spec: NetworkSpec, seed: int) -> PretrainedEncoders:
@@ -115,8 +118,8 @@ def check_recipe(pretrained: PretrainedEncoders, store: FeatureRecipe, what: str
     differences = recipe_differences(store, wanted)
     if differences:
         raise UserError(
-            f"{what} was pretrained on other features than the store's: {'; '.join(differences)}. "
-            "Preprocess both in the same way"
+            f"{what} was pretrained on other features than the store's: {'; '.join(differences)}",
+            way_out="preprocess both in the same way",
         )
 
 
@@ -132,7 +135,7 @@ def _header(path: Path) -> Json | None:
             metadata = json.loads(file.read(min(length, 100_000_000))).get("__metadata__") or {}
         state = json.loads(metadata["state"]) if "state" in metadata else None
     except (OSError, ValueError, AttributeError, RecursionError) as e:
-        raise UserError(f"{path} is damaged or is no safetensors file") from e
+        raise UserError(f"{path} is damaged or is no safetensors file", way_out=_WAY_OUT) from e
     return state if isinstance(state, dict) else None
 
 
@@ -150,7 +153,10 @@ def _fill(
 
 def _from_face_checkpoint(path: Path, spec: NetworkSpec, seed: int) -> PretrainedEncoders:
     if spec.visual is None:
-        raise UserError(f"{path} is a face backbone's checkpoint, but the network has no visual branch")
+        raise UserError(
+            f"{path} is a face backbone's checkpoint, but the network has no visual branch",
+            way_out="leave --trunk out, or add visual to --modalities",
+        )
     backbone = _fresh_backbone(spec, seed)
     report = load_face_checkpoint(backbone, path)
     return PretrainedEncoders(

@@ -15,7 +15,7 @@ from models.errors import UserError
 from models.networks.fold import EmotionNetwork
 from models.spec import Modality, NetworkSpec, Target
 from offline.data.folds import FoldSplit, read_folds
-from offline.files import Json, read_json
+from offline.files import Json, read_json, reason
 from offline.tensors import load_tensors
 from offline.training.options import TrainOptions
 from offline.training.pretrained import PretrainedEncoders, load_pretrained
@@ -50,6 +50,11 @@ class TrainedFold:
     result: Json
 
     @property
+    def _way_out(self) -> str:
+        """What mends a damaged file of a fold's folder."""
+        return f"remove {self.folder.path} and train the fold again with offline-train --resume"
+
+    @property
     def finished(self) -> bool:
         """Whether its training is over."""
         return self.result.get("finished") is True
@@ -60,14 +65,19 @@ class TrainedFold:
         try:
             return {target: float(value) for target, value in self.result["validation_ccc"].items()}
         except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise UserError(f"{self.folder.result} is damaged: it has no validation CCC") from e
+            raise UserError(
+                f"{self.folder.result} is damaged: it has no validation CCC", way_out=self._way_out
+            ) from e
 
     def network(self, spec: NetworkSpec) -> EmotionNetwork:
         """The best epoch's network with its normalisation, in eval mode. Raises UserError where files are damaged."""
-        tensors, _ = load_tensors(self.folder.best)
+        tensors, _ = load_tensors(self.folder.best, way_out=self._way_out)
         for name, value in tensors.items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise UserError(f"{self.folder.best} is unusable: {name} holds NaN or infinite values")
+                raise UserError(
+                    f"{self.folder.best} is unusable: {name} holds NaN or infinite values",
+                    way_out=self._way_out,
+                )
         with torch.random.fork_rng(devices=[]):
             network = EmotionNetwork(spec)
         fill(network, tensors, str(self.folder.best))
@@ -76,7 +86,9 @@ class TrainedFold:
                 mean, std = self.result["normalisation"][modality.value]
                 network.set_normalisation(Modality(modality), float(mean), float(std))
         except (KeyError, TypeError, ValueError) as e:
-            raise UserError(f"{self.folder.result} is damaged: it has no sound normalisation") from e
+            raise UserError(
+                f"{self.folder.result} is damaged: it has no sound normalisation", way_out=self._way_out
+            ) from e
         return network.eval()
 
     def history(self) -> list[Epoch]:
@@ -91,9 +103,11 @@ class TrainedFold:
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError) as e:
-            raise UserError(f"{path} cannot be read: {e}") from e
+            raise UserError(f"{path} cannot be read ({reason(e)})", way_out=self._way_out) from e
         except ValidationError as e:
-            raise UserError(f"{path} is damaged: a line of it is no epoch's record") from e
+            raise UserError(
+                f"{path} is damaged: a line of it is no epoch's record", way_out=self._way_out
+            ) from e
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +148,7 @@ def open_run(folder: Path) -> TrainedRun:
     run = RunFolder(folder)
     if not run.record.is_file():
         raise UserError(f"{folder} is not a run: it has no {run.record.name}; make one with offline-train")
-    record = read_json(run.record)
+    record = read_json(run.record, way_out="train another run")
     if record.get("format_version") != FORMAT_VERSION:
         raise UserError(
             f"{run.record} has format version {record.get('format_version')}: update affectstream"
@@ -144,10 +158,12 @@ def open_run(folder: Path) -> TrainedRun:
         spec = NetworkSpec.model_validate_json(json.dumps(record["spec"]))
         recipe = FeatureRecipe.model_validate_json(json.dumps(record["recipe"]))
     except (KeyError, ValidationError) as e:
-        raise UserError(f"{run.record} is damaged, or of another version of affectstream") from e
+        raise UserError(
+            f"{run.record} is damaged, or of another version of affectstream", way_out="train another run"
+        ) from e
     split = read_folds(run.split)
     folders = [(k, run.fold(k)) for k in range(split.folds)]
-    folds = [TrainedFold(k, f, read_json(f.result)) for k, f in folders if f.result.is_file()]
+    folds = [TrainedFold(k, f, f.read_result()) for k, f in folders if f.result.is_file()]
     return TrainedRun(run, record, options, spec, recipe, split, tuple(folds))
 
 

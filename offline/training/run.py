@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from models.errors import UserError
 from models.files import file_hash
 from offline.data.folds import FoldSplit, check_split, read_folds, split_folds, write_folds
-from offline.files import Json, read_json, write_json, write_text
+from offline.files import DiskProblem, Json, read_json, write_json, write_text
 from offline.training.pretrained import (
     PretrainedEncoders,
     check_recipe,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from offline.training.options import TrainOptions
 
 FORMAT_VERSION: Final = 1
+_OTHER_RUN: Final = "give another --run folder"
 _PREPARING_TIMEOUT_S: Final = 600
 
 
@@ -113,7 +114,14 @@ class FoldFolder:
     @property
     def finished(self) -> bool:
         """Whether the fold's training is over."""
-        return self.result.is_file() and read_json(self.result).get("finished") is True
+        return self.result.is_file() and self.read_result().get("finished") is True
+
+    def read_result(self) -> Json:
+        """What came out so far. Raises UserError where the file is absent or damaged."""
+        return read_json(
+            self.result,
+            way_out=f"remove {self.path} and train the fold again with offline-train --resume",
+        )
 
     def lock(self) -> FileLock:
         """Held while the fold is trained. A killed process lets go of it."""
@@ -164,7 +172,12 @@ def prepare_run(
         spec = options.network
     except ValueError as e:
         raise UserError(str(e)) from e
-    folder.path.mkdir(parents=True, exist_ok=True)
+    if folder.path.exists() and not folder.path.is_dir():
+        raise UserError(f"{folder.path} is a file: give another --run folder")
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise DiskProblem.of(folder.path, e) from e
     notes: list[str] = []
     with FileLock(folder.path / ".lock", timeout=_PREPARING_TIMEOUT_S):
         begun = folder.record.is_file()
@@ -199,7 +212,7 @@ def prepare_run(
             "provenance": provenance(),
         }
         if begun:
-            check_same(read_json(folder.record), record, folder.record)
+            check_same(read_json(folder.record, way_out=_OTHER_RUN), record, folder.record)
             if not resume:
                 raise UserError(
                     f"{folder.path} holds a run already: continue it with --resume, or give another --run folder"

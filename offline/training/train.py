@@ -120,7 +120,10 @@ class _Training:
         self.device = torch.device(run.options.device)
         self.windows = self.inputs.windows(self.fold.training, run.options)
         if not self.windows:
-            raise FoldError(f"fold {index} has no labelled frame to train on: every label is missing")
+            raise FoldError(
+                f"fold {index} has no labelled frame to train on, since every label is missing",
+                way_out="preprocess trials that have labels",
+            )
         # Everything random from here on comes from the seed and the fold.
         self.random = seed_everything((run.options.seed, index))
         self.network = EmotionNetwork(run.options.network)
@@ -269,7 +272,7 @@ class _Training:
 
     def _restore(self) -> None:
         path = self.folder.checkpoint
-        tensors, state = load_tensors(path)
+        tensors, state = load_tensors(path, way_out=f"remove {path.parent} to train it from the start")
         try:
             if state["format_version"] != FORMAT_VERSION or state["fold"] != self.index:
                 raise ValueError("it is of another format or fold")

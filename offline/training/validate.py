@@ -61,7 +61,10 @@ def judge(
     """Scores per target of estimates and labels (N, K), NaN where there is none. Raises UserError as `evaluate`."""
     for target, column in zip(targets, labels.T, strict=True):
         if np.isnan(column).all():
-            raise UserError(f"no frame to validate on has a label for {target}: nothing to judge training by")
+            raise UserError(
+                f"no frame to validate on has a label for {target}, so there is nothing to judge training by",
+                way_out="preprocess validation trials that have labels",
+            )
     if not np.isfinite(estimates[~np.isnan(labels).any(axis=1)]).all():
         raise UserError(
             "the network's estimates are not finite: training has diverged, lower --learning-rate"

@@ -22,12 +22,14 @@ from stream.options import (
     InputOptions,
     OutputOptions,
 )
+from stream.page.options import page_options
 from stream.session_folder.options import check_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stream.fleet.plan import FleetEntry
+    from stream.page.options import PageOptions
 
 HELP: Final = """
 Estimate how a person seems to feel, 30 times a second, and publish it over MQTT.
@@ -70,6 +72,9 @@ Examples:
   stream-run --camera 0 --lsl --lsl-markers --metrics 9464
       for a laboratory's recorder, stamped at capture, with its markers; and for Prometheus
 
+  stream-run --camera 0 --page
+      on a page in the browser, at http://127.0.0.1:8080/
+
   stream-run --camera 0 --session sessions/P07 --participant P07
       everything that comes of it kept in a folder, for an analyst
 
@@ -83,7 +88,8 @@ fast enough on this machine, takes the most exact of them and remembers the choi
 replaying a recording gives the same record byte for byte. To use one whatever its speed,
 name it: --accelerator eager.
 
-Only numbers leave the process: no picture, no sound, and words only with --publish-transcript.
+Only numbers leave the process: no sound, words only with --publish-transcript, and a picture only
+with --preview: the small face crop, to the viewers of the page.
 The folder of --session has the words too, and picture and sound only with --keep-media.
 
 In a terminal, m marks this moment, p pauses and resumes, r forgets what centering looks back on,
@@ -258,6 +264,24 @@ def stream_run(
         Literal["debug", "info", "warning", "error"],
         typer.Option(help="From which level on: losses and drops are warnings, connections info."),
     ] = "warning",
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="Show it all in a browser, at 127.0.0.1:8080 unless told otherwise."),
+    ] = False,
+    page_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve the page here; beyond this machine viewers need a token, which is made up unless given.",
+        ),
+    ] = None,
+    page_token: Annotated[
+        str | None,
+        typer.Option(help="What viewers of the page have to show; better as AFFECT_PAGE_TOKEN than here."),
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show the face as the network sees it, on the page only.")
+    ] = False,
     session: Annotated[
         Path | None,
         typer.Option(
@@ -319,6 +343,10 @@ def stream_run(
         lsl_name=lsl_name,
         lsl_markers=lsl_markers,
         metrics=metrics,
+        page=page,
+        page_address=page_address,
+        page_token=page_token,
+        preview=preview,
         session=session,
         participant=participant,
         notes=notes,
@@ -338,6 +366,7 @@ def _run(
     *,
     several: bool,
 ) -> None:
+    shown = page_options(output_options)
     if not several:
         from stream.sources.open import check_source
 
@@ -348,7 +377,7 @@ def _run(
         from stream.session import stream
 
     if several:
-        _run_several(entries, input_options, output_options)
+        _run_several(entries, input_options, output_options, shown)
         return
     try:
         run_async(stream(input_options, output_options))
@@ -378,7 +407,10 @@ def _sources(
 
 
 def _run_several(
-    entries: Sequence[FleetEntry], input_options: InputOptions, output_options: OutputOptions
+    entries: Sequence[FleetEntry],
+    input_options: InputOptions,
+    output_options: OutputOptions,
+    page: PageOptions | None,
 ) -> None:
     """Runs all in this process. Raises UserError where one of them failed, once the others have ended."""
     from stream.fleet.plan import plan_sources
@@ -390,7 +422,7 @@ def _run_several(
             "one microphone cannot be heard with several sources: name each one's in a --fleet file"
         )
     plans = plan_sources(entries, input_options, output_options)
-    ended = run_async(run_fleet(plans, view=output_options.view))
+    ended = run_async(run_fleet(plans, view=output_options.view, page=page))
     failed = [run for run in ended if run.error is not None]
     if failed:
         why = "; ".join(f"{run.name}: {run.error}" for run in failed)

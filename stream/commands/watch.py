@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from models.configuration import ConfigOption, ConfiguredCommand, ShowConfigOption
 from models.console import make_app, run
+from stream.page.options import find_page_options
 
 HELP: Final = """
 Watch in the terminal what any number of running stream-run commands publish.
@@ -20,6 +21,9 @@ Examples:
 
   stream-watch --broker mqtt://192.168.0.2:1883 --id desk
       one publisher, on a broker elsewhere
+
+  stream-watch --page
+      on a page in the browser, at http://127.0.0.1:8080/
 
   stream-watch --json --count 10
       ten messages as JSON lines, then exit
@@ -84,10 +88,26 @@ def stream_watch(
     home_assistant_prefix: Annotated[
         str, typer.Option(metavar="TOPIC", help="Home Assistant's discovery prefix.")
     ] = "homeassistant",
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="Show it in a browser too, at 127.0.0.1:8080 unless told otherwise."),
+    ] = False,
+    page_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve the page here; beyond this machine viewers need a token, which is made up unless given.",
+        ),
+    ] = None,
+    page_token: Annotated[
+        str | None,
+        typer.Option(help="What viewers of the page have to show; better as AFFECT_PAGE_TOKEN than here."),
+    ] = None,
     config: ConfigOption = None,
     show_config: ShowConfigOption = False,
 ) -> None:
     """Show what is published until Ctrl-C."""
+    page_asked_for = find_page_options(page, page_address, page_token)
     from stream.mqtt.connection import run as run_async
     from stream.mqtt.credentials import BrokerFiles, find_broker
 
@@ -102,13 +122,16 @@ def stream_watch(
         return
     from stream.view.watch import watch
 
-    run_async(
-        watch(
-            address,
-            publisher_id=publisher_id,
-            as_json=as_json,
-            count=count,
-            seconds=seconds,
-            catch_up=catch_up,
-        )
-    )
+    how: dict[str, Any] = {
+        "publisher_id": publisher_id,
+        "as_json": as_json,
+        "count": count,
+        "seconds": seconds,
+        "catch_up": catch_up,
+    }
+    if page_asked_for is None:
+        run_async(watch(address, **how))
+        return
+    from stream.page.watching import watch_with_page
+
+    run_async(watch_with_page(address, page_asked_for, **how))

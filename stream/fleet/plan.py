@@ -87,8 +87,9 @@ def plan_sources(
 
     A record is a file for each in the folder that `output_options.record` names, a session a folder in that of
     `output_options.session`; the id of each is its own, after the `publisher_id` of all where there is one, and so is
-    its name over LSL. A camera listens only where its entry names a microphone: one cannot tell whose the default one
-    is. Raises UserError for ids that cannot be, or are the same, and for what cannot be had of several.
+    its name over LSL; the terminal and the page are of all together. A camera listens only where its entry names a
+    microphone: one cannot tell whose the default one is. Raises UserError for ids that cannot be, or are the same,
+    and for what cannot be had of several.
     """
     names = name_sources(entries)
     if output_options.labels is not None:
@@ -126,6 +127,8 @@ def plan_sources(
                     session=None if output_options.session is None else output_options.session / name,
                     view="none",
                     lsl_name=f"{output_options.lsl_name or LSL_NAME} {name}" if output_options.lsl else None,
+                    page=False,
+                    preview=False,
                 ),
             )
         )

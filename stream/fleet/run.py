@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from models.console import tell, waiting
 from models.errors import UserError
+from stream.controls import Controls
 from stream.session import (
     cancelled_by_sigterm,
     default_threads,
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
     from stream.fleet.plan import SourcePlan
     from stream.mqtt.connection import BrokerAddress
     from stream.options import ViewChoice
+    from stream.page.options import PageOptions
+    from stream.page.sink import RunsPage
     from stream.shared_bundle import SharedBundle
+    from stream.sinks.base import Sink
     from stream.view.panel import Panel
 
 
@@ -45,8 +49,10 @@ class Ended:
     error: UserError | None = None
 
 
-async def run_fleet(plans: Sequence[SourcePlan], *, view: ViewChoice = "auto") -> list[Ended]:
-    """Runs all sources to their ends, and says how each ended.
+async def run_fleet(
+    plans: Sequence[SourcePlan], *, view: ViewChoice = "auto", page: PageOptions | None = None
+) -> list[Ended]:
+    """Runs all sources to their ends, and says how each ended. One `page` shows them all.
 
     Raises UserError where there is no such bundle or broker, and what a run raised that no user can mend. Cancelled
     or terminated, all end as one run does (`stream.session.stream`).
@@ -54,6 +60,7 @@ async def run_fleet(plans: Sequence[SourcePlan], *, view: ViewChoice = "auto") -
     for folder in {plan.output_options.record.parent for plan in plans if plan.output_options.record}:
         await asyncio.to_thread(_make_folder, folder)
     async with AsyncExitStack() as stack:
+        shown = None if page is None else await _open_page(page, plans, stack)
         common = plans[0].output_options
         wanted = wanted_broker_of(common, plans[0].name)
         with waiting("reaching the broker", tell_first=False) as tell_progress:
@@ -62,7 +69,7 @@ async def run_fleet(plans: Sequence[SourcePlan], *, view: ViewChoice = "auto") -
         panels = [PanelSink(plan.name) for plan in plans]
         screen = None if view == "none" else Screen(lambda: _with_something_to_say(panels), view=view)
         with cancelled_by_sigterm():
-            ended = await _run_all(plans, shared, broker, panels, screen)
+            ended = await _run_all(plans, shared, broker, panels, screen, shown)
     return ended
 
 
@@ -72,13 +79,14 @@ async def _run_all(
     broker: BrokerAddress | None,
     panels: Sequence[PanelSink],
     screen: Screen | None,
+    page: RunsPage | None,
 ) -> list[Ended]:
     drawing = None if screen is None else asyncio.create_task(screen.run())
     say = tell if screen is not None else _say_nothing
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_run_one(plan, bundle, broker, panel, say), name=plan.name)
+                group.create_task(_run_one(plan, bundle, broker, panel, page, say), name=plan.name)
                 for plan, bundle, panel in zip(plans, shared, panels, strict=True)
             ]
     except BaseExceptionGroup as raised:
@@ -96,21 +104,40 @@ async def _run_one(
     shared: SharedBundle,
     broker: BrokerAddress | None,
     panel: PanelSink,
+    page: RunsPage | None,
     say: Callable[[str], None],
 ) -> Ended:
+    controls = Controls()
+    sinks: list[Sink] = [panel]
+    if page is not None:
+        from stream.page.sink import RunOnPage
+
+        sinks.append(RunOnPage(page, controls, plan.name))
     try:
         async with open_engine(
             plan.input_options,
             plan.output_options,
             shared=shared,
             broker=broker,
-            more_sinks=[panel],
+            more_sinks=sinks,
             introduce=lambda line: say(f"{plan.name}: {line}"),
         ) as engine:
+            controls.attach(engine)
             return Ended(plan.name, await engine.run())
     except UserError as error:
         say(f"{plan.name}: {error}")
         return Ended(plan.name, error=error)
+
+
+async def _open_page(options: PageOptions, plans: Sequence[SourcePlan], stack: AsyncExitStack) -> RunsPage:
+    """One page for all of them, which ends with the `stack`. Raises UserError where it cannot be served."""
+    from stream.page.sink import RunsPage
+
+    words = any(plan.output_options.publish_transcript for plan in plans)
+    page = RunsPage(options, shows_words=words)
+    stack.push_async_callback(page.close)
+    await page.open()
+    return page
 
 
 def _load_bundles(plans: Sequence[SourcePlan], *, told: bool) -> list[SharedBundle]:

@@ -21,6 +21,7 @@ import aiomqtt
 from models.errors import SetupError, UserError
 from stream.flow.backoff import Backoff
 from stream.mqtt.mqtt5 import VERSION_REFUSED, session_kept
+from stream.mqtt.receipts import acknowledge_late
 from stream.mqtt.tls import ClientCertificate, tls_context
 
 if TYPE_CHECKING:
@@ -135,9 +136,12 @@ async def connect(
 
     It speaks MQTT 5, or 3.1.1 where the broker refuses that, does not answer to it, or is known to have no other.
     With `keep_s` the broker keeps subscriptions, and messages of QoS 1 and 2 that come for them, for so many seconds
-    after this connection (in 3.1.1: for as long as it likes), for the next of the same `identifier`. `options` go to
-    `aiomqtt.Client`. Raises aiomqtt.MqttError where the broker cannot be reached or refuses, UserError where the
-    address cannot work at all. Cancelling waits for the socket that is being opened, at most some five seconds.
+    after this connection (in 3.1.1: for as long as it likes), for the next of the same `identifier`; messages are
+    then acknowledged by `stream.mqtt.receipts.Receipts` alone.
+
+    `options` go to `aiomqtt.Client`. Raises aiomqtt.MqttError where the broker cannot be reached or refuses,
+    UserError where the address cannot work at all. Cancelling waits for the socket that is being opened, at most some
+    five seconds.
     """
     settings = {"identifier": identifier, "will": will, **options}
     if address.mqtt5:
@@ -151,11 +155,31 @@ async def connect(
     return await _connect_in(aiomqtt.ProtocolVersion.V311, address, keep_s, settings)
 
 
+class _Client(aiomqtt.Client):
+    """aiomqtt's, but that a socket which was closed in the meantime is not watched any more: the event loop would
+    print the error of trying to, whenever a broker dies.
+    """
+
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as error:
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def watch() -> None:
+            if sock.fileno() >= 0:
+                self._loop.add_writer(sock.fileno(), write)
+
+        self._loop.call_soon_threadsafe(watch)
+
+
 async def _connect_in(
     version: aiomqtt.ProtocolVersion, address: BrokerAddress, keep_s: int | None, settings: dict[str, Any]
 ) -> aiomqtt.Client:
     waits_s = CALL_TIMEOUT_S if version == aiomqtt.ProtocolVersion.V311 else VERSION_TIMEOUT_S
-    client = aiomqtt.Client(
+    client = _Client(
         address.host,
         address.port,
         username=address.username,
@@ -168,6 +192,8 @@ async def _connect_in(
         **({} if keep_s is None else _kept_session(version, keep_s)),
         **settings,
     )
+    if keep_s is not None:
+        acknowledge_late(client)
     entering = asyncio.ensure_future(client.__aenter__())
     try:
         await asyncio.shield(entering)

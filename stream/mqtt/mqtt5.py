@@ -11,6 +11,8 @@ from paho.mqtt.properties import Properties
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MOST_UNACKNOWLEDGED: Final = 256
+
 VERSION_REFUSED: Final = 132
 """The reason code `Unsupported protocol version`."""
 
@@ -22,9 +24,10 @@ def speaks_mqtt5(client: aiomqtt.Client) -> bool:
 
 
 def session_kept(seconds: int) -> Properties:
-    """Asks, when connecting, for a session that outlives the connection."""
+    """Asks, when connecting, for a session that outlives the connection, and for no more than fits at once."""
     properties = _made(PacketTypes.CONNECT)
     properties.SessionExpiryInterval = seconds
+    properties.ReceiveMaximum = MOST_UNACKNOWLEDGED
     return properties
 
 

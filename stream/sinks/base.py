@@ -17,6 +17,9 @@ from stream.logs import note
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stream.messages import Estimate, Marker, Status, Transcript
 
 log = logging.getLogger(__name__)
@@ -87,11 +90,26 @@ class Sink(Protocol):
         ...
 
 
+@runtime_checkable
+class CropTaker(Protocol):
+    """A sink that shows what the network sees of a face, where the user asked for that."""
+
+    @property
+    def wants_crops(self) -> bool:
+        """Whether anybody asked."""
+        ...
+
+    def offer_crop(self, crop: NDArray[np.uint8], *, face: bool) -> None:
+        """Take a crop, uint8 (48, 48, 3) RGB, zeros where there is no `face`; as `Sink.offer` is to."""
+        ...
+
+
 class Outlet:
     """All sinks as one: what is offered goes to each."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = tuple(sinks)
+        self._crop_takers = tuple(s for s in self._sinks if isinstance(s, CropTaker) and s.wants_crops)
 
     @property
     def drops(self) -> dict[str, int]:
@@ -127,6 +145,11 @@ class Outlet:
         """Give a marked moment to every sink."""
         for sink in self._sinks:
             sink.offer_marker(marker)
+
+    def offer_crop(self, crop: NDArray[np.uint8], *, face: bool) -> None:
+        """Give what the network sees of a face to every sink that wants it."""
+        for taker in self._crop_takers:
+            taker.offer_crop(crop, face=face)
 
 
 @asynccontextmanager

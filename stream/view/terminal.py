@@ -173,8 +173,8 @@ class PanelSink:
 class TerminalSink(PanelSink):
     """Shows one engine's estimates while they are made, and a summary at the end.
 
-    Give the broker's address, where there is one, to show how others can subscribe; and a recording's labels, where
-    there are any, to show them beside the estimates and how well they agreed in the end.
+    Give the broker's address, where there is one, to show how others can subscribe; the page's, to show that; and a
+    recording's labels, where there are any, to show them beside the estimates and how well they agreed in the end.
     """
 
     def __init__(
@@ -182,11 +182,13 @@ class TerminalSink(PanelSink):
         view: View = "auto",
         *,
         broker: BrokerAddress | None = None,
+        page: str = "",
         labels: LabelledTrajectory | None = None,
         console: Console | None = None,
     ) -> None:
+        hints = [f" {page}"] * bool(page) + ([subscribe_hint(broker)] if broker else [])
         super().__init__(
-            hint=subscribe_hint(broker) if broker else "",
+            hint="  ".join(hints),
             agreement=Agreement(labels) if labels is not None else None,
         )
         self._screen = Screen(lambda: [self.panel], view=view, console=console)

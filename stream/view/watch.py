@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 import aiomqtt
 
@@ -27,13 +27,14 @@ from stream.mqtt.connection import (
     heeding_cancellation,
 )
 from stream.mqtt.mqtt5 import speaks_mqtt5
+from stream.mqtt.receipts import Receipts
 from stream.mqtt.topics import PREFIX, check_publisher_id
 from stream.schemas import TOPICS, complaint
 from stream.view.panel import Panel, clean
 from stream.view.terminal import Screen, View
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -71,13 +72,26 @@ class Watched:
         return self.messages.total()
 
 
+class Listener(Protocol):
+    """Whoever else wants what is heard; called from the event loop, returns at once."""
+
+    def take(self, publisher_id: str, kind: str, message: Mapping[str, Any] | str) -> None:
+        """Takes a message that fits its topic's schema, or what was said on `available`."""
+        ...
+
+    def connected(self, client: aiomqtt.Client | None) -> None:
+        """Takes the connection in use, None while the broker is away."""
+        ...
+
+
 class Watcher:
     """Sorts messages into one panel per publisher. Pure: give it topics and payloads.
 
     The first `MOST_PUBLISHERS` get a panel; messages of more are counted as overlooked.
     """
 
-    def __init__(self, hint: str = "") -> None:
+    def __init__(self, hint: str = "", listener: Listener | None = None) -> None:
+        self._listener = listener
         self.watched = Watched()
         self.connected = True
         self._endpoint = hint
@@ -114,6 +128,8 @@ class Watcher:
             panel.availability(message)
         elif message is not None:
             panel.take(kind, message)
+        if message is not None and self._listener is not None:
+            self._listener.take(publisher_id, kind, message)
 
     def remark(self) -> str:
         """One line about the watching itself."""
@@ -194,24 +210,30 @@ async def watch(
     output: TextIO | None = None,
     catch_up: str | None = None,
     backoff: Backoff = BROKER_BACKOFF,
+    listener: Listener | None = None,
 ) -> Watched:
     """Watch `affect/<publisher_id>/#` (`+`: everybody) until cancelled, for `count` messages or `seconds`.
 
     Shows a panel per publisher and a summary at the end; `as_json` writes each message as one JSON line
     `{"topic": ..., "payload": ...}` to `output` (stdout) instead, the payload as text where it is not JSON.
-    A broker that goes away is sought again with growing waits. A reader that goes away (`| head`) ends it.
+    A `listener` gets every message too. A broker that goes away is sought again with growing waits. A reader that
+    goes away (`| head`) ends it.
     With a name to `catch_up` by, the broker keeps what is published at QoS 1 meanwhile, and after the end too, for
     the next with that name. Settled frames and markers that come a second time are passed over, and counted.
     Raises UserError where the broker cannot be reached at the start or the id or name cannot be one.
     """
     topics = f"{PREFIX}/{publisher_id if publisher_id == '+' else check_publisher_id(publisher_id)}/#"
-    watcher = Watcher(f"{topics} at {broker.endpoint}")
+    watcher = Watcher(f"{topics} at {broker.endpoint}", listener)
     writer = _LineWriter(output or sys.stdout) if as_json else None
     screen = None if as_json else Screen(lambda: watcher.panels, watcher.remark, view=view, console=console)
     options = {**_queue_options(watcher.watched), **_catching_up(catch_up)}
     with waiting(f"connecting to the broker at {broker.endpoint}", tell_first=False):
         client = await connect_first(broker, **options)
-    tasks = {asyncio.create_task(_receive(client, broker, options, topics, watcher, writer, count, backoff))}
+    tasks = {
+        asyncio.create_task(
+            _receive(client, broker, options, topics, watcher, writer, count, backoff, listener)
+        )
+    }
     if screen is not None:
         tasks.add(asyncio.create_task(screen.run()))
     try:
@@ -236,6 +258,7 @@ async def _receive(
     writer: _LineWriter | None,
     count: int | None,
     backoff: Backoff,
+    listener: Listener | None,
 ) -> None:
     """Until `count` messages came or the reader of the lines is gone."""
     random = Random()
@@ -251,24 +274,37 @@ async def _receive(
                 broker = replace(broker, mqtt5=speaks_mqtt5(client))  # for the next connection
                 watcher.connected = True
                 watcher.watched.connections += 1
+                if listener is not None:
+                    listener.connected(client)
+                receipts = Receipts(client)
                 async for message in client.messages:
                     backoff = backoff.reset()
-                    payload = bytes(message.payload)
-                    if repeats.is_one(str(message.topic), payload):
-                        watcher.watched.repeated += 1
-                        continue
-                    watcher.take(str(message.topic), payload)
-                    gone = writer is not None and not writer.write(str(message.topic), payload)
+                    gone = _take(message, repeats, watcher, writer)
+                    receipts.owe(message)
                     if gone or watcher.watched.total == count:
+                        receipts.send_all()
                         return
+                    receipts.send()
             except (aiomqtt.MqttError, UserError):
                 watcher.connected = False
+                if listener is not None:
+                    listener.connected(None)
                 if client is not None:
                     await abandon(client)
                 client = None
     finally:
         if client is not None:
             await disconnect(client)
+
+
+def _take(message: aiomqtt.Message, repeats: Repeats, watcher: Watcher, writer: _LineWriter | None) -> bool:
+    """Whether the reader of the lines is gone."""
+    topic, payload = str(message.topic), bytes(message.payload)
+    if repeats.is_one(topic, payload):
+        watcher.watched.repeated += 1
+        return False
+    watcher.take(topic, payload)
+    return writer is not None and not writer.write(topic, payload)
 
 
 class _LineWriter:

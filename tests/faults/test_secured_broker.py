@@ -131,6 +131,7 @@ async def test_killed_in_the_middle_the_subscriber_ends_with_every_settled_frame
     documented.start_broker()
     _, errors = running.communicate(timeout=120)
     assert running.returncode == 0, errors
+    assert b"Traceback" not in errors
     await until(lambda: "stopped" in documented.heard("available"), timeout_s=30)
     watching.send_signal(signal.SIGINT)
     watching.communicate(timeout=20)

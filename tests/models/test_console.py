@@ -27,6 +27,10 @@ PROGRAM = """
     def main(what: str, count: int = 0) -> None:
         if what == "user":
             raise UserError("the file is not\\nthere: give another")
+        if what == "loop":
+            open("/dev/null/inside")
+        if what == "device":
+            raise OSError("a device went away")
         if what == "bug":
             raise RuntimeError("a fault of ours")
         if what == "exit":
@@ -75,6 +79,14 @@ def test_a_bad_option_is_one_line_that_points_to_the_help(program: Path, argumen
 
 def test_another_status_is_the_commands_own(program: Path) -> None:
     assert finish(program, "exit").returncode == 7
+
+
+def test_a_file_that_the_system_refuses_is_one_line_and_status_2(program: Path) -> None:
+    done = finish(program, "loop")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("program: /dev/null/inside cannot be used (")
+    assert done.stderr.endswith("): see that it may be used, or give another one\n")
+    assert "Traceback" in finish(program, "device").stderr, "not every error of the system is the user's"
 
 
 def test_a_fault_of_ours_shows_its_traceback(program: Path) -> None:

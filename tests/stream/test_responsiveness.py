@@ -9,10 +9,12 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from stream.options import DEMO_BUNDLE, DEMO_RECORDING, InputOptions, OutputOptions
 from stream.session import stream
+from tests.stream.brokers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,10 +79,22 @@ def watched_host() -> Iterator[list[float]]:
         worker.join()
 
 
+def look_at_the_page(port: int) -> None:
+    """A viewer that comes once the page is there, and stays until its end."""
+    while True:
+        try:
+            with httpx.stream("GET", f"http://127.0.0.1:{port}/events", timeout=30) as answer:
+                assert "event: bye" in list(answer.iter_lines())
+                return
+        except httpx.ConnectError:
+            time.sleep(0.1)
+
+
 @pytest.mark.slow
 async def test_nothing_holds_the_event_loop_in_a_whole_run_of_the_demo(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
+    port = free_port()
     input_options = InputOptions(str(DEMO_RECORDING), bundle=DEMO_BUNDLE, recogniser="vosk-tiny")
     output_options = OutputOptions(
         broker=f"mqtt://127.0.0.1:{mosquitto.port}",
@@ -88,9 +102,16 @@ async def test_nothing_holds_the_event_loop_in_a_whole_run_of_the_demo(
         record=tmp_path / "out.jsonl",
         publish_transcript=True,
         view="plain",
+        page=True,
+        page_address=f"127.0.0.1:{port}",
+        preview=True,
     )
+    viewer = threading.Thread(target=look_at_the_page, args=(port,))
+    viewer.start()
     with watched_host() as same_work_ms, watched_loop() as held:
         summary = await stream(input_options, output_options)
+    viewer.join(30)
+    assert not viewer.is_alive()
     assert summary.settled == summary.frames > 900
     assert len(held) > 5 * summary.frames, "the loop was watched"
     longest_ms, what = max(held)

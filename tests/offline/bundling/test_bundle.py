@@ -21,12 +21,9 @@ from offline.bundling import bundle as packing
 from offline.bundling.bundle import BundlingOptions, BundlingResult, make_bundle
 from offline.data.store import Store
 from offline.tensors import load_tensors, save_tensors
-from offline.training.options import TrainOptions
 from offline.training.results import find_runs, open_run
-from offline.training.run import RunFolder, prepare_run
-from offline.training.schedule import ScheduleOptions
-from offline.training.train import train_fold
 from tests.offline.stores import write_store, write_trunk
+from tests.offline.training.runs import train_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,25 +31,6 @@ if TYPE_CHECKING:
     from tests.commands import RunCommand
 
 NOTE = "trained on noise: for testing only"
-
-
-def train_run(folder: Path, store: Path, trunk: Path, **options: Any) -> Path:
-    """Every fold of a split in three, one step each."""
-    given = TrainOptions(
-        preset="compact",
-        schedule=ScheduleOptions(warm_up=0),
-        window=20,
-        hop=20,
-        max_steps=1,
-        cache_trunk=1,
-        **options,
-    )
-    run, _ = prepare_run(
-        RunFolder(folder), Store.open(store), given, trunk=trunk, split=None, parts=2, resume=False
-    )
-    for index in range(run.split.folds):
-        train_fold(run, index, lambda event: None, tensorboard=False)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -19,24 +19,37 @@ if TYPE_CHECKING:
     from offline.judging.scoring import Judgement
 
 
-def judged(kind: Kind = "faces", items: int = 40, seed: int = 0, error: float = 0.1) -> Judgement:
-    """A judgement of items whose estimates are their labels but for `error`; in the last one nothing is found."""
+def judged(
+    kind: Kind = "faces",
+    items: int = 40,
+    seed: int = 0,
+    error: float = 0.1,
+    *,
+    by: str = "votes",
+    available: int | None = None,
+    alike: bool = False,
+    found: bool = True,
+) -> Judgement:
+    """A judgement of items whose estimates are their labels, of what is called `by`, but for `error`.
+
+    In the last one nothing is found, and in none unless `found`; all spreads are one where they are `alike`.
+    """
     random = np.random.default_rng(seed)
     labels = random.uniform(-0.8, 0.8, (items, 2))
     estimates = []
     for row, label in enumerate(labels):
-        width = np.full(2, 0.05 + 0.1 * row / items)
+        width = np.full(2, 0.05 if alike else 0.05 + 0.1 * row / items)
         value = label + error * random.choice([-1.0, 1.0], 2)
-        estimates.append(ItemEstimate(30, row < items - 1, value, width, 0.5 * value, 2 * width))
+        estimates.append(ItemEstimate(30, found and row < items - 1, value, width, 0.5 * value, 2 * width))
     material = Material(
         kind=kind,
         source=f"/home/me/data/{kind}.npz",
         names=tuple(f"item-{row}" for row in range(items)),
         items=tuple(range(items)),
-        labels={} if kind == "talking" else {"votes": labels},
-        available=2 * items,
+        labels={} if kind == "talking" else {by: labels},
+        available=available or items,
         categories=tuple(("anger", "happiness")[row % 2] for row in range(items)) if kind == "faces" else (),
-        notes=("read from /home/me/data with care",),
+        notes=("speakers 09 alone",) if kind == "voices" else ("read from /home/me/data with care",),
     )
     return score_material(material, estimates)
 

@@ -11,7 +11,7 @@ from models.bundle.card import body_of, written_for
 from models.bundle.manifest import read_manifest
 from models.errors import UserError
 from offline.cards.card import make_card
-from offline.cards.judgements import read_document
+from offline.cards.document import read_document
 from offline.cards.template import read_template
 from tests.offline.cards.made import judged, write_judgement
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.bundle.load import Bundle
-    from offline.cards.judgements import Document
+    from offline.cards.document import Document
 
 HELD_BACK = {"held_back": "No fold trained on any of it."}
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
 
-from models.errors import UserError
+from offline.cards.document import collect, read_document
 from offline.cards.judgements import (
     NOTHING_JUDGED,
-    Document,
-    collect,
     commands,
     coverage,
     details,
     metadata,
     reach,
-    read_document,
     summary,
 )
 from tests.offline.cards.made import judged, write_judgement
@@ -26,12 +22,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.bundle.load import Bundle
+    from offline.cards.document import Document
 
 
 @pytest.fixture
 def document(people: Bundle, tmp_path: Path) -> Document:
     """Faces, voices, and people who talk."""
-    kinds = (judged("faces"), judged("voices", items=12), judged("talking", items=5))
+    kinds = (
+        judged("faces", available=80),
+        judged("voices", items=12, available=24),
+        judged("talking", items=5),
+    )
     return read_document(write_judgement(tmp_path / "all.json", people, *kinds))
 
 
@@ -46,15 +47,21 @@ def test_the_summary_is_of_what_is_published_where_something_was_found(document:
     scores = [s for s in document.judgements[0].scores if (s.reading, s.subset) == ("centered", "present")]
     assert [s.target for s in scores] == ["valence", "arousal"]
     expected = [f"{getattr(s.agreement, m):.3f}" for m in ("ccc", "pearson", "rmse") for s in scores]
-    starts = ("faces, each still for two seconds; sight alone", "faces.npz, faces by haar, against votes")
+    starts = (
+        "faces, each still for two seconds; sight alone",
+        "faces.npz, 40 of 80, faces by haar, against votes",
+    )
     assert cells(said, *starts) == ["39", *expected]
-    assert cells(said, "voices; sound alone", "voices.npz, against votes")[0] == "11"
+    assert (
+        cells(said, "voices; sound alone", "voices.npz, speakers 09 alone, 12 of 24, against votes")[0]
+        == "11"
+    )
     assert "talk" not in said, "nothing is labelled there"
 
 
 def test_details_have_every_score_both_ways_the_fifths_and_the_command(document: Document) -> None:
     said = details(collect([document]))
-    assert "### Faces, each still for two seconds; sight alone: faces.npz, faces by haar" in said
+    assert "### Faces, each still for two seconds; sight alone: faces.npz, 40 of 80, faces by haar" in said
     assert "40 items, evenly spread over 80; face found: 39. read from data with care." in said
     for score in document.judgements[0].scores:
         named = "published (centered)" if score.reading == "centered" else "folds' mean, not centered"
@@ -81,7 +88,7 @@ def test_reach_is_the_range_of_estimates_beside_the_labels_and_the_means_by_emot
     anger = next(c for c in document.judgements[0].categories if c.name == "anger")
     pairs = [", ".join(f"{v:+.2f}" for v in p) for p in (anger.label, anger.centered, anger.folds_mean)]
     assert cells(said, "anger") == [str(anger.items), *pairs]
-    labels, published, mean = cells(said, "faces.npz, faces by haar, against votes", "valence")
+    labels, published, mean = cells(said, "faces.npz, 40 of 80, faces by haar, against votes", "valence")
     low, high = (float(bound) for bound in labels.split(" to "))
     assert -0.8 <= low < -0.5
     assert 0.5 < high <= 0.8
@@ -92,7 +99,7 @@ def test_coverage_counts_errors_within_one_and_two_spreads(document: Document) -
     """Every error is 0.1; spreads go from 0.05 to 0.15 evenly: a half is within one, all are within two."""
     said = coverage(collect([document]))
     items, spread, rmse, within_one, within_two = cells(
-        said, "faces.npz, faces by haar, against votes", "arousal"
+        said, "faces.npz, 40 of 80, faces by haar, against votes", "arousal"
     )
     assert (items, rmse, within_two) == ("39", "0.100", "100%")
     assert float(spread) == pytest.approx(0.0988, abs=0.001)
@@ -105,6 +112,8 @@ def test_the_metadata_is_a_model_index(document: Document) -> None:
     assert said.startswith("model-index:\n  - name: people\n    results:\n      - task:")
     score = document.judgements[0].scores[0]
     assert f"{{type: ccc, name: 'CCC valence, against votes', value: {score.agreement.ccc:.3f}}}" in said
+    assert "{type: faces, name: 'faces.npz, 40 of 80, faces by haar'}" in said
+    assert "{type: voices, name: 'voices.npz, speakers 09 alone, 12 of 24'}" in said
     assert metadata("people", []) == ""
 
 
@@ -119,17 +128,3 @@ def test_without_a_judgement_that_is_said() -> None:
         assert tell([]) == NOTHING_JUDGED
     assert commands([]) == NOTHING_JUDGED
     assert "Too few" in coverage([])
-
-
-def test_what_is_no_document_is_one_line(people: Bundle, tmp_path: Path) -> None:
-    path = write_judgement(tmp_path / "all.json", people, judged())
-    content = json.loads(path.read_text())
-    content["judgements"][0]["scores"][0]["agreement"]["ccc"] = "good"
-    path.write_text(json.dumps(content))
-    (tmp_path / "other.json").write_text("{}")
-    for name, place in (("all.json", "judgements.0.scores.0.agreement.ccc"), ("other.json", "command")):
-        with pytest.raises(UserError, match=f"no document of offline-judge --json: {place}: ") as refused:
-            read_document(tmp_path / name)
-        assert "\n" not in str(refused.value)
-    with pytest.raises(UserError, match="does not exist"):
-        read_document(tmp_path / "absent.json")

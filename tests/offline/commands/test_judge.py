@@ -63,6 +63,8 @@ def test_everything_at_once(console: Console, tmp_path: Path) -> None:
     assert voices["each"][0]["labels"]["played emotion"] == [0.8, 0.45]
     for kind in ("faces", "voices", "texts"):
         assert (tmp_path / "plots" / f"{kind}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"written: {tmp_path / 'plots' / kind}.png\n" in out
+    assert f"written: {tmp_path / 'all.json'}\n" in out
 
 
 @pytest.mark.slow

@@ -1,9 +1,13 @@
-"""What training shows: bars on a terminal, lines elsewhere."""
+"""What long jobs show: bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
 import io
-from typing import Any
+import os
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
@@ -17,6 +21,10 @@ from offline.training.events import (
     FoldStarted,
     StepDone,
 )
+from tests.commands import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Clock:
@@ -109,3 +117,37 @@ def test_a_fold_that_failed_has_no_bar_any_more(progress: Progress) -> None:
     tell(FoldFailed(5, "fold 5: it never began"))
     assert [task.description for task in progress.tasks] == ["fold 1"]
     assert told(progress) == "fold 0: the loss is nan\nfold 5: it never began\n"
+
+
+LEARNER = """
+    from offline.commands.progress import frame_bar, learning
+
+    with learning("pretraining on faces"):
+        print("faces: epoch 1/2")
+    with frame_bar("judging faces", 7) as advance:
+        advance(7)
+"""
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_goes_on_and_for_how_long_is_shown_beside_the_lines_that_are_printed(
+    tmp_path: Path, terminal: bool
+) -> None:
+    path = tmp_path / "learner"
+    path.write_text(textwrap.dedent(LEARNER))
+    environment = {name: text for name, text in os.environ.items() if name not in ("NO_COLOR", "TERM")}
+    forced = {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "100"} if terminal else {}
+    done = subprocess.run(
+        [sys.executable, path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env=environment | forced | {"PYTHONPATH": str(REPOSITORY)},
+    )
+    assert done.stdout == "faces: epoch 1/2\n", "a file takes the lines, whatever the terminal shows"
+    if not terminal:
+        assert done.stderr == ""
+        return
+    for shown in ("pretraining on faces", "judging faces", "7/7", "0:00:0"):
+        assert shown in done.stderr

@@ -27,3 +27,10 @@ def test_it_is_torch_s(total: int, rising: float) -> None:
         theirs.step()
         if step + 1 < total:
             schedule.step()
+
+
+def test_it_is_defined_where_torch_s_divides_by_zero() -> None:
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=0.01)
+    with pytest.raises(ZeroDivisionError):
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=5, pct_start=0.2)
+    assert OneCycle(0.2).at(0, 5) == (1.0, 0.85)

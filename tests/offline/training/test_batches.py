@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from offline.data.store import TrialRecord
+
 
 def test_normalisation_is_over_the_training_part_alone(
     tmp_path: Path, tiny_store: Path, tiny_trunk: Path
@@ -105,6 +109,28 @@ def test_windows_without_a_label_are_left_out(
     )
     assert inputs.windows(["mute"], run.options) == []
     assert inputs.windows(["p0-0"], run.options)
+
+
+def test_labels_are_read_once_for_all_windows_of_a_trial(
+    tmp_path: Path, tiny_store: Path, tiny_trunk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(tmp_path / "run", tiny_store, tiny_trunk, options(window=10, hop=5))
+    inputs = TrainingInputs(
+        run.store, run.store.trials(), run.pretrained, run.options, run.folder.cache, run.store_hash
+    )
+    read: list[str] = []
+    labels = TrainingInputs.labels
+
+    def count(self: TrainingInputs, trial: TrialRecord) -> NDArray[np.float32]:
+        read.append(trial.name)
+        return labels(self, trial)
+
+    monkeypatch.setattr(TrainingInputs, "labels", count)
+    names = [trial.name for trial in run.store.trials()]
+    windows = inputs.windows(names, run.options)
+    assert len(windows) > len(names)
+    assert [w.trial.name for w in windows] == sorted((w.trial.name for w in windows), key=names.index)
+    assert read == names
 
 
 def test_without_a_recogniser_the_language_branch_is_masked_as_in_prediction(

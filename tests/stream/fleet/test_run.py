@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from stream.fleet.plan import FleetEntry, SourcePlan, plan_sources
 from stream.fleet.run import run_fleet
 from stream.options import DEMO_BUNDLE, InputOptions, OutputOptions
+from stream.page.options import PageOptions
 from stream.session import stream
 from tests.commands import run_in_own_process
 from tests.stream.broker_fixtures import mosquitto, own_state_folder, subscribe
+from tests.stream.brokers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +64,31 @@ async def test_one_that_cannot_be_opened_is_named_and_the_others_run_to_their_en
     assert ended[0].error is None
     assert "nosuch.mp4" in str(ended[1].error)
     assert len((tmp_path / "out" / "bbaf2n.jsonl").read_text().splitlines()) == 75
+
+
+async def test_one_page_shows_all_of_them_and_steers_each(clips: list[Path]) -> None:
+    options = PageOptions(port=free_port())
+    live = [
+        replace(plan, input_options=replace(plan.input_options, pace="live")) for plan in plans(clips[:2])
+    ]
+    running = asyncio.create_task(run_fleet(live, view="none", page=options))
+    seen: set[str] = set()
+    async with httpx.AsyncClient(timeout=30) as client:
+        while not seen:
+            with contextlib.suppress(httpx.ConnectError):
+                async with client.stream("GET", f"{options.url()}events") as answer:
+                    async for line in answer.aiter_lines():
+                        if line.startswith("data: ") and "publishers" in line:
+                            seen |= set(json.loads(line.removeprefix("data: "))["publishers"])
+                        if seen == {"bbaf2n", "lbax4n"}:
+                            break
+            await asyncio.sleep(0.1)
+        asked = {"publisher": "lbax4n", "command": "recenter"}
+        assert (await client.post(f"{options.url()}command", json=asked)).json()["obeyed"]
+        asked = {"publisher": "nobody", "command": "recenter"}
+        assert (await client.post(f"{options.url()}command", json=asked)).status_code == 404
+    ended = await running
+    assert [each.summary is not None and each.summary.settled for each in ended] == [75, 75]
 
 
 def test_the_command_says_which_failed(run_command: RunCommand, tmp_path: Path) -> None:

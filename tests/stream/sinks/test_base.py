@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.errors import UserError
+from stream.controls import Controls
 from stream.messages import Estimate, Marker, Status, Transcript
 from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.sink import MqttSink
+from stream.page.options import PageOptions
+from stream.page.sink import PageSink
 from stream.sinks.base import Sink, attached
 from stream.sinks.record import RecordSink
 from stream.view.terminal import TerminalSink
@@ -72,7 +75,13 @@ class Diary:
 
 def test_all_sinks_are_sinks() -> None:
     broker = BrokerAddress("127.0.0.1", 1883)
-    sinks = (Diary("a", []), MqttSink(broker), RecordSink(Path("out.jsonl")), TerminalSink())
+    sinks = (
+        Diary("a", []),
+        MqttSink(broker),
+        PageSink(PageOptions(), Controls()),
+        RecordSink(Path("out.jsonl")),
+        TerminalSink(),
+    )
     assert all(isinstance(sink, Sink) for sink in sinks)
 
 
