@@ -41,7 +41,14 @@ COMMAND_LINE_ONLY: Final = frozenset(
 )
 """What asks for something else than a run, and what says where to read."""
 
-_PASSWORD_IN_URL: Final = re.compile(r"(://[^/@\s:]*):[^/@\s]*@")
+_PASSWORD_IN_URL: Final = re.compile(r"(://[^/@\s:]*):[^/\s]*@")
+"""A password up to the last @ before the path, for it may have one itself."""
+
+_QUERY: Final = re.compile(r"(://[^\s?]*)\?\S+")
+"""What follows a question mark, where cameras and services take their keys."""
+
+_NEAR: Final = 0.8
+"""How alike a name must be to an option of this command, of 1, to be taken for that one, misspelt."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ class ConfiguredCommand(TyperCommand):
                 origin = "command line"
             else:
                 origin = configured[param.name].origin if param.name in configured else "default"
-            shown = "" if value is None or value == [] else _as_toml(key, value)
+            shown = "" if value is None or value in ([], ()) else _as_toml(key, value)
             lines.append(f"{key} = {shown}  # {origin}" if shown else f"# {key} =  # not set")
         return "\n".join(lines) + "\n"
 
@@ -155,10 +162,10 @@ def find_file(named: str | None = None) -> Path | None:
 
 
 def hide_secrets(key: str, text: str) -> str:
-    """The text of an option as it may be shown: without passwords."""
+    """The text of an option as it may be shown: without passwords, and an address without what follows a `?`."""
     if any(word in key for word in SECRET_WORDS) and not key.endswith("_file"):
         return HIDDEN
-    return _PASSWORD_IN_URL.sub(rf"\1:{HIDDEN}@", text)
+    return _QUERY.sub(rf"\1?{HIDDEN}", _PASSWORD_IN_URL.sub(rf"\1:{HIDDEN}@", text))
 
 
 def _from_file(file: Path, command: str, keys: Mapping[str, object]) -> list[dict[str, Setting]]:
@@ -184,6 +191,10 @@ def _from_file(file: Path, command: str, keys: Mapping[str, object]) -> list[dic
                 f"[{command}] in {file} has '{key}', which is no option{_nearest(key, keys)}: "
                 f"`{command} --help` lists them"
             )
+    for key in shared.keys() - keys.keys():
+        # An option of other commands, unless it is one of this command's but for a letter or two.
+        if nearest := _nearest(key, keys, _NEAR):
+            raise UserError(f"[{SHARED}] in {file} has '{key}'{nearest}: `{command} --help` lists all options")
     return [
         {key: Setting(value, f"{file} [{table}]") for key, value in values.items() if key in keys}
         for table, values in ((command, own), (SHARED, shared))
@@ -203,8 +214,8 @@ def _commands() -> set[str]:
     }
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name, list(known), n=1)
+def _nearest(name: str, known: Iterable[str], least_alike: float = 0.6) -> str:
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=least_alike)
     return f" (is '{found[0]}' meant?)" if found else ""
 
 
@@ -214,7 +225,11 @@ def _from_environment(fields: Mapping[str, Any]) -> dict[str, Setting]:
 
     settings = create_model("Settings", __base__=BaseSettings, **fields)
     found = EnvSettingsSource(settings, env_ignore_empty=True)()
-    return {_key_of_variable(name): Setting(value, name) for name, value in found.items()}
+    lists = {field.alias for wanted, field in fields.values() if _is_list(wanted)}
+    return {
+        _key_of_variable(name): Setting(_split(value) if name in lists else value, name)
+        for name, value in found.items()
+    }
 
 
 def _fields(callback: Callable[..., Any] | None, params: Sequence[Any]) -> dict[str, Any]:
@@ -231,7 +246,7 @@ def _fields(callback: Callable[..., Any] | None, params: Sequence[Any]) -> dict[
         least, most = getattr(option, "min", None), getattr(option, "max", None)
         variable = f"{PREFIX}{_key(param).upper()}"
         # Named apart from what pydantic's own classes are called by, such as `json`.
-        wanted = Annotated[kind | None, NoDecode, BeforeValidator(_split)] if _is_list(kind) else kind | None
+        wanted = Annotated[kind | None, NoDecode, BeforeValidator(_listed)] if _is_list(kind) else kind | None
         fields[f"option_{_key(param)}"] = (wanted, Field(None, alias=variable, ge=least, le=most))
     return fields
 
@@ -254,15 +269,18 @@ def _checked(fields: Mapping[str, Any], settings: Mapping[str, Setting]) -> dict
 
 
 def _is_list(kind: Any) -> bool:
-    """Whether an option may be given more than once: `list[...]`, or that or None."""
-    return get_origin(kind) is list or any(get_origin(part) is list for part in get_args(kind))
+    """Whether an option may be given more than once: `list[...]`, that or None, either of them annotated."""
+    return get_origin(kind) is list or any(_is_list(part) for part in get_args(kind))
 
 
-def _split(value: Any) -> Any:
-    """One value, or several separated by commas, where an option may be given more than once."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return [value] if isinstance(value, int | float) else value
+def _split(text: str) -> list[str]:
+    """The values of a variable whose option may be given more than once: separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _listed(value: Any) -> Any:
+    """One value of a file where a list could be; a text is whole, for names and filter graphs have commas."""
+    return [value] if isinstance(value, str | int | float) else value
 
 
 def _key_of_variable(name: str) -> str:

@@ -43,6 +43,7 @@ def program(
     page_token: Annotated[str | None, typer.Option()] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
     view: Annotated[Literal["auto", "none"], typer.Option()] = "auto",
+    label: Annotated[list[str] | None, typer.Option()] = None,
     config: ConfigOption = None,
     show_config: ShowConfigOption = False,
 ) -> None:
@@ -109,6 +110,23 @@ def test_a_camera_by_number_may_be_written_as_one(show: Script) -> None:
 
 
 @pytest.mark.parametrize(
+    ("file", "variables", "labels"),
+    [
+        ('label = "Smith, John"', {}, ["Smith, John"]),
+        ('label = ["a", "b, c"]', {}, ["a", "b, c"]),
+        ("label = 2", {}, ["2"]),
+        ("", {"AFFECT_LABEL": "a, b"}, ["a", "b"]),
+        ("", {}, []),
+    ],
+)
+def test_only_a_variable_is_parted_at_commas(
+    show: Script, file: str, variables: dict[str, str], labels: list[str]
+) -> None:
+    said = show("--show-config", file=f"[show]\n{file}\n", **variables)
+    assert tomllib.loads(said)["show"].get("label", []) == labels
+
+
+@pytest.mark.parametrize(
     ("arguments", "variables", "source"),
     [
         (["talk.mp4"], {}, "talk.mp4 None False"),
@@ -131,6 +149,8 @@ def test_the_first_layer_that_gives_a_source_gives_the_only_one(
         ("camera = 0\n", "'camera' at its top, which is no command's table"),
         ("[sho]\n", "(is 'show' meant?)"),
         ("[show]\nbrokr = 'x'\n", "'brokr', which is no option (is 'broker' meant?)"),
+        ("[shared]\nbrokr = 'x'\n", "[shared] in"),
+        ("[shared]\nframe-rates = 25\n", "'frame_rates' (is 'frame_rate' meant?)"),
         ("[show]\nframe_rate = 'fast'\n", "frame_rate = 'fast' from"),
         ("[show]\nframe_rate = 0\n", "greater than or equal to 1"),
         ("[show]\nview = 'full'\n", "'auto' or 'none'"),
@@ -209,11 +229,16 @@ def test_a_refused_secret_is_not_repeated(show: Script) -> None:
 
 @given(
     user=st.from_regex(r"[a-z]{0,8}", fullmatch=True),
-    password=st.from_regex(r"[^/@\s:]{1,12}", fullmatch=True),
+    password=st.from_regex(r"[^/\s:?]{1,12}", fullmatch=True),
 )
 def test_no_password_in_an_address_is_shown(user: str, password: str) -> None:
     shown = hide_secrets("broker", f"mqtts://{user}:{password}@hub:8883")
     assert shown == f"mqtts://{user}:***@hub:8883"
+
+
+def test_what_follows_a_question_mark_in_an_address_is_not_shown() -> None:
+    assert hide_secrets("source", "rtsp://me:pw@hub/cam?key=hunter2&x=1") == "rtsp://me:***@hub/cam?***"
+    assert hide_secrets("source", "what now?.mp4") == "what now?.mp4"
 
 
 def test_the_name_of_a_file_with_a_secret_is_none() -> None:
