@@ -194,7 +194,9 @@ def _from_file(file: Path, command: str, keys: Mapping[str, object]) -> list[dic
     for key in shared.keys() - keys.keys():
         # An option of other commands, unless it is one of this command's but for a letter or two.
         if nearest := _nearest(key, keys, _NEAR):
-            raise UserError(f"[{SHARED}] in {file} has '{key}'{nearest}: `{command} --help` lists all options")
+            raise UserError(
+                f"[{SHARED}] in {file} has '{key}'{nearest}: `{command} --help` lists all options"
+            )
     return [
         {key: Setting(value, f"{file} [{table}]") for key, value in values.items() if key in keys}
         for table, values in ((command, own), (SHARED, shared))

@@ -19,7 +19,7 @@ from models.machine import usable_processors
 from stream.build import assemble, find_manifest, load
 from stream.controls import Controls
 from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.connection import BrokerAddress, connect_first, disconnect
+from stream.mqtt.connection import connect_first, disconnect
 from stream.mqtt.credentials import (
     BrokerFiles,
     find_broker,

@@ -83,7 +83,7 @@ def _load_weights(model: nn.Module, folder: Path, what: str) -> list[str]:
 
 
 def _bert_pieces(folder: Path, config: BertConfig) -> Pieces | None:
-    """A BERT's own tokenizer, None where another one, or none in its fast form, lies there."""
+    """A BERT's own tokenizer, None where another one, none in its fast form, or an odd description lies there."""
     from tokenizers import Tokenizer
 
     try:
@@ -93,6 +93,10 @@ def _bert_pieces(folder: Path, config: BertConfig) -> Pieces | None:
         return None
     if not isinstance(facts, dict) or facts.get("tokenizer_class") not in _BERT_TOKENIZERS:
         return None
+    unknown, padding = facts.get("unk_token", "[UNK]"), facts.get("pad_token", "[PAD]")
+    longest = facts.get("model_max_length", config.max_position_embeddings)
+    if not (isinstance(unknown, str) and isinstance(padding, str) and isinstance(longest, int | float)):
+        return None  # as older versions wrote them
     tokenizer.no_truncation()
     tokenizer.no_padding()
 
@@ -100,14 +104,13 @@ def _bert_pieces(folder: Path, config: BertConfig) -> Pieces | None:
         found = tokenizer.encode(list(texts), is_pretokenized=True)
         return found.ids, found.word_ids
 
-    unknown = facts.get("unk_token", "[UNK]")
     return Pieces(
         encode=encode,
         unknown=unknown,
         unknown_id=tokenizer.token_to_id(unknown),
-        pad_id=tokenizer.token_to_id(facts.get("pad_token", "[PAD]")) or 0,
+        pad_id=tokenizer.token_to_id(padding) or 0,
         count=tokenizer.get_vocab_size(with_added_tokens=True),
-        limit=min(config.max_position_embeddings, int(facts.get("model_max_length", 1 << 30))),
+        limit=int(min(config.max_position_embeddings, longest)),
     )
 
 

@@ -13,17 +13,19 @@ from models.console import make_app, run, waiting
 from stream.options import DEFAULT_BUNDLE
 
 HELP: Final = """
-Try everything that a live run needs, and say what is well, what is not, and what mends it.
+Try everything that a live run needs, and say what is well, what is not, and
+what mends it.
 
-Looks through the cameras for a face and for light, listens to the microphone, publishes at
-the broker and receives it again, checks the bundle and its parts, and measures how fast this
-machine is. Nothing of a picture or a sound is kept. Exit status 0: the run can be made;
-1: it cannot; 2: an option is wrong.
+Looks through the cameras for a face and for light, listens to the microphone,
+publishes at the broker and receives it again, checks the bundle and its
+parts, and measures how fast this machine is. Nothing of a picture or a sound
+is kept. Exit status 0: the run can be made; 1: it cannot; 2: an option is
+wrong.
 
 Examples:
 
   stream-doctor
-      what `stream-run` needs: every camera, the default microphone, a broker of its own
+      every camera, the default microphone, a broker of its own
 
   stream-doctor --camera 1 --microphone none --broker mqtt://192.168.0.2
       that camera, no sound, that broker
@@ -60,7 +62,8 @@ def stream_doctor(
     ] = None,
     bundle: Annotated[str, typer.Option(help="The bundle that is to serve.")] = DEFAULT_BUNDLE,
     broker: Annotated[
-        str, typer.Option(help="mqtt://user:password@host:port, mqtts://..., embedded or none.")
+        str,
+        typer.Option(help="mqtt://user@host:port, mqtts://..., embedded or none, as stream-run takes it."),
     ] = "embedded",
     ca_file: Annotated[
         Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
@@ -74,10 +77,12 @@ def stream_doctor(
     accelerator: Annotated[
         str, typer.Option(help="How networks are computed, as stream-run takes it.")
     ] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads for the networks.")] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="Threads for the networks.")] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.2, max=60.0, help="Look and listen for so long; by default 2 and 3 seconds."),
+        typer.Option(
+            metavar="S", min=0.2, max=60.0, help="Look and listen for so long; by default 2 and 3 seconds."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the findings as one JSON document instead of the table.")

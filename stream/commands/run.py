@@ -110,6 +110,26 @@ def stream_run(
         Path | None,
         typer.Option(help="Certificate authority (PEM) of an mqtts broker.", rich_help_panel=BROKER),
     ] = None,
+    client_cert: Annotated[
+        Path | None,
+        typer.Option(
+            help="Our certificate (PEM), for an mqtts broker that asks for one.", rich_help_panel=BROKER
+        ),
+    ] = None,
+    client_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Its key (PEM), where it is in another file; the password of an encrypted one goes into "
+            "AFFECT_BROKER_KEY_PASSWORD.",
+            rich_help_panel=BROKER,
+        ),
+    ] = None,
+    broker_password_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file that holds the password for the broker, in one line.", rich_help_panel=BROKER
+        ),
+    ] = None,
     publisher_id: Annotated[
         str | None,
         typer.Option(
@@ -197,26 +217,6 @@ def stream_run(
             rich_help_panel=COMPUTING,
         ),
     ] = LATENCY_TARGET_MS,
-    client_cert: Annotated[
-        Path | None,
-        typer.Option(
-            help="Our certificate (PEM), for an mqtts broker that asks for one.", rich_help_panel=BROKER
-        ),
-    ] = None,
-    client_key: Annotated[
-        Path | None,
-        typer.Option(
-            help="Its key (PEM), where it is in another file; the password of an encrypted one goes into "
-            "AFFECT_BROKER_KEY_PASSWORD.",
-            rich_help_panel=BROKER,
-        ),
-    ] = None,
-    broker_password_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="A file that holds the password for the broker, in one line.", rich_help_panel=BROKER
-        ),
-    ] = None,
     home_assistant: Annotated[
         bool,
         typer.Option(

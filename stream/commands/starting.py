@@ -89,10 +89,7 @@ def start(
     try:
         run_async(stream(input_options, output_options))
     except SetupError as error:
-        from stream.doctor.options import DoctorOptions
-
-        examine = DoctorOptions.for_run(input_options, output_options).command()
-        raise UserError(f"{error} (`{examine}` looks into it)") from error
+        raise UserError(_with_doctor(error, input_options, output_options)) from error
 
 
 def _run_several(
@@ -111,8 +108,24 @@ def _run_several(
             "one microphone cannot be heard with several sources: name each one's in a --fleet file"
         )
     plans = plan_sources(entries, input_options, output_options)
-    ended = run_async(run_fleet(plans, view=output_options.view, page=page))
-    failed = [run for run in ended if run.error is not None]
+    try:
+        ended = run_async(run_fleet(plans, view=output_options.view, page=page))
+    except SetupError as error:
+        # Of a broker or a bundle, which is the same for all but where an entry names one of its own.
+        raise UserError(_with_doctor(error, plans[0].input_options, plans[0].output_options)) from error
+    failed = [
+        f"{plan.name}: {_with_doctor(run.error, plan.input_options, plan.output_options)}"
+        for plan, run in zip(plans, ended, strict=True)
+        if run.error is not None
+    ]
     if failed:
-        why = "; ".join(f"{run.name}: {run.error}" for run in failed)
-        raise UserError(f"{len(failed)} of {len(ended)} sources failed: {why}")
+        raise UserError(f"{len(failed)} of {len(ended)} sources failed: {'; '.join(failed)}")
+
+
+def _with_doctor(error: UserError, input_options: InputOptions, output_options: OutputOptions) -> str:
+    """What an error says, with the `stream-doctor` that looks into what the run was set up with."""
+    if not isinstance(error, SetupError):
+        return str(error)
+    from stream.doctor.options import DoctorOptions
+
+    return f"{error} (`{DoctorOptions.for_run(input_options, output_options).command()}` looks into it)"

@@ -12,7 +12,7 @@ from models.console import make_app, run
 from stream.page.options import find_page_options
 
 HELP: Final = """
-Watch in the terminal what any number of running stream-run commands publish.
+Watch what any number of running stream-run commands publish.
 
 Examples:
 
@@ -29,10 +29,10 @@ Examples:
       ten messages as JSON lines, then exit
 
   stream-watch --json --id desk --catch-up notes > desk.jsonl
-      every message, those too that come while the broker or this command is away
+      every message, those too that come while the broker or this is away
 
   stream-watch --forget-home-assistant desk
-      take the device that stream-run --home-assistant announced out of Home Assistant
+      take a device of stream-run --home-assistant out of Home Assistant
 """
 
 DEFAULT_BROKER: Final = "mqtt://127.0.0.1:1883"
@@ -58,12 +58,6 @@ def stream_watch(
     ca_file: Annotated[
         Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
     ] = None,
-    publisher_id: Annotated[str, typer.Option("--id", help="Watch only affect/ID; all by default.")] = "+",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print messages as JSON lines instead of the view.")
-    ] = False,
-    count: Annotated[int | None, typer.Option(min=1, help="End after this many messages.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.0, help="End after this many seconds.")] = None,
     client_cert: Annotated[
         Path | None, typer.Option(help="Our certificate (PEM), for an mqtts broker that asks for one.")
     ] = None,
@@ -72,6 +66,16 @@ def stream_watch(
     ] = None,
     broker_password_file: Annotated[
         Path | None, typer.Option(help="A file that holds the password for the broker, in one line.")
+    ] = None,
+    publisher_id: Annotated[str, typer.Option("--id", help="Watch only affect/ID; all by default.")] = "+",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print messages as JSON lines instead of the view.")
+    ] = False,
+    count: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="End after this many messages.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="S", min=0.0, help="End after this many seconds.")
     ] = None,
     catch_up: Annotated[
         str | None,

@@ -51,12 +51,16 @@ class FleetEntry(BaseModel):
     budget: str | None = None
 
     @property
+    def targets(self) -> list[str]:
+        """What it names, as `stream.sources.open` takes it: one, unless the file is wrong."""
+        return [*([self.source] if self.source else []), *([f"camera:{self.camera}"] if self.camera else [])]
+
+    @property
     def target(self) -> str:
-        """The source as `stream.sources.open` takes it. Raises UserError where there is none, or two."""
-        given = [*([self.source] if self.source else []), *([f"camera:{self.camera}"] if self.camera else [])]
-        if len(given) != 1:
-            raise UserError("each [[source]] has one `source` (a file or an address) or one `camera`")
-        return given[0]
+        """The one source that it names. Raises UserError where there is none, or two."""
+        if len(self.targets) != 1:
+            raise UserError("name one source, which is not empty: a recording, an address or a camera")
+        return self.targets[0]
 
 
 class _Fleet(BaseModel):
@@ -73,11 +77,18 @@ def read_fleet(path: Path) -> tuple[FleetEntry, ...]:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(f"cannot read the fleet's file {path} ({reason}): mend it, or name another") from None
     try:
-        return _Fleet.model_validate(document).source
+        entries = _Fleet.model_validate(document).source
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{place} in {path} cannot be used: {first['msg']}") from None
+    for number, entry in enumerate(entries):
+        if len(entry.targets) != 1:
+            raise UserError(
+                f"source.{number} in {path} has {len(entry.targets) or 'no'} sources: give it one `source` "
+                "(a file or an address) or one `camera`"
+            )
+    return entries
 
 
 def plan_sources(
@@ -138,11 +149,13 @@ def plan_sources(
 def name_sources(entries: Sequence[FleetEntry]) -> list[str]:
     """What each is called: its id, or what its source suggests, numbered where that is not its own.
 
-    Raises UserError where two have the same id.
+    Raises UserError where two have the same id, or one has an id that no file or folder can be called by.
     """
     given = Counter(entry.id for entry in entries if entry.id)
     for name, count in given.items():
         check_publisher_id(name)
+        if name in (".", ".."):
+            raise UserError(f"'{name}' cannot be a source's id, which its folder is called by: give another")
         if count > 1:
             raise UserError(f"{count} sources have the id '{name}': give each its own")
     names: list[str] = []

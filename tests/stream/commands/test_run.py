@@ -16,6 +16,9 @@ from models.accelerate.backend import BACKENDS
 from models.errors import UserError
 from stream import build, session
 from stream.build import load
+from stream.commands import doctor as doctor_command
+from stream.commands import run as run_command
+from stream.commands import watch as watch_command
 from stream.commands.run import _app
 from stream.flow.ladder import BUDGETS
 from stream.options import DEFAULT_BUNDLE, DEMO_BUNDLE, DEMO_RECORDING, InputOptions
@@ -25,6 +28,7 @@ from tests.stream.brokers import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
 
 def plain(text: str) -> str:
@@ -52,6 +56,16 @@ def test_help_explains_every_option_and_shows_every_kind_of_source() -> None:
     for name in (*BUDGETS, *BACKENDS):
         assert name in said, name
     assert "CUDA and TensorRT have not yet run on hardware" in said
+
+
+@pytest.mark.parametrize("command", [run_command, watch_command, doctor_command])
+def test_help_reads_well_in_80_columns(command: ModuleType) -> None:
+    said = CliRunner().invoke(command._app, ["--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).output
+    shown = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines()]
+    assert "…" not in said, "names of options and variables are whole"
+    assert [line for line in command.HELP.splitlines() if line.strip() not in shown] == [], (
+        "no line is broken"
+    )
 
 
 def test_help_does_not_wait_for_the_networks() -> None:
@@ -151,6 +165,15 @@ def test_the_doctor_that_is_named_examines_the_same_run() -> None:
         f"--broker mqtt://anna@{away} --id desk --detector haar --recogniser none --accelerator eager` "
         "looks into it)\n"
     )
+
+
+def test_the_doctor_of_each_of_several_sources_is_named() -> None:
+    ran = run_in_own_process(
+        *("stream-run", "--camera", "nobodys", "--camera", "noones", "--bundle", "demo", "--view", "none")
+    )
+    assert ran.returncode == 2
+    for camera in ("nobodys", "noones"):
+        assert f"(`stream-doctor --camera {camera} --microphone none --bundle demo" in ran.stderr
 
 
 def test_a_compact_bundle_is_served_by_one_thread() -> None:

@@ -56,6 +56,17 @@ def test_two_of_one_id_are_refused() -> None:
         plan_sources(same, INPUT, OUTPUT)
 
 
+@pytest.mark.parametrize("name", [".", ".."])
+def test_an_id_that_would_lead_out_of_the_folder_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="cannot be a source's id"):
+        plan_sources([FleetEntry(id=name, source="a.mp4")], INPUT, OUTPUT)
+
+
+def test_a_source_without_a_name_is_refused() -> None:
+    with pytest.raises(UserError, match="name one source"):
+        plan_sources(entries(""), INPUT, OUTPUT)
+
+
 def test_each_has_outputs_of_its_own() -> None:
     common = OutputOptions(
         view="full",
@@ -149,8 +160,11 @@ class TestFile:
 
     @pytest.mark.parametrize("text", ["[[source]]\nid = 'x'\n", "[[source]]\ncamera = 0\nsource = 'a.mp4'\n"])
     def test_an_entry_has_one_source(self, tmp_path: Path, text: str) -> None:
-        with pytest.raises(UserError, match="one `source`"):
-            plan_sources(self.read(tmp_path, text), INPUT, OUTPUT)
+        sound = "[[source]]\nsource = 'b.mp4'\n"
+        with pytest.raises(
+            UserError, match=r"source\.1 in .*fleet\.toml has (no|2) sources: .* one `source`"
+        ):
+            plan_sources(self.read(tmp_path, sound + text), INPUT, OUTPUT)
 
     def test_a_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="cannot read the fleet's file"):
