@@ -122,6 +122,22 @@ def test_other_models_are_left_to_the_library(tmp_path: Path, changed: dict[str,
     assert BertConfig.read(folder) is None
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"unk_token": {"content": "[UNK]", "__type": "AddedToken"}}, {"model_max_length": None}],
+)
+def test_a_tokenizer_that_is_described_in_another_way_is_left_to_the_library(
+    tmp_path: Path, changed: dict[str, object]
+) -> None:
+    folder = make_bert(tmp_path)
+    expected = open_text_model(folder, "encoder")[1]._pieces
+    described = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(described | changed))
+    found = open_text_model(folder, "encoder")[1]._pieces
+    assert found.encode(["so", "happy"]) == expected.encode(["so", "happy"])
+    assert found.unknown_id == expected.unknown_id
+
+
 def test_a_weight_of_another_shape_is_named(tmp_path: Path) -> None:
     folder = make_bert(tmp_path)
     weights = load_file(folder / "model.safetensors")
