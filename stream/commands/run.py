@@ -187,8 +187,8 @@ def stream_run(
         int | None,
         typer.Option(
             min=1,
-            help="Threads for the networks; by default 1 for the shipped bundles, whose layers are small, and else one "
-            "a core, 4 at most.",
+            help="Threads for the networks; by default 1 for the shipped bundles, whose layers are small, else one a "
+            "core, 4 at most.",
             rich_help_panel=COMPUTING,
         ),
     ] = None,
