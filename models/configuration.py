@@ -36,10 +36,11 @@ HIDDEN: Final = "***"
 SECRET_WORDS: Final = ("password", "token", "secret")
 """An option with one of these in its name is never shown, unless it names a file."""
 
-COMMAND_LINE_ONLY: Final = frozenset(
-    {"help", "config", "show_config", "install_completion", "show_completion", "list_devices"}
-)
-"""What asks for something else than a run, and what says where to read."""
+NO_RUN: Final = frozenset({"help", "install_completion", "show_completion", "list_devices"})
+"""What asks for something else than a run: it is answered though the file is wrong."""
+
+COMMAND_LINE_ONLY: Final = NO_RUN | {"config", "show_config"}
+"""And what says where to read."""
 
 _PASSWORD_IN_URL: Final = re.compile(r"(://[^/@\s:]*):[^/\s]*@")
 """A password up to the last @ before the path, for it may have one itself."""
@@ -89,14 +90,21 @@ class ConfiguredCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The command line over what is configured. Raises UserError for a file or a variable that cannot be used."""
+        if ctx.resilient_parsing or self._asks_for_no_run(
+            ctx, args
+        ):  # the former to complete a line with the tab key
+            return super().parse_args(ctx, args)
         given = self._given(ctx, args)
         configured = self._configured(ctx, given)
         ctx.default_map = {name: setting.value for name, setting in configured.items()}
         rest: list[str] = super().parse_args(ctx, args)
-        if ctx.params.get("show_config") and not ctx.resilient_parsing:
+        if ctx.params.get("show_config"):
             typer.echo(self._describe(ctx, configured), nl=False)
             ctx.exit()
         return rest
+
+    def _asks_for_no_run(self, ctx: Any, args: list[str]) -> bool:
+        return any(not set(args).isdisjoint(p.opts) for p in self.get_params(ctx) if _key(p) in NO_RUN)
 
     def _given(self, ctx: Any, args: list[str]) -> dict[str, Any]:
         """What the command line itself says, by parameter."""

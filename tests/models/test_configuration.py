@@ -195,6 +195,20 @@ def test_the_users_own_file_is_read_unless_none_is_asked_for(
     assert show("--config", "none").split()[3] == "me"
 
 
+def test_help_is_given_though_the_file_and_a_variable_are_wrong(show: Script) -> None:
+    said = show("--help", file="[show]\nbrokr = 'x'\n", AFFECT_FRAME_RATE="fast")
+    assert "A program with options of every kind." in said
+
+
+def test_the_shell_completes_a_line_though_the_file_is_wrong(
+    show: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show.file.write_text("[show]\nbrokr = 'x'\n", encoding="utf-8")
+    monkeypatch.setenv("AFFECT_CONFIG", str(show.file))
+    line = typer.main.get_command(app).make_context("show", ["--id", "desk"], resilient_parsing=True)
+    assert line.params["publisher_id"] == "desk"
+
+
 class TestShowConfig:
     FILE = '[show]\ncamera = 0\nbroker = "mqtts://me:hunter2@hub"\npage_token = "hunter3"\n'
 
