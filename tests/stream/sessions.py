@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from stream.messages import Affect, Estimate, InputStatus, Marker, Present, Status, Transcript, TranscriptWord
 from stream.options import InputOptions, OutputOptions
 from stream.session_folder.facts import Facts, describe
-from stream.session_folder.read import SessionFolder, open_session_folder
+from stream.session_folder.read import SessionEvent, SessionFolder, open_session_folder
 from stream.session_folder.sink import SessionSink
 from stream.sinks.base import Outlet, attached
 from stream.sources.events import SourceInfo
@@ -105,3 +105,14 @@ async def keep_session(
         outlet.offer_marker(Marker('said "stop", left', began + 2.5, 2.5, "terminal"))
         outlet.offer_status(replace(running(), phase="stopped"))
     return open_session_folder(folder)
+
+
+def with_markers(session: SessionFolder, *marked: tuple[float, str]) -> SessionFolder:
+    """The same session with these markers in place of its own, by media time and text."""
+    began = session.facts["began"]
+    changed = replace(session)
+    vars(changed)["events"] = tuple(
+        SessionEvent(time_s, began["at"] + 100, began["monotonic_s"] + 100, "marker", "page", text, "")
+        for time_s, text in marked
+    )
+    return changed

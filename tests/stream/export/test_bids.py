@@ -15,6 +15,7 @@ from bids_validator import BIDSValidator
 
 from models.errors import UserError
 from stream.export.bids import subject_label, write_bids
+from tests.stream.sessions import with_markers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +62,15 @@ def test_pybids_reads_it_back(session: SessionFolder, tmp_path: Path) -> None:
     ]
 
 
+def test_a_text_that_begins_with_a_quotation_mark_swallows_no_row(
+    session: SessionFolder, tmp_path: Path
+) -> None:
+    marked = with_markers(session, (0.1, '"stop'), (0.2, '"go" said'), (0.3, "end"))
+    write_bids(marked, tmp_path / "study", "s")
+    events = BIDSLayout(str(tmp_path / "study")).get(suffix="events", extension=".tsv")[0].get_df()
+    assert events.value[events.trial_type == "marker"].tolist() == ['"stop', '"go" said', "end"]
+
+
 def test_a_sample_without_a_frame_is_not_available(session: SessionFolder, tmp_path: Path) -> None:
     kept = {name: np.delete(column, slice(40, 50)) for name, column in session.estimates.items()}
     holed = replace(session)
@@ -85,7 +95,14 @@ def test_a_data_set_grows_and_loses_nothing(session: SessionFolder, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("participant", "label"),
-    [("P-07", "P07"), (None, "01"), ("sub-12", "12"), ("--", "01"), ("Ann Ä.", "Ann")],
+    [
+        ("P-07", "P07"),
+        (None, "01"),
+        ("sub-12", "12"),
+        ("--", "01"),
+        ("Ann Ä.", "Ann"),
+        ("subject07", "subject07"),
+    ],
 )
 def test_a_participant_is_labelled_as_bids_wants_it(participant: str | None, label: str) -> None:
     assert subject_label(participant) == label

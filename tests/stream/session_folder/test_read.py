@@ -32,7 +32,11 @@ import asyncio, sys
 from pathlib import Path
 from stream.messages import Marker, Transcript
 from stream.mqtt.connection import run
+from stream.session_folder.layout import ESTIMATES, TEMPORARY
 from tests.stream.sessions import WORDS, estimate, recording
+
+def lines(name):
+    return (Path(sys.argv[1]) / name).read_bytes().count(b"\\n")
 
 async def main():
     async with recording(Path(sys.argv[1])) as outlet:
@@ -42,14 +46,15 @@ async def main():
         outlet.offer_transcript(Transcript(2, WORDS, False))
         outlet.offer_transcript(Transcript(2, (), False))
         outlet.offer_marker(Marker("now", 1_700_000_000.0, 0.0, "lsl"))
-        for frame in range(100_000):
+        for frame in range(201):
             outlet.offer(estimate(frame, settled=False))
             if frame >= 20:
                 outlet.offer(estimate(frame - 20, settled=True))
             if frame == 200:
-                await asyncio.sleep(0.5)
+                while lines(ESTIMATES) < 182 or lines(TEMPORARY[0]) < 202:
+                    await asyncio.sleep(0.05)
                 print("there", flush=True)
-            await asyncio.sleep(0.001)
+                await asyncio.sleep(120)
 
 run(main())
 """
@@ -98,6 +103,12 @@ def test_a_killed_session_opens_says_so_and_has_lost_nothing(cut: Path) -> None:
     assert [marker.value for marker in session.markers] == ["now"]
     assert session.facts["ended"]["by"] == "cut"
     assert len(pd.read_parquet(cut / PARQUET)) == len(frames)
+
+
+def test_a_session_that_is_cut_ended_with_the_last_it_knows(cut: Path) -> None:
+    (cut / TEMPORARY[0]).unlink()
+    session = open_session_folder(cut)
+    assert session.facts["ended"]["at"] == pytest.approx(session.estimates["captured_at"][-1], abs=0.001)
 
 
 def test_the_tables_of_a_killed_session_open_without_this_software(cut: Path) -> None:
