@@ -107,6 +107,10 @@ def test_a_killed_session_opens_says_so_and_has_lost_nothing(cut: Path) -> None:
 
 def test_a_session_that_is_cut_ended_with_the_last_it_knows(cut: Path) -> None:
     (cut / TEMPORARY[0]).unlink()
+    (cut / "events.csv").unlink()
+    facts = json.loads((cut / FACTS).read_text())
+    facts["began"]["at"] = 1_700_000_000.0
+    (cut / FACTS).write_text(json.dumps(facts))
     session = open_session_folder(cut)
     assert session.facts["ended"]["at"] == pytest.approx(session.estimates["captured_at"][-1], abs=0.001)
 
