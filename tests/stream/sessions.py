@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +24,6 @@ from tests.stream.brokers import status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from stream.session_folder.media import MediaKeeper
 
@@ -116,3 +120,21 @@ def with_markers(session: SessionFolder, *marked: tuple[float, str]) -> SessionF
         for time_s, text in marked
     )
     return changed
+
+
+def run_until_killed(program: str, path: Path, timeout_s: float = 120.0) -> None:
+    """Runs a program in a process of its own, and kills it once it has said that it is there."""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        # One that never says so is killed too, and then has said nothing.
+        deadline = threading.Timer(timeout_s, process.kill)
+        deadline.start()
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        deadline.cancel()
+        process.kill()
+    assert said == "there\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
+import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,16 @@ def test_every_name_is_one_of_bids(session: SessionFolder, tmp_path: Path) -> No
         "/sub-P07/beh/sub-P07_task-affect_physio.tsv.gz",
     ]
     assert [name for name in names if not BIDSValidator().is_bids(name)] == []
+
+
+def test_the_validator_of_bids_itself_finds_no_error(session: SessionFolder, tmp_path: Path) -> None:
+    validator = shutil.which("bids-validator-deno")
+    if validator is None:
+        pytest.skip("BIDS's own validator is not installed")
+    write_bids(with_markers(session, (1.0, '"stop'), (4.0, "late")), tmp_path / "study", "P07")
+    command = [validator, "--ignoreWarnings", str(tmp_path / "study")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_pybids_reads_it_back(session: SessionFolder, tmp_path: Path) -> None:

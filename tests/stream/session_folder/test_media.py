@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -17,7 +13,7 @@ import pytest
 from stream.session_folder import media
 from stream.session_folder.media import MediaKeeper
 from stream.sources.events import SAMPLE_RATE, AudioChunk, NoPicture, VideoFrame
-from tests.stream.sessions import INFO
+from tests.stream.sessions import INFO, run_until_killed
 
 
 def picture(index: int, time_s: float | None = None, *, repeated: bool = False) -> VideoFrame:
@@ -65,6 +61,11 @@ def test_every_picture_is_at_its_time_and_the_sound_at_its_own(tmp_path: Path) -
     assert any(time_s == pytest.approx(1.5, abs=0.002) for time_s, _ in heard)
 
 
+def offer_pictures(keeper: MediaKeeper) -> None:
+    for index in range(20):
+        keeper.offer(picture(index))
+
+
 def hold_writer(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Until this is set, what is written waits."""
     gate, write = threading.Event(), media._Writer.write
@@ -86,7 +87,7 @@ def test_a_live_source_is_never_held_up_and_what_was_dropped_is_counted(
         gate.clear()
         keeper = MediaKeeper(tmp_path / f"{live}.mkv", INFO, live=live)
         keeper.start()
-        offering = threading.Thread(target=lambda k=keeper: [k.offer(picture(index)) for index in range(20)])
+        offering = threading.Thread(target=offer_pictures, args=(keeper,), daemon=True)
         offering.start()
         offering.join(30 if live else 0.3)
         assert offering.is_alive() == (not live), (
@@ -130,9 +131,7 @@ def test_whatever_ends_the_writer_a_recording_goes_on(
     monkeypatch.setattr(media, "MOST_WAITING_BYTES", 3 * picture(0).rgb.nbytes)
     keeper = MediaKeeper(tmp_path / "media.mkv", INFO, live=False)
     keeper.start()
-    offering = threading.Thread(
-        target=lambda: [keeper.offer(picture(index)) for index in range(20)], daemon=True
-    )
+    offering = threading.Thread(target=offer_pictures, args=(keeper,), daemon=True)
     offering.start()
     offering.join(30)
     assert not offering.is_alive()
@@ -185,15 +184,5 @@ time.sleep(60)
 
 
 def test_a_kill_costs_at_most_two_seconds(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", KEEPER, str(tmp_path / "media.mkv")],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "there\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    run_until_killed(KEEPER, tmp_path / "media.mkv")
     assert len(pictures_of(tmp_path / "media.mkv")) >= 300 - 60

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +21,7 @@ from stream.session_folder.layout import (
     WORDS,
 )
 from stream.session_folder.read import open_session_folder
-from tests.stream.sessions import keep_session
+from tests.stream.sessions import keep_session, run_until_killed
 
 KEEPER = """
 import asyncio, sys
@@ -64,17 +60,7 @@ run(main())
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as `kill -9` left it."""
     folder = tmp_path_factory.mktemp("killed") / "s"
-    process = subprocess.Popen(
-        [sys.executable, "-c", KEEPER, str(folder)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "there\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    run_until_killed(KEEPER, folder)
     return folder
 
 

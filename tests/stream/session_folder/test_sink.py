@@ -143,7 +143,7 @@ async def test_a_folder_that_cannot_be_made_whole_is_not_left_in_the_way(
     full = OSError(28, "No space left on device")
     for what in ("write_facts", "LineFile"):
         with monkeypatch.context() as patched:
-            calls = []
+            calls: list[object] = []
 
             def fail(*given: object, calls: list[object] = calls, what: str = what) -> LineFile:
                 calls.append(given)
