@@ -13,14 +13,11 @@ import pyxdf
 from stream.export.xdf import write_xdf as export_xdf
 from stream.session_folder.read import open_session_folder
 from tests.commands import command_line
-from tests.stream.lsl.conftest import laboratory, pylsl
 from tests.stream.lsl.recorder import recording, write_xdf
 from tests.stream.lsl.test_sink import recorded
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-__all__ = ["laboratory", "pylsl"]
 
 CLOSE_S = 0.005
 """Far less than a frame."""
