@@ -46,6 +46,14 @@ class Form(StrEnum):
     xdf = "xdf"
 
 
+ENDINGS: Final = {
+    Form.elan: (".eaf", "_tsconf.xml", "_values.csv"),
+    Form.praat: (".TextGrid",),
+    Form.bids: (),
+    Form.xdf: (".xdf",),
+}
+"""What follows a session's name in the names of the files that it becomes; BIDS has names of its own."""
+
 _app = make_app(HELP)
 
 
@@ -69,11 +77,13 @@ def stream_export(
         tell(note)
     folder = out or session / to.value
     name = session.resolve().name
-    taken = [path for path in (folder.glob(f"{name}*") if to is not Form.bids else ()) if path.is_file()]
-    if taken:
-        raise UserError(
-            f"{taken[0]} exists already, and nothing is overwritten: give another folder with --out"
-        )
+    if not len(opened.estimates["frame"]):
+        raise UserError(f"the session {session} has no frames: there is nothing to write")
+    for ending in ENDINGS[to]:
+        if (taken := folder / f"{name}{ending}").exists():
+            raise UserError(
+                f"{taken} exists already, and nothing is overwritten: give another folder with --out"
+            )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         written = _writer(to)(opened, folder, name)

@@ -41,7 +41,7 @@ _MEANINGS: Final = {
 
 def subject_label(participant: str | None) -> str:
     """A participant as BIDS labels one: letters and digits only."""
-    return re.sub(r"[^0-9A-Za-z]", "", participant or "").removeprefix("sub") or DEFAULT_SUBJECT
+    return re.sub(r"[^0-9A-Za-z]", "", (participant or "").removeprefix("sub-")) or DEFAULT_SUBJECT
 
 
 def write_bids(session: SessionFolder, folder: Path, name: str) -> list[Path]:
@@ -129,8 +129,16 @@ def _sidecar(session: SessionFolder) -> dict[str, Any]:
 def _write_events(session: SessionFolder, path: Path) -> None:
     rows = [(time_s, 0.0, "marker", text) for time_s, text in marker_points(session)]
     rows += [(word.start_s, word.end_s - word.start_s, "word", word.text) for word in session.words]
-    lines = [f"{onset:.6f}\t{length:.6f}\t{kind}\t{text}" for onset, length, kind, text in sorted(rows)]
+    lines = [
+        f"{onset:.6f}\t{length:.6f}\t{kind}\t{_text(said)}" for onset, length, kind, said in sorted(rows)
+    ]
     path.write_text("\n".join(["onset\tduration\ttrial_type\tvalue", *lines]) + "\n", encoding="utf-8")
+
+
+def _text(said: str) -> str:
+    """A text as a cell: where it begins with a quotation mark readers would look for the mark that ends it."""
+    doubled = said.replace('"', '""')
+    return f'"{doubled}"' if said.startswith('"') else said
 
 
 def _describe_data_set(session: SessionFolder, folder: Path, subject: str) -> list[Path]:

@@ -41,10 +41,11 @@ def period_s(session: SessionFolder) -> float:
 
 
 def duration_s(session: SessionFolder) -> float:
-    """Media seconds until the last frame is over, and the last word."""
+    """Media seconds until the last frame is over, and the last word and marker."""
     times = session.estimates["time_s"]
     frames_s = float(times[-1]) + period_s(session) if len(times) else 0.0
-    return max([frames_s, *(word.end_s for word in session.words)])
+    points = marker_points(session)
+    return max([frames_s, *(word.end_s for word in session.words), *(time_s for time_s, _ in points)])
 
 
 def values(session: SessionFolder, target: Target, suffix: str = "") -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream.session_folder.read import SessionFolder
+    from stream.session_folder.read import SessionEvent, SessionFolder
 
 _HEADER, _STREAM, _SAMPLES, _CLOCK, _FOOTER = 1, 2, 3, 4, 6
 SAMPLES_A_CHUNK: Final = 1024
@@ -76,7 +76,7 @@ def streams_of(session: SessionFolder) -> list[XdfStream]:
     starts = np.array([word.start_s for word in session.words], np.float64)
     spoken = _at(starts, estimates["time_s"], times)
     words = [(float(at_s), word.text) for at_s, word in zip(spoken, session.words, strict=True)]
-    markers = sorted((event.monotonic_s, event.value) for event in session.markers)
+    markers = sorted((marker_time(session, event), event.value) for event in session.markers)
     for label, kind, rows in (("words", "Words", words), ("markers", "Markers", markers)):
         found.append(
             XdfStream(
@@ -96,10 +96,23 @@ def capture_times(session: SessionFolder) -> NDArray[np.float64]:
     A recording that was replayed as fast as possible was not captured at any time: its frames lie as far apart as
     they play, from the moment when the session began.
     """
-    facts, estimates = session.facts, session.estimates
-    if facts["source"]["live"] or facts["options"]["input"]["pace"] == "live":
-        return estimates["captured_monotonic_s"].astype(np.float64)
-    return float(facts["began"]["monotonic_s"]) + estimates["time_s"].astype(np.float64)
+    if _was_timed(session):
+        return session.estimates["captured_monotonic_s"].astype(np.float64)
+    return _began_s(session) + session.estimates["time_s"].astype(np.float64)
+
+
+def marker_time(session: SessionFolder, marker: SessionEvent) -> float:
+    """When a moment was marked, on the clock of `capture_times`."""
+    return marker.monotonic_s if _was_timed(session) else _began_s(session) + (marker.time_s or 0.0)
+
+
+def _was_timed(session: SessionFolder) -> bool:
+    facts = session.facts
+    return bool(facts["source"]["live"]) or facts["options"]["input"]["pace"] == "live"
+
+
+def _began_s(session: SessionFolder) -> float:
+    return float(session.facts["began"]["monotonic_s"])
 
 
 def _at(

@@ -29,7 +29,8 @@ class LineFile:
         """Appends lines, and says how many are in the file."""
         if self.failure is not None:
             return 0
-        block = "".join(lines).encode()
+        # Names of files need not be UTF-8, and messages name them.
+        block = "".join(lines).encode(errors="backslashreplace")
         start = self._file.seek(0, os.SEEK_END)
         written = 0
         try:
@@ -50,9 +51,14 @@ class LineFile:
         beside = self.path.with_name(f".{self.path.name}.part")
         try:
             beside.write_text("".join(lines), encoding="utf-8", newline="")
-            os.replace(beside, self.path)
-            file = FileIO(self.path, "a")
+            file = FileIO(beside, "a")
         except OSError:
+            beside.unlink(missing_ok=True)
+            return False
+        try:
+            os.replace(beside, self.path)
+        except OSError:
+            file.close()
             beside.unlink(missing_ok=True)
             return False
         self._file.close()

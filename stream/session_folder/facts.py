@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import time
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
@@ -37,8 +36,6 @@ Facts = dict[str, Any]
 
 PACKAGES: Final = ("affectstream", "torch", "numpy", "av", "opencv-python-headless", "vosk", "pyarrow")
 
-_QUERY: Final = re.compile(r"(?<=://)(\S+?)\?\S*")
-
 
 def describe(
     input_options: InputOptions,
@@ -59,7 +56,7 @@ def describe(
         "kind": KIND,
         "state": "recording",
         "participant": output_options.participant,
-        "notes": output_options.notes,
+        "notes": without_secrets(output_options.notes),
         "began": moment(now, monotonic_s),
         "ended": None,
         "clocks": {
@@ -113,7 +110,8 @@ def _is_secret(name: str) -> bool:
 def without_secrets(value: object) -> Any:
     """A value as JSON can hold it; of addresses without users, passwords and what follows a question mark."""
     if isinstance(value, str):
-        return _QUERY.sub(rf"\1?{HIDDEN}", without_credentials(value)) if "://" in value else value
+        # Names of files need not be UTF-8.
+        return without_credentials(value.encode(errors="backslashreplace").decode())
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, list | tuple):
@@ -162,11 +160,8 @@ def write_facts(folder: Path, facts: Facts) -> None:
 
 def read_facts(folder: Path) -> Facts:
     """What `session.json` says. Raises UserError where the folder holds no session, or one of a newer form."""
-    try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        facts = None
-    if not isinstance(facts, dict) or facts.get("kind") != KIND:
+    facts = _facts_of_any_form(folder)
+    if facts is None:
         raise UserError(f"{folder} holds no session: give a folder that stream-run --session wrote")
     if facts.get("schema") != SCHEMA:
         raise UserError(
@@ -178,8 +173,12 @@ def read_facts(folder: Path) -> Facts:
 
 def is_session(folder: Path) -> bool:
     """Whether a folder holds a session, of whatever form."""
+    return _facts_of_any_form(folder) is not None
+
+
+def _facts_of_any_form(folder: Path) -> Facts | None:
     try:
-        read_facts(folder)
-    except UserError as refused:
-        return "is of form" in str(refused)
-    return True
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) and facts.get("kind") == KIND else None

@@ -91,7 +91,7 @@ WORD_COLUMNS: Final = (
     Column("start_s", "float", "media time of its beginning"),
     Column("end_s", "float", "media time of its end"),
     Column("confidence", "float", "how sure the recogniser was, 0 to 1; empty where it does not say"),
-    Column("settled", "bool", "whether it could still have changed when the run ended"),
+    Column("settled", "bool", "whether it is final: it could no longer have changed"),
 )
 
 EVENT_COLUMNS: Final = (

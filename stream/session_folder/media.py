@@ -66,7 +66,9 @@ class MediaKeeper:
 
     @property
     def drops(self) -> Mapping[str, int]:
-        """`session_media_busy`: the machine was too slow to write it; `session_media_failed`: the disk failed."""
+        """`session_media_busy`: the machine was too slow to write it; `session_media_failed`: the disk failed, or at
+        the end there was not time enough.
+        """
         with self._changed:
             return dict(self._drops)
 
@@ -114,41 +116,50 @@ class MediaKeeper:
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join(CLOSING_S)
+            if self._thread.is_alive():
+                self._fail(f"{self._path.name} could not be finished within {CLOSING_S:.0f} s")
 
     def _write_all(self) -> None:
         try:
             container = av.open(str(self._path), "w", format="matroska", options=_CONTAINER)
-        except (av.FFmpegError, OSError) as error:
-            self._fail(error)
+            writer = _Writer(container, self._info)
+        except Exception as error:  # whatever it is, a recording must not wait for a writer that is gone
+            self._fail(_reason(error))
             return
-        writer = _Writer(container, self._info)
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: bool(self._waiting) or self._ending)
-                if not self._waiting:
-                    break
-                event = self._waiting.popleft()
-                self._waiting_bytes -= _size_bytes(event)
-                self._changed.notify_all()
-            try:
+        try:
+            while (event := self._next()) is not None:
                 writer.write(event)
-            except (av.FFmpegError, OSError, ValueError) as error:
-                self._fail(error)
-                break
-            if isinstance(event, VideoFrame):
-                self._frames += 1
-            else:
-                self._samples += len(event.samples)
+                self._count(event)
+        except Exception as error:
+            self._fail(_reason(error), begun=1)
         try:
             writer.finish()
-        except (av.FFmpegError, OSError, ValueError) as error:
-            self._fail(error)
+        except Exception as error:
+            self._fail(_reason(error))
 
-    def _fail(self, error: Exception) -> None:
+    def _next(self) -> VideoFrame | AudioChunk | None:
+        """What has waited longest, once there is something; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._waiting) or self._ending)
+            if not self._waiting:
+                return None
+            event = self._waiting.popleft()
+            self._waiting_bytes -= _size_bytes(event)
+            self._changed.notify_all()
+            return event
+
+    def _count(self, event: VideoFrame | AudioChunk) -> None:
+        if isinstance(event, VideoFrame):
+            self._frames += 1
+        else:
+            self._samples += len(event.samples)
+
+    def _fail(self, reason: str, begun: int = 0) -> None:
+        """Notes why, and counts what waits and was `begun` as lost."""
         with self._changed:
             if self.failure is None:
-                self.failure = getattr(error, "strerror", None) or str(error)
-            self._drops["session_media_failed"] += len(self._waiting)
+                self.failure = reason
+            self._drops["session_media_failed"] += len(self._waiting) + begun
             self._waiting.clear()
             self._waiting_bytes = 0
             self._changed.notify_all()
@@ -211,6 +222,10 @@ def _add_picture(container: Any, rate: Fraction, width: int, height: int) -> Any
             context.thread_count = 1
             return stream
     raise ValueError("this build of FFmpeg has no encoder for pictures")
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _size_bytes(event: VideoFrame | AudioChunk) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 from models.errors import UserError
@@ -52,3 +53,8 @@ def check_free(folder: Path) -> None:
         taken = folder.exists()
     if taken:
         raise UserError(f"{folder} exists already, and no session is overwritten: give a new folder")
+    above = folder if folder.is_dir() else next(path for path in folder.absolute().parents if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(
+            f"cannot keep a session in {folder}: {above} is no folder where you can write; give another"
+        )

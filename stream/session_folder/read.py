@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -30,6 +31,7 @@ from stream.session_folder.layout import (
     WORD_COLUMNS,
     WORDS,
     Column,
+    Dtype,
     estimate_columns,
     header,
 )
@@ -42,7 +44,10 @@ if TYPE_CHECKING:
 
     from stream.session_folder.facts import Facts
 
-CLOSED: Final = ("complete", "incomplete", "cut")
+WHOLE: Final = ("complete", "cut")
+"""States of a folder whose tables were closed or mended."""
+
+CLOSED: Final = (*WHOLE, "incomplete")
 """States of a folder that its run brought to an end, or that was mended since."""
 
 
@@ -94,7 +99,12 @@ class SessionFolder:
         """The columns of the estimates by name, a value a frame; empty cells are NaN, of texts None."""
         import pyarrow.parquet
 
-        table = pyarrow.parquet.read_table(self.path / PARQUET)
+        try:
+            table = pyarrow.parquet.read_table(self.path / PARQUET)
+        except (OSError, ValueError):
+            raise UserError(
+                f"{self.path / PARQUET} is damaged: remove it, and it is made again from {ESTIMATES}"
+            ) from None
         return {name: _array(table.column(name)) for name in table.column_names}
 
     @cached_property
@@ -169,6 +179,11 @@ def open_session_folder(path: str | Path) -> SessionFolder:
             f"the session {path} was cut and cannot be mended there ({error.strerror or error}): "
             "copy it to where you can write"
         ) from None
+    except ValueError as error:
+        raise UserError(
+            f"{path / ESTIMATES} is not the table that was written ({str(error).splitlines()[0]}): "
+            "put a copy of it there"
+        ) from None
     return SessionFolder(path, facts, _notes(facts))
 
 
@@ -195,8 +210,11 @@ def _notes(facts: Facts) -> tuple[str, ...]:
 def _mend(path: Path, facts: Facts) -> Facts:
     """Takes what was not final into the tables, makes the Parquet file, and notes that the run was cut."""
     columns = estimate_columns(int(facts["bundle"]["folds"]))
-    damaged = _mend_lines(path / ESTIMATES, columns) + _mend_lines(path / WORDS, WORD_COLUMNS)
-    damaged += _mend_lines(path / EVENTS, EVENT_COLUMNS)
+    damaged = 0
+    # Once a table is whole, nothing is ever left out of it again: a person may have changed it.
+    if facts["state"] not in WHOLE:
+        damaged += _mend_lines(path / ESTIMATES, columns) + _mend_lines(path / WORDS, WORD_COLUMNS)
+        damaged += _mend_lines(path / EVENTS, EVENT_COLUMNS)
     frames = [int(row["frame"]) for row in _rows(path / ESTIMATES, columns)]
     last = frames[-1] if frames else -1
     late = {
@@ -212,7 +230,9 @@ def _mend(path: Path, facts: Facts) -> Facts:
     if facts["state"] not in CLOSED:
         facts["state"] = "cut"
         newest = max(
-            [float(row["at"]) for row in events] + [float(r["captured_at"]) for r in late.values()] or [0.0]
+            [float(facts["began"]["at"])]
+            + [float(row["at"]) for row in events]
+            + [float(row["captured_at"]) for row in _rows(path / ESTIMATES, columns)]
         )
         facts["ended"] = {
             **moment(newest),
@@ -223,7 +243,7 @@ def _mend(path: Path, facts: Facts) -> Facts:
             "frames": len(frames) + len(late),
             "unsettled": unsettled,
             "damaged_lines": damaged,
-            "mended": moment(_now()),
+            "mended": moment(time.time()),
         }
     skipped = make_parquet(path, facts)
     if skipped and "cut" in facts:
@@ -232,12 +252,6 @@ def _mend(path: Path, facts: Facts) -> Facts:
     for name in TEMPORARY:
         (path / name).unlink(missing_ok=True)
     return facts
-
-
-def _now() -> float:
-    import time
-
-    return time.time()
 
 
 def _mend_lines(path: Path, columns: Sequence[Column]) -> int:
@@ -260,11 +274,20 @@ def _is_row(text: bytes, columns: Sequence[Column]) -> bool:
         if len(cells) != len(columns):
             return False
         for cell, column in zip(cells, columns, strict=True):
-            if cell and column.dtype in ("int", "float"):
-                float(cell)
+            if cell and not _is_cell(cell, column.dtype):
+                return False
     except (ValueError, csv.Error, StopIteration):
         return False
     return True
+
+
+def _is_cell(cell: str, dtype: Dtype) -> bool:
+    """Whether a cell that is not empty holds what its column does. Raises ValueError for what is no number."""
+    if dtype == "int":
+        int(cell)
+    elif dtype == "float":
+        float(cell)
+    return dtype != "bool" or cell in ("true", "false")
 
 
 def _last_revisions(path: Path, settled: set[str]) -> list[dict[str, str]]:

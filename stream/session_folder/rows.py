@@ -6,6 +6,8 @@ import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from models.configuration import HIDDEN
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -19,12 +21,13 @@ MOST_UNSETTLED: Final = 4096
 
 NOTHING_SPARED: Final = "full"
 
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]+@")
+_USER_AND_PASSWORD: Final = re.compile(r"(?<=://)[^/\s]+@")  # a password may have an @ itself
+_QUERY: Final = re.compile(r"(?<=://)(\S+?)\?\S*")
 
 
 def without_credentials(text: str) -> str:
-    """The text with the user and password of every address in it left out."""
-    return _CREDENTIALS.sub("***@", text)
+    """The text; of every address in it without user and password, and what follows a question mark."""
+    return _QUERY.sub(rf"\1?{HIDDEN}", _USER_AND_PASSWORD.sub(f"{HIDDEN}@", text))
 
 
 class FrameRows:

@@ -96,6 +96,8 @@ class SessionSink:
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._making: asyncio.Task[None] | None = None
+        self._made = False
         self._writing: asyncio.Task[None] | None = None
         self._drops: Counter[str] = Counter()
         self._written: Counter[str] = Counter()
@@ -118,12 +120,14 @@ class SessionSink:
 
     async def open(self) -> None:
         """Make the folder. Raises UserError where there is something already, or it cannot be made."""
+        self._making = asyncio.create_task(asyncio.to_thread(self._make_folder))
         try:
-            await asyncio.to_thread(self._make_folder)
-        except OSError as error:
+            # Nothing can stop the thread: where this is cancelled, `close` waits for it.
+            await asyncio.shield(self._making)
+        except (OSError, NotImplementedError) as error:  # of a file system without locks
+            reason = getattr(error, "strerror", None) or error
             raise UserError(
-                f"cannot keep a session in {self._folder} ({error.strerror or error}): "
-                "give a folder where you can write"
+                f"cannot keep a session in {self._folder} ({reason}): give a folder where you can write"
             ) from None
         if self._media is not None:
             self._media.start()
@@ -143,6 +147,7 @@ class SessionSink:
             self._files[name] = file = LineFile(self._folder / name, first_line)
             if file.failure is not None:
                 raise OSError(0, file.failure)
+        self._made = True
 
     async def run(self) -> None:
         """Write rows as they come."""
@@ -186,11 +191,15 @@ class SessionSink:
 
     async def close(self) -> None:
         """Write what is left, and make the folder complete. Raises UserError where something was lost."""
+        if self._making is not None:
+            await asyncio.wait([self._making])
+        if not self._made:
+            await asyncio.to_thread(self._give_up)
+            return
         if self._writing is not None:
             await self._writing
-        if not self._files:
-            await asyncio.to_thread(self._lock.release)
-            return
+        while self._waiting:
+            await self._write_waiting()
         for row in self._frames.take_unsettled():
             self._put(ESTIMATES, row)
         for row in self._words.take_open():
@@ -227,9 +236,17 @@ class SessionSink:
         with suppress(OSError):
             write_facts(self._folder, self._facts)
 
+    def _give_up(self) -> None:
+        """In a thread: leaves nothing of a folder that could not be made whole."""
+        for file in self._files.values():
+            file.close()
+        if self._lock.is_locked:
+            self._remove()
+            self._lock.release()
+
     def _remove(self) -> None:
         """Removes what was made, and the folder where nothing else is in it."""
-        for name in (*self._headers, PARQUET, FACTS, MEDIA):
+        for name in (*self._headers, PARQUET, FACTS, MEDIA, ROOM, LOCK):
             (self._folder / name).unlink(missing_ok=True)
         with suppress(OSError):
             self._folder.rmdir()
@@ -313,8 +330,8 @@ class SessionSink:
         try:
             if self._failure() is None:
                 make_parquet(self._folder, self._facts)
-        except OSError as error:
-            self._files[ESTIMATES].failure = error.strerror or str(error)
+        except (OSError, ValueError) as error:
+            self._files[ESTIMATES].failure = getattr(error, "strerror", None) or str(error)
         # What could not be finished stays beside the rest, for `open_session_folder` to take in.
         if self._failure() is None:
             for name in TEMPORARY:

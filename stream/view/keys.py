@@ -85,7 +85,8 @@ class TerminalKeys:
             mode = termios.tcgetattr(self._descriptor)
             # Ctrl-C and Ctrl-Z stay what they are.
             mode[3] &= ~(termios.ICANON | termios.ECHO)
-            mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+            # Another program may read a key first: then nothing is there, and nothing is waited for.
+            mode[6][termios.VMIN], mode[6][termios.VTIME] = 0, 0
             termios.tcsetattr(self._descriptor, termios.TCSADRAIN, mode)
 
     def _take_terminal_again(self) -> None:
@@ -125,8 +126,8 @@ class TerminalKeys:
                 loop.remove_reader(self._descriptor)
                 if pressed.is_set() and self._is_in_front():
                     keys = os.read(self._descriptor, 64)
-                    if not keys:  # the terminal is gone
-                        await asyncio.Event().wait()
+                    if not keys:  # somebody else has it, or the terminal is gone
+                        await asyncio.sleep(LOOK_AGAIN_S)
                     for key in keys.decode("ascii", "ignore").lower():
                         self._obey(key)
         except OSError:  # so it is here

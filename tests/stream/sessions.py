@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from stream.messages import Affect, Estimate, InputStatus, Marker, Present, Status, Transcript, TranscriptWord
 from stream.options import InputOptions, OutputOptions
 from stream.session_folder.facts import Facts, describe
-from stream.session_folder.read import SessionFolder, open_session_folder
+from stream.session_folder.read import SessionEvent, SessionFolder, open_session_folder
 from stream.session_folder.sink import SessionSink
 from stream.sinks.base import Outlet, attached
 from stream.sources.events import SourceInfo
@@ -19,7 +24,6 @@ from tests.stream.brokers import status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from stream.session_folder.media import MediaKeeper
 
@@ -105,3 +109,32 @@ async def keep_session(
         outlet.offer_marker(Marker('said "stop", left', began + 2.5, 2.5, "terminal"))
         outlet.offer_status(replace(running(), phase="stopped"))
     return open_session_folder(folder)
+
+
+def with_markers(session: SessionFolder, *marked: tuple[float, str]) -> SessionFolder:
+    """The same session with these markers in place of its own, by media time and text."""
+    began = session.facts["began"]
+    changed = replace(session)
+    vars(changed)["events"] = tuple(
+        SessionEvent(time_s, began["at"] + 100, began["monotonic_s"] + 100, "marker", "page", text, "")
+        for time_s, text in marked
+    )
+    return changed
+
+
+def run_until_killed(program: str, path: Path, timeout_s: float = 120.0) -> None:
+    """Runs a program in a process of its own, and kills it once it has said that it is there."""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        # One that never says so is killed too, and then has said nothing.
+        deadline = threading.Timer(timeout_s, process.kill)
+        deadline.start()
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        deadline.cancel()
+        process.kill()
+    assert said == "there\n"

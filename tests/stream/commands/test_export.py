@@ -37,6 +37,43 @@ async def test_it_says_what_it_wrote_and_overwrites_nothing(
     assert str(out) in run_command("stream-export", tmp_path / "P07", "--to", form, "--out", out).said
 
 
+@pytest.mark.parametrize("form", ["elan", "praat", "xdf"])
+async def test_what_another_session_or_form_wrote_is_in_nobodys_way(
+    form: str, tmp_path: Path, run_command: RunCommand
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for other in ("P10.eaf", "P10.TextGrid", "P10.xdf", "P1.wav", "[P1].eaf"):
+        (out / other).write_text("")
+    for name in ("P1", "[P1"):
+        await keep_session(tmp_path / name, 3)
+        assert "written: " in run_command("stream-export", tmp_path / name, "--to", form, "--out", out).said
+        assert "overwritten" in run_command("stream-export", tmp_path / name, "--to", form, "--out", out).said
+
+
+async def test_a_session_without_frames_is_one_clear_line(tmp_path: Path, run_command: RunCommand) -> None:
+    await keep_session(tmp_path / "P07", 0)
+    assert "has no frames" in run_command("stream-export", tmp_path / "P07", "--to", "praat").said
+    assert not (tmp_path / "P07" / "praat").exists()
+
+
+async def test_a_damaged_table_is_one_clear_line(tmp_path: Path, run_command: RunCommand) -> None:
+    await keep_session(tmp_path / "P07", 9)
+    parquet = tmp_path / "P07" / "estimates.parquet"
+    parquet.write_bytes(parquet.read_bytes()[:-100])
+    assert "is damaged: remove it" in run_command("stream-export", tmp_path / "P07", "--to", "praat").said
+    parquet.unlink()
+    assert "written: " in run_command("stream-export", tmp_path / "P07", "--to", "praat").said
+    parquet.unlink()
+    table = tmp_path / "P07" / "estimates.csv"
+    changed = table.read_text().replace("true", "yes")
+    table.write_text(changed)
+    assert (
+        "not the table that was written" in run_command("stream-export", tmp_path / "P07", "--to", "xdf").said
+    )
+    assert table.read_text() == changed
+
+
 def test_what_is_no_session_is_one_clear_line(tmp_path: Path, run_command: RunCommand) -> None:
     assert "holds no session" in run_command("stream-export", tmp_path, "--to", "elan").said
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
+import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from bids_validator import BIDSValidator
 
 from models.errors import UserError
 from stream.export.bids import subject_label, write_bids
+from tests.stream.sessions import with_markers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +38,16 @@ def test_every_name_is_one_of_bids(session: SessionFolder, tmp_path: Path) -> No
         "/sub-P07/beh/sub-P07_task-affect_physio.tsv.gz",
     ]
     assert [name for name in names if not BIDSValidator().is_bids(name)] == []
+
+
+def test_the_validator_of_bids_itself_finds_no_error(session: SessionFolder, tmp_path: Path) -> None:
+    validator = shutil.which("bids-validator-deno")
+    if validator is None:
+        pytest.skip("BIDS's own validator is not installed")
+    write_bids(with_markers(session, (1.0, '"stop'), (4.0, "late")), tmp_path / "study", "P07")
+    command = [validator, "--ignoreWarnings", str(tmp_path / "study")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_pybids_reads_it_back(session: SessionFolder, tmp_path: Path) -> None:
@@ -61,6 +74,15 @@ def test_pybids_reads_it_back(session: SessionFolder, tmp_path: Path) -> None:
     ]
 
 
+def test_a_text_that_begins_with_a_quotation_mark_swallows_no_row(
+    session: SessionFolder, tmp_path: Path
+) -> None:
+    marked = with_markers(session, (0.1, '"stop'), (0.2, '"go" said'), (0.3, "end"))
+    write_bids(marked, tmp_path / "study", "s")
+    events = BIDSLayout(str(tmp_path / "study")).get(suffix="events", extension=".tsv")[0].get_df()
+    assert events.value[events.trial_type == "marker"].tolist() == ['"stop', '"go" said', "end"]
+
+
 def test_a_sample_without_a_frame_is_not_available(session: SessionFolder, tmp_path: Path) -> None:
     kept = {name: np.delete(column, slice(40, 50)) for name, column in session.estimates.items()}
     holed = replace(session)
@@ -85,7 +107,14 @@ def test_a_data_set_grows_and_loses_nothing(session: SessionFolder, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("participant", "label"),
-    [("P-07", "P07"), (None, "01"), ("sub-12", "12"), ("--", "01"), ("Ann Ä.", "Ann")],
+    [
+        ("P-07", "P07"),
+        (None, "01"),
+        ("sub-12", "12"),
+        ("--", "01"),
+        ("Ann Ä.", "Ann"),
+        ("subject07", "subject07"),
+    ],
 )
 def test_a_participant_is_labelled_as_bids_wants_it(participant: str | None, label: str) -> None:
     assert subject_label(participant) == label

@@ -9,7 +9,7 @@ import pytest
 import pyxdf
 
 from stream.export.xdf import write_xdf
-from tests.stream.sessions import keep_session
+from tests.stream.sessions import keep_session, with_markers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +54,8 @@ async def test_a_long_session_and_an_empty_one(tmp_path: Path) -> None:
 async def test_a_recording_replayed_as_fast_as_possible_lies_as_it_plays(tmp_path: Path) -> None:
     session = await keep_session(tmp_path / "s", 30)
     session.facts["options"]["input"]["pace"] = "fast"
-    times = read(write_xdf(session, tmp_path, "s")[0])["affectstream settled"]["time_stamps"]
+    streams = read(write_xdf(with_markers(session, (0.5, "here")), tmp_path, "s")[0])
+    times = streams["affectstream settled"]["time_stamps"]
+    assert streams["affectstream markers"]["time_stamps"] == pytest.approx(times[:1] + 0.5)
     assert np.diff(times) == pytest.approx([1 / 30] * 29, abs=1e-5)
     assert times[0] == pytest.approx(session.facts["began"]["monotonic_s"])

@@ -36,9 +36,12 @@ def test_a_session_lines_up_with_an_lsl_stream_that_was_recorded_beside_it(
         ),
         env=os.environ,
     )
-    streams = [recorded(pylsl, name, 60) for name in ("beside", "beside settled")]
-    with recording(*streams):
-        assert run.wait(timeout=180) == 0
+    streams = [recorded(pylsl, name, 180) for name in ("beside", "beside settled")]
+    try:
+        with recording(*streams):
+            assert run.wait(timeout=180) == 0
+    finally:
+        run.kill()
     session = open_session_folder(folder)
     write_xdf(tmp_path / "recorded.xdf", streams)
     export_xdf(session, tmp_path, "exported")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,19 @@ def test_users_passwords_and_queries_of_addresses_are_left_out() -> None:
     assert "rtsp://***@10.0.0.1/cam?***" in said
     assert "mqtts://***@broker.example:8883" in said
     assert '"publisher_id": "desk"' in said
+
+
+def test_a_password_with_an_at_sign_in_it_is_left_out() -> None:
+    assert without_secrets("rtsp://me:se@cret@10.0.0.1/cam") == "rtsp://***@10.0.0.1/cam"
+    assert without_secrets("mail me@home about http://a.example/b") == "mail me@home about http://a.example/b"
+
+
+def test_a_name_that_is_not_utf_8_can_be_written(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")
+    write_facts(tmp_path, facts(source=name, notes=f"of {name}"))
+    read = read_facts(tmp_path)
+    assert read["source"]["asked"] == r"caf\udce9.mp4"
+    assert read["notes"] == r"of caf\udce9.mp4"
 
 
 def test_options_whose_name_says_secret_are_left_out() -> None:

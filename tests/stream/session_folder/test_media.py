@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +13,7 @@ import pytest
 from stream.session_folder import media
 from stream.session_folder.media import MediaKeeper
 from stream.sources.events import SAMPLE_RATE, AudioChunk, NoPicture, VideoFrame
-from tests.stream.sessions import INFO
+from tests.stream.sessions import INFO, run_until_killed
 
 
 def picture(index: int, time_s: float | None = None, *, repeated: bool = False) -> VideoFrame:
@@ -64,33 +61,83 @@ def test_every_picture_is_at_its_time_and_the_sound_at_its_own(tmp_path: Path) -
     assert any(time_s == pytest.approx(1.5, abs=0.002) for time_s, _ in heard)
 
 
+def offer_pictures(keeper: MediaKeeper) -> None:
+    for index in range(20):
+        keeper.offer(picture(index))
+
+
+def hold_writer(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Until this is set, what is written waits."""
+    gate, write = threading.Event(), media._Writer.write
+
+    def write_later(self: media._Writer, event: VideoFrame | AudioChunk) -> None:
+        assert gate.wait(60)
+        write(self, event)
+
+    monkeypatch.setattr(media._Writer, "write", write_later)
+    return gate
+
+
 def test_a_live_source_is_never_held_up_and_what_was_dropped_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(media, "MOST_WAITING_BYTES", 3 * picture(0).rgb.nbytes)
-    slow = media._Writer.write
-
-    def write_slowly(self: media._Writer, event: VideoFrame | AudioChunk) -> None:
-        time.sleep(0.05)
-        slow(self, event)
-
-    monkeypatch.setattr(media._Writer, "write", write_slowly)
+    gate = hold_writer(monkeypatch)
     for live in (True, False):
+        gate.clear()
         keeper = MediaKeeper(tmp_path / f"{live}.mkv", INFO, live=live)
         keeper.start()
-        began_s = time.monotonic()
-        for index in range(20):
-            keeper.offer(picture(index))
-        offered_s = time.monotonic() - began_s
+        offering = threading.Thread(target=offer_pictures, args=(keeper,), daemon=True)
+        offering.start()
+        offering.join(30 if live else 0.3)
+        assert offering.is_alive() == (not live), (
+            "while nothing is written a recording waits, a live source does not"
+        )
+        gate.set()
+        offering.join(30)
+        assert not offering.is_alive()
         keeper.close()
         if live:
-            assert offered_s < 0.05
             assert keeper.drops["session_media_busy"] + keeper.frames == 20
             assert keeper.drops["session_media_busy"] > 0
         else:
-            assert offered_s > 0.5
             assert keeper.drops == {}
             assert keeper.frames == 20
+
+
+def test_what_is_not_written_in_time_at_the_end_is_counted_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "CLOSING_S", 0.1)
+    gate = hold_writer(monkeypatch)
+    keeper = MediaKeeper(tmp_path / "media.mkv", INFO, live=True)
+    keeper.start()
+    for index in range(5):
+        keeper.offer(picture(index))
+    keeper.close()
+    assert "could not be finished" in str(keeper.failure)
+    assert keeper.drops["session_media_failed"] >= 4
+    gate.set()
+
+
+@pytest.mark.parametrize("step", ["__init__", "write"])
+def test_whatever_ends_the_writer_a_recording_goes_on(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise TypeError("an encoder of its own kind")
+
+    monkeypatch.setattr(media._Writer, step, fail)
+    monkeypatch.setattr(media, "MOST_WAITING_BYTES", 3 * picture(0).rgb.nbytes)
+    keeper = MediaKeeper(tmp_path / "media.mkv", INFO, live=False)
+    keeper.start()
+    offering = threading.Thread(target=offer_pictures, args=(keeper,), daemon=True)
+    offering.start()
+    offering.join(30)
+    assert not offering.is_alive()
+    keeper.close()
+    assert keeper.failure == "an encoder of its own kind"
+    assert keeper.drops == {"session_media_failed": 20}
 
 
 def test_nothing_of_a_person_is_kept_while_a_live_run_is_paused(tmp_path: Path) -> None:
@@ -137,15 +184,5 @@ time.sleep(60)
 
 
 def test_a_kill_costs_at_most_two_seconds(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", KEEPER, str(tmp_path / "media.mkv")],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "there\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    run_until_killed(KEEPER, tmp_path / "media.mkv")
     assert len(pictures_of(tmp_path / "media.mkv")) >= 300 - 60

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ({"folder": "new", "participant": " "}, "--participant is one line"),
         ({"folder": "new", "notes": "x" * 10_001}, "at most 10000 characters"),
         ({"folder": "."}, "no session is overwritten"),
+        ({"folder": "something/new"}, "is no folder where you can write"),
     ],
 )
 def test_what_cannot_be_is_refused(asked: dict[str, object], named: str, tmp_path: Path) -> None:

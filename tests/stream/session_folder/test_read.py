@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -25,14 +21,18 @@ from stream.session_folder.layout import (
     WORDS,
 )
 from stream.session_folder.read import open_session_folder
-from tests.stream.sessions import keep_session
+from tests.stream.sessions import keep_session, run_until_killed
 
 KEEPER = """
 import asyncio, sys
 from pathlib import Path
 from stream.messages import Marker, Transcript
 from stream.mqtt.connection import run
+from stream.session_folder.layout import ESTIMATES, TEMPORARY
 from tests.stream.sessions import WORDS, estimate, recording
+
+def lines(name):
+    return (Path(sys.argv[1]) / name).read_bytes().count(b"\\n")
 
 async def main():
     async with recording(Path(sys.argv[1])) as outlet:
@@ -42,14 +42,15 @@ async def main():
         outlet.offer_transcript(Transcript(2, WORDS, False))
         outlet.offer_transcript(Transcript(2, (), False))
         outlet.offer_marker(Marker("now", 1_700_000_000.0, 0.0, "lsl"))
-        for frame in range(100_000):
+        for frame in range(201):
             outlet.offer(estimate(frame, settled=False))
             if frame >= 20:
                 outlet.offer(estimate(frame - 20, settled=True))
             if frame == 200:
-                await asyncio.sleep(0.5)
+                while lines(ESTIMATES) < 182 or lines(TEMPORARY[0]) < 202:
+                    await asyncio.sleep(0.05)
                 print("there", flush=True)
-            await asyncio.sleep(0.001)
+                await asyncio.sleep(120)
 
 run(main())
 """
@@ -59,17 +60,7 @@ run(main())
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as `kill -9` left it."""
     folder = tmp_path_factory.mktemp("killed") / "s"
-    process = subprocess.Popen(
-        [sys.executable, "-c", KEEPER, str(folder)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "there\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    run_until_killed(KEEPER, folder)
     return folder
 
 
@@ -98,6 +89,16 @@ def test_a_killed_session_opens_says_so_and_has_lost_nothing(cut: Path) -> None:
     assert [marker.value for marker in session.markers] == ["now"]
     assert session.facts["ended"]["by"] == "cut"
     assert len(pd.read_parquet(cut / PARQUET)) == len(frames)
+
+
+def test_a_session_that_is_cut_ended_with_the_last_it_knows(cut: Path) -> None:
+    (cut / TEMPORARY[0]).unlink()
+    (cut / "events.csv").unlink()
+    facts = json.loads((cut / FACTS).read_text())
+    facts["began"]["at"] = 1_700_000_000.0
+    (cut / FACTS).write_text(json.dumps(facts))
+    session = open_session_folder(cut)
+    assert session.facts["ended"]["at"] == pytest.approx(session.estimates["captured_at"][-1], abs=0.001)
 
 
 def test_the_tables_of_a_killed_session_open_without_this_software(cut: Path) -> None:

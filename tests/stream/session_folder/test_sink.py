@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ import pytest
 
 from models.errors import UserError
 from stream.messages import InputStatus, Marker, Transcript
+from stream.session_folder.append import LineFile
 from stream.session_folder.layout import (
     ESTIMATES,
     EVENT_COLUMNS,
@@ -33,6 +35,7 @@ from tests.stream.brokers import until
 from tests.stream.sessions import FOLDS, WORDS, estimate, facts, keep_session, recording, running
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -63,7 +66,7 @@ async def test_a_session_has_a_row_a_frame_with_both_answers_and_each_fold(tmp_p
 
 
 async def test_words_and_events_are_tables_too(tmp_path: Path) -> None:
-    lost = InputStatus("lost", "rtsp://me:word@host/cam went away", "plug it in")
+    lost = InputStatus("lost", "rtsp://me:word@host/cam?token=t caf\udce9 went away", "plug it in")
     async with recording(tmp_path / "s") as outlet:
         outlet.offer(estimate(0, settled=False))
         outlet.offer_transcript(Transcript(0, WORDS[:1], False))
@@ -93,7 +96,7 @@ async def test_words_and_events_are_tables_too(tmp_path: Path) -> None:
         ("drop", "estimate_busy", "2", 0.0),
     ]
     assert len(session.pauses_s) == 1
-    assert session.events[8].detail == "rtsp://***@host/cam went away; plug it in"
+    assert session.events[8].detail == r"rtsp://***@host/cam?*** caf\udce9 went away; plug it in"
     for name, columns in (("words.csv", WORD_COLUMNS), ("events.csv", EVENT_COLUMNS)):
         table = pd.read_csv(tmp_path / "s" / name)
         assert list(table.columns) == [column.name for column in columns]
@@ -132,6 +135,51 @@ async def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) 
         await keep_session(tmp_path / "file" / "s")
     with pytest.raises(UserError, match="exists already"):
         await keep_session(tmp_path / "file")
+
+
+async def test_a_folder_that_cannot_be_made_whole_is_not_left_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(28, "No space left on device")
+    for what in ("write_facts", "LineFile"):
+        with monkeypatch.context() as patched:
+            calls: list[object] = []
+
+            def fail(*given: object, calls: list[object] = calls, what: str = what) -> LineFile:
+                calls.append(given)
+                if what == "write_facts" or len(calls) > 2:
+                    raise full
+                return LineFile(*given)  # type: ignore[arg-type]
+
+            patched.setattr(f"stream.session_folder.sink.{what}", fail)
+            with pytest.raises(UserError, match="No space left"):
+                await keep_session(tmp_path / "s")
+        assert not (tmp_path / "s").exists()
+    assert len((await keep_session(tmp_path / "s", 3)).estimates["frame"]) == 3
+
+
+async def test_cancelled_while_it_is_made_a_folder_is_still_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def make_slowly(
+        sink: SessionSink, make: Callable[[SessionSink], None] = SessionSink._make_folder
+    ) -> None:
+        entered.set()
+        assert go_on.wait(30)
+        make(sink)
+
+    monkeypatch.setattr(SessionSink, "_make_folder", make_slowly)
+    keeping = asyncio.create_task(keep_session(tmp_path / "s", 3))
+    await until(entered.is_set)
+    keeping.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    assert json.loads((tmp_path / "s" / "session.json").read_text())["state"] == "complete"
+    assert not (tmp_path / "s" / LOCK).exists()
 
 
 async def test_a_session_says_how_its_run_ended(tmp_path: Path) -> None:

@@ -21,8 +21,10 @@ from stream.session_folder.read import open_session_folder
 from tests.commands import command_line, run_in_own_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    Start = Callable[..., subprocess.Popen[bytes]]
 
 LIVE = "lavfi:testsrc2=size=320x240:rate=30,realtime[out0];sine=frequency=300,arealtime[out1]"
 
@@ -38,10 +40,21 @@ def lines_of(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
-def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command_line("stream-run", *arguments, "--accelerator", "eager", "--bundle", DEMO_BUNDLE), **options
-    )
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts `stream-run`; what a test leaves running is killed behind it."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_run(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+        common = ("--accelerator", "eager", "--bundle", DEMO_BUNDLE)
+        process = subprocess.Popen(command_line("stream-run", *arguments, *common), **options)
+        started.append(process)
+        return process
+
+    yield start_run
+    for process in started:
+        process.kill()
+        process.wait(30)
 
 
 def test_a_clip_becomes_a_session_that_opens_in_one_line_and_changes_no_record(
@@ -93,7 +106,7 @@ def test_without_keep_media_there_is_no_picture_and_no_sound(fixtures: Path, tmp
     assert open_session_folder(tmp_path / "s").facts["media"] is None
 
 
-def test_a_run_that_is_killed_leaves_a_session_that_opens_and_says_so(tmp_path: Path) -> None:
+def test_a_run_that_is_killed_leaves_a_session_that_opens_and_says_so(start: Start, tmp_path: Path) -> None:
     folder = tmp_path / "s"
     process = start(DEMO_RECORDING, "--session", folder, "--keep-media", "--view", "none")
     wait_for(lambda: lines_of(folder / TEMPORARY[0]) > 150)
@@ -111,7 +124,7 @@ def test_a_run_that_is_killed_leaves_a_session_that_opens_and_says_so(tmp_path: 
         assert sum(1 for _ in container.decode(video=0)) >= given - 60
 
 
-def test_a_live_run_is_steered_by_keys_and_gives_the_terminal_back(tmp_path: Path) -> None:
+def test_a_live_run_is_steered_by_keys_and_gives_the_terminal_back(start: Start, tmp_path: Path) -> None:
     folder = tmp_path / "s"
     outer, inner = pty.openpty()
     before = termios.tcgetattr(inner)
@@ -155,7 +168,9 @@ def test_a_live_run_is_steered_by_keys_and_gives_the_terminal_back(tmp_path: Pat
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_stopped_has_a_complete_session(tmp_path: Path, ended_by: signal.Signals) -> None:
+def test_a_run_that_is_stopped_has_a_complete_session(
+    start: Start, tmp_path: Path, ended_by: signal.Signals
+) -> None:
     folder = tmp_path / "s"
     process = start(DEMO_RECORDING, "--session", folder, "--view", "none")
     wait_for(lambda: lines_of(folder / ESTIMATES) > 30)

@@ -66,6 +66,9 @@ async def test_each_key_does_what_is_said_and_the_terminal_comes_back(
     assert HINT in capsys.readouterr().err
     assert not mode(inner)[1], "keys are not shown"
     assert mode(inner)[0] & termios.ISIG, "Ctrl-C stays what it is"
+    assert termios.tcgetattr(inner)[6][termios.VMIN] in (0, b"\0"), (
+        "a key that another program took holds up nothing"
+    )
     running = asyncio.create_task(keys.run())
     await press(outer, b"m")
     await press(outer, b"Mp")
