@@ -126,8 +126,9 @@ class Guard:
 
     async def _identify(self, request: Request) -> Response | None:
         """None for those who have shown the token, or where there is none; otherwise the answer."""
-        if self._token is None or request.url.path in OPEN_PATHS or self._is_known(request.headers):
+        if self._token is None or request.url.path in OPEN_PATHS:
             return None
+        is_known = self._is_known(request.headers)
         given = None
         if request.url.path == "/login" and request.method == "POST":
             given = await _token_in_form(request)
@@ -135,6 +136,12 @@ class Guard:
             given = request.query_params.get("token")
         if given is not None and self._is_token(given):
             return self._welcome()
+        if request.url.path == "/login" or (is_known and given is not None):
+            # A reloaded form, or an address with a token: it leads to the page, and stays in no address bar.
+            if is_known or request.method == "GET":
+                return RedirectResponse("/", 303)
+        if is_known:
+            return None
         if (request.method == "GET" and request.url.path == "/") or given is not None:
             remark = "" if given is None else "That is not the token."
             return HTMLResponse(self._login.replace("{{remark}}", remark), 401)

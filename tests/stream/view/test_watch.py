@@ -39,6 +39,9 @@ NAUGHTY = [
     b"9" * 10_000,
     encode({**estimate(0).to_json(), "valence": 7}),
     encode({**estimate(0).to_json(), "frame": "one"}),
+    encode({**estimate(0).to_json(), "captured_at": 0}).replace(b'"captured_at":0', b'"captured_at":1e999'),
+    encode({**status().to_json(), "frame_rate": 10**400}),
+    encode({**status().to_json(), "latency_ms": {"p50": 10**400, "p95": 1, "p99": 1}}),
 ]
 
 
