@@ -136,10 +136,10 @@ class Guard:
             given = request.query_params.get("token")
         if given is not None and self._is_token(given):
             return self._welcome()
-        if request.url.path == "/login" or (is_known and given is not None):
-            # A reloaded form, or an address with a token: it leads to the page, and stays in no address bar.
-            if is_known or request.method == "GET":
-                return RedirectResponse("/", 303)
+        is_form = request.url.path == "/login"
+        if (is_known and (is_form or given is not None)) or (is_form and request.method == "GET"):
+            # A form that is sent again or reloaded, an address with a token: neither stays in the address bar.
+            return RedirectResponse("/", 303)
         if is_known:
             return None
         if (request.method == "GET" and request.url.path == "/") or given is not None:

@@ -29,8 +29,9 @@ MOST_SENDING_BYTES: Final = 256 * 1024
 _log = logging.getLogger("uvicorn.error")
 # What goes wrong with one request is its browser's to tell; what goes wrong in here is not.
 _log.setLevel(logging.ERROR)
-# A viewer that takes nothing is cut off: that is meant.
-_log.addFilter(lambda record: "without completing response" not in record.getMessage())
+# A viewer that takes nothing is cut off, at the end too: that is meant.
+MEANT: Final = ("without completing response", "timeout graceful shutdown exceeded")
+_log.addFilter(lambda record: not any(meant in record.getMessage() for meant in MEANT))
 
 
 class _QuietServer(uvicorn.Server):
@@ -90,6 +91,10 @@ class WebServer:
             await asyncio.wait([self._serving], timeout=3.0 * CLOSING_S)
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
+            for connection in list(self._server.server_state.connections):
+                # What waits to be sent to it will never be taken.
+                if (transport := getattr(connection, "transport", None)) is not None:
+                    transport.abort()
         if self._socket is not None:
             self._socket.close()
 

@@ -189,7 +189,7 @@ def _decode_message(kind: str, payload: bytes) -> dict[str, Any] | str | None:
 
 
 def _parse_json(payload: bytes) -> Any:
-    """Strict JSON. Raises ValueError, also for NaN, for numbers too large to be any, and for nesting beyond reason."""
+    """Strict JSON. Raises ValueError, also for NaN, for numbers without end, and for nesting beyond reason."""
     try:
         return json.loads(
             payload,
