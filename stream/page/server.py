@@ -75,7 +75,12 @@ class WebServer:
 
     async def open(self) -> None:
         """Binds and begins to serve. Raises UserError where the address cannot be had."""
-        self._socket = await asyncio.to_thread(bind, self._host, self._port)
+        binding = asyncio.ensure_future(asyncio.to_thread(bind, self._host, self._port))
+        try:
+            self._socket = await asyncio.shield(binding)
+        except asyncio.CancelledError:
+            binding.add_done_callback(_close_bound)  # nothing can stop the thread
+            raise
         await asyncio.to_thread(self._server.config.load)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="page server")
 
@@ -97,6 +102,11 @@ class WebServer:
                     transport.abort()
         if self._socket is not None:
             self._socket.close()
+
+
+def _close_bound(binding: asyncio.Future[socket.socket]) -> None:
+    if not binding.cancelled() and binding.exception() is None:
+        binding.result().close()
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import socket
 import time
 
@@ -21,6 +22,13 @@ def test_it_is_a_sink_that_takes_crops() -> None:
     with ServedPage() as page:
         assert isinstance(page.sink, Sink)
         assert isinstance(page.sink, CropTaker)
+
+
+def test_a_log_is_told_where_it_is_without_the_token(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "stream")
+    with ServedPage(PageOptions(port=0, token="made-up-token", generated=True)) as page:
+        assert [record.getMessage() for record in caplog.records] == [f"the page is at {page.url}"]
+        assert "token=made-up-token" in page.said[0]
 
 
 def test_it_says_where_it_is_and_a_token_only_where_it_was_made_up() -> None:
@@ -97,4 +105,9 @@ def test_a_viewer_that_reads_nothing_does_not_hold_up_the_end(
         began = time.monotonic()
         page.stop()
         assert time.monotonic() - began < 4
+        # Its connection is closed, and nothing waits for it any more.
+        stuck.settimeout(20)
+        with contextlib.suppress(ConnectionResetError):
+            while stuck.recv(65536):
+                pass
     assert caplog.records == []
