@@ -9,6 +9,8 @@ from models.console import waiting
 from models.errors import SetupError, UserError
 from stream.lsl.library import check_lsl
 from stream.metrics.address import check_metrics
+from stream.mqtt.topics import check_publisher_id, default_publisher_id
+from stream.mqtt.wanted import wanted_broker_of
 from stream.options import DEMO_RECORDING
 from stream.page.options import page_options
 from stream.session_folder.options import check_session
@@ -58,9 +60,8 @@ def start(
 ) -> None:
     """Runs one source, or several in this process, to the end.
 
-    `says_progress` is whether stderr has lines for people, and not only a log.
-
-    What cannot be is refused before anything is loaded. Raises UserError, which names the `stream-doctor` that looks
+    What cannot be is refused before anything is loaded. `says_progress` is whether stderr has lines for people, and
+    not only a log. Raises UserError, which names the `stream-doctor` that looks
     into a device, a part or a broker that failed.
     """
     check_lsl(
@@ -76,6 +77,8 @@ def start(
             way_out="give one in AFFECT_PAGE_TOKEN",
         )
     check_metrics(output_options.metrics, shown)
+    publisher_id = check_publisher_id(output_options.publisher_id or default_publisher_id())
+    wanted_broker_of(output_options, publisher_id)
     check_session(
         output_options.session,
         output_options.participant,
