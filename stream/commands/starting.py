@@ -76,7 +76,7 @@ def start(
             "the page beyond this machine needs a token, and one that is made up is not said in a log",
             way_out="give one in AFFECT_PAGE_TOKEN",
         )
-    check_metrics(output_options.metrics, shown)
+    check_metrics(output_options.metrics, None if shown is None else shown.port)
     publisher_id = check_publisher_id(output_options.publisher_id or default_publisher_id())
     wanted_broker_of(output_options, publisher_id)
     check_session(

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from models.errors import UserError
 from stream.extras import require_extra
-
-if TYPE_CHECKING:
-    from stream.page.options import PageOptions
 
 PATH: Final = "/metrics"
 EXAMPLE: Final = "give one such as 127.0.0.1:9464, or 9464 for this machine alone"
@@ -50,13 +47,16 @@ class MetricsAddress:
         )
 
 
-def check_metrics(text: str | None, page: PageOptions | None = None) -> None:
-    """Looks, before anything takes long, whether metrics can be had beside a page. Raises UserError where not."""
+def check_metrics(text: str | None, page_port: int | None = None) -> None:
+    """Looks, before anything takes long, whether metrics can be had, beside a page where there is one.
+
+    Raises UserError where they cannot.
+    """
     if text is None:
         return
     address = MetricsAddress.parse(text)
     require_extra("page", "prometheus_client", "--metrics")
-    if page is not None and page.port == address.port != 0:
+    if page_port == address.port != 0:
         raise UserError(
             f"the page has port {address.port} too, and metrics beside it at {PATH}: "
             "leave --metrics out, or give it another port"

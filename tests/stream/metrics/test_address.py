@@ -8,7 +8,6 @@ import pytest
 
 from models.errors import UserError
 from stream.metrics.address import MetricsAddress, check_metrics
-from stream.page.options import PageOptions
 from tests.stream.brokers import free_port
 
 
@@ -51,6 +50,6 @@ def test_a_port_that_is_taken_is_refused_before_anything_takes_long(host: str) -
 
 def test_the_page_s_port_is_the_page_s() -> None:
     with pytest.raises(UserError, match=r"the page has port 9464 too.*leave --metrics out"):
-        check_metrics("0.0.0.0:9464", PageOptions(port=9464))
-    check_metrics(f"127.0.0.1:{free_port()}", PageOptions(port=9464))
-    check_metrics("127.0.0.1:0", PageOptions(port=0))
+        check_metrics("0.0.0.0:9464", 9464)
+    check_metrics(f"127.0.0.1:{free_port()}", 9464)
+    check_metrics("127.0.0.1:0", 0)
