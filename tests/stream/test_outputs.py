@@ -17,6 +17,7 @@ from stream.options import OutputOptions
 from stream.outputs import make_sinks
 from stream.page.sink import PageSink
 from stream.sinks.base import attached
+from stream.view.terminal import TerminalSink
 from tests.stream.brokers import free_port, status
 
 if TYPE_CHECKING:
@@ -40,6 +41,14 @@ def test_each_output_is_there_where_it_is_asked_for(tmp_path: Path) -> None:
     assert names(view="none", record=tmp_path / "out.jsonl") == ["log", "record"]
     assert names(BrokerAddress("127.0.0.1", 1883), view="none") == ["log", "mqtt"]
     assert names(view="none", metrics="9464") == ["log", "metrics"]
+
+
+def test_the_terminal_names_the_page_where_its_port_is_known() -> None:
+    for address, named in (("127.0.0.1:8080", True), ("127.0.0.1:0", False)):
+        options = OutputOptions(page=True, page_address=address)
+        sinks = make_sinks(options, None, Controls(), PARTS)
+        terminal = next(sink for sink in sinks if isinstance(sink, TerminalSink))
+        assert ("http://127.0.0.1" in terminal.panel.hint) is named
 
 
 def test_a_rate_that_cannot_be_is_refused() -> None:
