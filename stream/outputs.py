@@ -74,9 +74,9 @@ def make_sinks(
         sinks.append(PageSink(page, controls, publish_transcript=words, routes=beside))
     if options.view != "none":
         labels = None if options.labels is None else LabelledTrajectory.read(options.labels)
-        sinks.append(
-            TerminalSink(options.view, broker=broker, page=page.url() if page else "", labels=labels)
-        )
+        # A port that the system is to choose is not known yet: the page says it itself.
+        shown_at = page.url() if page is not None and page.port else ""
+        sinks.append(TerminalSink(options.view, broker=broker, page=shown_at, labels=labels))
         if has_keys():
             sinks.append(TerminalKeys(controls))
     return sinks

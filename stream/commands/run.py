@@ -381,4 +381,10 @@ def stream_run(
         keep_media=keep_media,
     )
     with logging_to_stderr(log_format, log_level):
-        start(entries, input_options, output_options, several=fleet is not None or len(entries) > 1)
+        start(
+            entries,
+            input_options,
+            output_options,
+            several=fleet is not None or len(entries) > 1,
+            says_progress=log_format == "text" or log_level == "debug",
+        )

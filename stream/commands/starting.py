@@ -56,10 +56,12 @@ def start(
     output_options: OutputOptions,
     *,
     several: bool,
+    says_progress: bool = True,
 ) -> None:
     """Runs one source, or several in this process, to the end.
 
-    What cannot be is refused before anything is loaded. Raises UserError, which names the `stream-doctor` that looks
+    What cannot be is refused before anything is loaded. `says_progress` is whether stderr has lines for people, and
+    not only a log. Raises UserError, which names the `stream-doctor` that looks
     into a device, a part or a broker that failed.
     """
     check_lsl(
@@ -68,7 +70,13 @@ def start(
         markers=output_options.lsl_markers,
         pace=input_options.pace,
     )
-    check_metrics(output_options.metrics)
+    shown = page_options(output_options)
+    if shown is not None and shown.generated and not says_progress:
+        raise UserError(
+            "the page beyond this machine needs a token, and one that is made up is not said in a log",
+            way_out="give one in AFFECT_PAGE_TOKEN",
+        )
+    check_metrics(output_options.metrics, None if shown is None else shown.port)
     publisher_id = check_publisher_id(output_options.publisher_id or default_publisher_id())
     wanted_broker_of(output_options, publisher_id)
     check_session(
@@ -77,7 +85,6 @@ def start(
         output_options.notes,
         keep_media=output_options.keep_media,
     )
-    shown = page_options(output_options)
     if not several:
         from stream.sources.open import check_source
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -38,9 +39,30 @@ class MetricsAddress:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{port}{PATH}"
 
+    def refused(self, why: str) -> UserError:
+        """What to say where nothing can listen there."""
+        return UserError(
+            f"cannot serve metrics at {self.host}:{self.port} ({why}): "
+            "name a port that is free, of an address that this machine has, with --metrics"
+        )
 
-def check_metrics(text: str | None) -> None:
-    """Looks, before anything takes long, whether metrics can be had. Raises UserError where they cannot."""
-    if text is not None:
-        MetricsAddress.parse(text)
-        require_extra("page", "prometheus_client", "--metrics")
+
+def check_metrics(text: str | None, page_port: int | None = None) -> None:
+    """Looks, before anything takes long, whether metrics can be had, beside a page where there is one.
+
+    Raises UserError where they cannot.
+    """
+    if text is None:
+        return
+    address = MetricsAddress.parse(text)
+    require_extra("page", "prometheus_client", "--metrics")
+    if page_port == address.port != 0:
+        raise UserError(
+            f"the page has port {address.port} too, and metrics beside it at {PATH}: "
+            "leave --metrics out, or give it another port"
+        )
+    try:
+        family, _, _, _, at = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        socket.create_server((str(at[0]), int(at[1])), family=family).close()
+    except OSError as error:
+        raise address.refused(error.strerror or str(error)) from None

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 from prometheus_client import start_http_server
 from prometheus_client.exposition import choose_encoder
 
-from models.errors import UserError
 from stream.metrics.address import PATH
 
 if TYPE_CHECKING:
-    import threading
     from wsgiref.simple_server import WSGIServer
 
     from prometheus_client import CollectorRegistry
@@ -24,12 +23,17 @@ if TYPE_CHECKING:
 
 
 class MetricsServer:
-    """Serves a registry by HTTP, from threads of its own. `start` and `stop` block."""
+    """Serves a registry by HTTP, from threads of its own. `start` and `stop` block; each waits for the other.
+
+    What was stopped does not start any more: a run may be cancelled while a thread of its starts the server.
+    """
 
     def __init__(self, address: MetricsAddress, registry: CollectorRegistry) -> None:
         self._address = address
         self._registry = registry
         self._running: tuple[WSGIServer, threading.Thread] | None = None
+        self._changing = threading.Lock()
+        self._is_over = False
 
     @property
     def url(self) -> str:
@@ -40,22 +44,24 @@ class MetricsServer:
     def start(self) -> None:
         """Raises UserError where the address cannot be listened at."""
         address = self._address
-        try:
-            self._running = start_http_server(address.port, address.host, self._registry)
-        except OSError as error:
-            raise UserError(
-                f"cannot serve metrics at {address.host}:{address.port} ({error.strerror or error}): "
-                "name a port that is free, of an address that this machine has, with --metrics"
-            ) from None
+        with self._changing:
+            if self._is_over:
+                return
+            try:
+                self._running = start_http_server(address.port, address.host, self._registry)
+            except OSError as error:
+                raise address.refused(error.strerror or str(error)) from None
 
     def stop(self) -> None:
         """Ends it; may be called without a start."""
-        if self._running is not None:
-            server, thread = self._running
-            server.shutdown()
-            server.server_close()
-            thread.join()
-            self._running = None
+        with self._changing:
+            self._is_over = True
+            if self._running is not None:
+                server, thread = self._running
+                server.shutdown()
+                server.server_close()
+                thread.join()
+                self._running = None
 
 
 def metrics_route(registry: CollectorRegistry, path: str = PATH) -> Route:

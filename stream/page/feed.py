@@ -75,6 +75,7 @@ class Pending:
     """What of one publisher a viewer has not been sent yet. A frame, a word, a state: the newest wins."""
 
     begins_anew: bool = False
+    most_rows: int = MOST_WAITING_FRAMES
     rows: dict[str, deque[str]] = field(default_factory=lambda: {kind: deque() for kind in KINDS})
     states: dict[str, str] = field(default_factory=dict)
     words: dict[int, str] = field(default_factory=dict)
@@ -105,8 +106,9 @@ class Viewer:
 
     def put_row(self, publisher: str, kind: str, text: str) -> None:
         """A frame; the oldest that waits makes room."""
-        rows = self.of(publisher).rows[kind]
-        if len(rows) >= MOST_WAITING_FRAMES:
+        pending = self.of(publisher)
+        rows = pending.rows[kind]
+        if len(rows) >= pending.most_rows:
             rows.popleft()
             self.dropped += 1
         rows.append(text)
@@ -173,6 +175,7 @@ class _History:
     def copy_to(self, pending: Pending) -> None:
         """All of it for a viewer that has nothing."""
         pending.begins_anew = True
+        pending.most_rows = MOST_HISTORY_FRAMES + MOST_WAITING_FRAMES  # the past takes no room of what is new
         for kind, rows in self.rows.items():
             pending.rows[kind].extend(row.text for row in rows)
         pending.states.update(self.states)
@@ -194,12 +197,16 @@ class Feed:
         self._histories: dict[str, _History] = {}
         self._viewers: list[Viewer] = []
         self._dropped = 0
-        self._link = "ok"
 
     @property
     def viewers(self) -> int:
         """How many look at the page now."""
         return len(self._viewers)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody more can join."""
+        return len(self._viewers) >= self._most_viewers
 
     @property
     def dropped(self) -> int:
@@ -208,7 +215,7 @@ class Feed:
 
     def join(self) -> Viewer | None:
         """Another viewer, to whom the last minute waits to be sent; None where there are too many."""
-        if len(self._viewers) >= self._most_viewers:
+        if self.is_full:
             self.refused += 1
             return None
         viewer = Viewer()
@@ -252,7 +259,6 @@ class Feed:
 
     def link(self, state: str) -> None:
         """How the way to all publishers is: `ok` or `lost`."""
-        self._link = state
         for publisher in self._histories:
             self._take_state(publisher, "link", state)
 

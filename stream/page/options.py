@@ -7,10 +7,10 @@ import re
 import secrets
 import socket
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from models.errors import UserError
+from stream.extras import require_extra
 
 if TYPE_CHECKING:
     from stream.options import OutputOptions
@@ -66,7 +66,7 @@ def find_page_options(
         if preview:
             raise UserError("--preview shows the face on the page: add --page")
         return None
-    require_extra()
+    require_page()
     host, port = parse_address(address or DEFAULT_ADDRESS)
     if token is not None:
         check_token(token)
@@ -119,11 +119,7 @@ def check_token(token: str) -> str:
     return token
 
 
-def require_extra() -> None:
+def require_page() -> None:
     """Raises UserError where what serves the page is not installed."""
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
-    if missing:
-        raise UserError(
-            f"the page needs {' and '.join(missing)}, which is not installed",
-            way_out="pip install 'affectstream[page]'",
-        )
+    for package in ("starlette", "uvicorn", "prometheus_client"):
+        require_extra("page", package, "--page")

@@ -126,8 +126,9 @@ class Guard:
 
     async def _identify(self, request: Request) -> Response | None:
         """None for those who have shown the token, or where there is none; otherwise the answer."""
-        if self._token is None or request.url.path in OPEN_PATHS or self._is_known(request.headers):
+        if self._token is None or request.url.path in OPEN_PATHS:
             return None
+        is_known = self._is_known(request.headers)
         given = None
         if request.url.path == "/login" and request.method == "POST":
             given = await _token_in_form(request)
@@ -135,6 +136,12 @@ class Guard:
             given = request.query_params.get("token")
         if given is not None and self._is_token(given):
             return self._welcome()
+        is_form = request.url.path == "/login"
+        if (is_known and (is_form or given is not None)) or (is_form and request.method == "GET"):
+            # A form that is sent again or reloaded, an address with a token: neither stays in the address bar.
+            return RedirectResponse("/", 303)
+        if is_known:
+            return None
         if (request.method == "GET" and request.url.path == "/") or given is not None:
             remark = "" if given is None else "That is not the token."
             return HTMLResponse(self._login.replace("{{remark}}", remark), 401)

@@ -29,8 +29,9 @@ MOST_SENDING_BYTES: Final = 256 * 1024
 _log = logging.getLogger("uvicorn.error")
 # What goes wrong with one request is its browser's to tell; what goes wrong in here is not.
 _log.setLevel(logging.ERROR)
-# A viewer that takes nothing is cut off: that is meant.
-_log.addFilter(lambda record: "without completing response" not in record.getMessage())
+# A viewer that takes nothing is cut off, at the end too: that is meant.
+MEANT: Final = ("without completing response", "timeout graceful shutdown exceeded")
+_log.addFilter(lambda record: not any(meant in record.getMessage() for meant in MEANT))
 
 
 class _QuietServer(uvicorn.Server):
@@ -74,7 +75,12 @@ class WebServer:
 
     async def open(self) -> None:
         """Binds and begins to serve. Raises UserError where the address cannot be had."""
-        self._socket = await asyncio.to_thread(bind, self._host, self._port)
+        binding = asyncio.ensure_future(asyncio.to_thread(bind, self._host, self._port))
+        try:
+            self._socket = await asyncio.shield(binding)
+        except asyncio.CancelledError:
+            binding.add_done_callback(_close_bound)  # nothing can stop the thread
+            raise
         await asyncio.to_thread(self._server.config.load)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="page server")
 
@@ -90,8 +96,17 @@ class WebServer:
             await asyncio.wait([self._serving], timeout=3.0 * CLOSING_S)
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
+            for connection in list(self._server.server_state.connections):
+                # What waits to be sent to it will never be taken.
+                if (transport := getattr(connection, "transport", None)) is not None:
+                    transport.abort()
         if self._socket is not None:
             self._socket.close()
+
+
+def _close_bound(binding: asyncio.Future[socket.socket]) -> None:
+    if not binding.cancelled() and binding.exception() is None:
+        binding.result().close()
 
 
 def bind(host: str, port: int) -> socket.socket:

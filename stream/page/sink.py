@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import time
 from typing import TYPE_CHECKING, Final
 
 from models.console import tell
+from stream.logs import note
 from stream.messages import CommandOutcome, EngineCommand
 from stream.page.feed import Feed
 from stream.page.server import WebServer
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from stream.controls import Controls
     from stream.messages import Estimate, Marker, Status, Transcript
     from stream.page.options import PageOptions
+
+log = logging.getLogger(__name__)
 
 PREVIEW_EVERY_S: Final = 0.25
 
@@ -70,6 +74,7 @@ class RunsPage:
         """Begins to serve, and says where. Raises UserError where the address cannot be had."""
         await self._server.open()
         self._say(introduction(self.options, self.url))
+        note(log, logging.INFO, "connected", f"the page is at {self.url}", what="page", url=self.url)
 
     async def run(self) -> None:
         """Serves until cancelled."""

@@ -94,6 +94,8 @@ def make_site(
         return Response(assets[name], media_type=MEDIA_TYPES[suffix])
 
     async def events(request: Request) -> Response:
+        if request.method == "HEAD":  # the page asks why it was refused: an event stream cannot tell it
+            return Response(status_code=503 if feed.is_full else 200)
         viewer = feed.join()
         if viewer is None:
             return PlainTextResponse("Too many look at this page already.\n", 503)

@@ -180,6 +180,8 @@ async def attached(sinks: Sequence[Sink]) -> AsyncIterator[Outlet]:
     for sink in reversed(begun):
         try:
             await sink.close()
+        except asyncio.CancelledError as raised:  # once more, in the middle of it: the others are closed too
+            failure = failure or raised
         except Exception as raised:
             if failure is None or isinstance(failure, asyncio.CancelledError):
                 failure = raised

@@ -10,6 +10,7 @@ import sys
 from collections import Counter, OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
@@ -47,6 +48,7 @@ ONCE_ONLY: Final = frozenset({"settled", "marker"})
 """What a broker may deliver twice after an outage, and nobody publishes twice."""
 
 MOST_REMEMBERED: Final = 2048
+MOST_NUMBER: Final = 1e300
 AVAILABILITY: Final = ("online", "stopped", "offline")
 
 
@@ -187,15 +189,28 @@ def _decode_message(kind: str, payload: bytes) -> dict[str, Any] | str | None:
 
 
 def _parse_json(payload: bytes) -> Any:
-    """Strict JSON. Raises ValueError, also for NaN and for nesting beyond reason."""
+    """Strict JSON. Raises ValueError, also for NaN, for numbers without end, and for nesting beyond reason."""
     try:
-        return json.loads(payload, parse_constant=_refuse_constant)
+        return json.loads(
+            payload,
+            parse_constant=_refuse_constant,
+            parse_float=partial(_bounded, float),
+            parse_int=partial(_bounded, int),
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
 def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _bounded(kind: type[float], digits: str) -> float:
+    """A number that can be drawn and written as JSON again, as one that is read as infinity cannot."""
+    number = kind(digits)
+    if not abs(number) < MOST_NUMBER:
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return number
 
 
 async def watch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +17,7 @@ from stream.options import OutputOptions
 from stream.outputs import make_sinks
 from stream.page.sink import PageSink
 from stream.sinks.base import attached
+from stream.view.terminal import TerminalSink
 from tests.stream.brokers import free_port, status
 
 if TYPE_CHECKING:
@@ -41,9 +43,42 @@ def test_each_output_is_there_where_it_is_asked_for(tmp_path: Path) -> None:
     assert names(view="none", metrics="9464") == ["log", "metrics"]
 
 
+def test_the_terminal_names_the_page_where_its_port_is_known() -> None:
+    for address, named in (("127.0.0.1:8080", True), ("127.0.0.1:0", False)):
+        options = OutputOptions(page=True, page_address=address)
+        sinks = make_sinks(options, None, Controls(), PARTS)
+        terminal = next(sink for sink in sinks if isinstance(sink, TerminalSink))
+        assert ("http://127.0.0.1" in terminal.panel.hint) is named
+
+
 def test_a_rate_that_cannot_be_is_refused() -> None:
     with pytest.raises(UserError, match="a rate of 0"):
         names(BrokerAddress("127.0.0.1", 1883), rate=0.0)
+
+
+async def test_metrics_beside_the_page_are_for_those_who_show_its_token() -> None:
+    token = secrets.token_hex()
+    options = OutputOptions(
+        page=True,
+        page_address=f"127.0.0.1:{free_port()}",
+        page_token=token,
+        metrics=f"127.0.0.1:{free_port()}",
+        view="none",
+    )
+    sinks = make_sinks(options, None, Controls(), PARTS)
+    async with attached(sinks) as outlet, httpx.AsyncClient() as client:
+        outlet.offer_status(status())
+        address = f"http://{options.page_address}/metrics"
+        assert (await client.get(address)).status_code == 401
+        shown = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5",
+        }
+        beside = await client.get(address, headers=shown)
+        assert beside.headers["content-type"].startswith("application/openmetrics-text")
+        alone = await client.get(f"http://{options.metrics}/metrics")
+        assert "affect_frames_total 30.0" in beside.text
+        assert "affect_frames_total 30.0" in alone.text
 
 
 async def test_metrics_are_beside_the_page_without_an_address_of_their_own() -> None:

@@ -5,7 +5,8 @@ const FIRST_WAIT_MS = 500, MOST_WAIT_MS = 5000;
 const HIDDEN_MS = 15000; // a browser keeps six connections to a server: a tab that nobody sees gives its own back
 
 export class Connection {
-  /** `handlers`: hello(message), update(message), lost(), ended(), locked() for a server that asks for its token. */
+  /** `handlers`: hello(message), update(message), lost(), ended(), full() where too many look at the page already,
+   *  locked() for a server that asks for its token. */
   constructor(address, handlers) {
     this.address = address;
     this.handlers = handlers;
@@ -39,6 +40,7 @@ export class Connection {
   close() {
     clearTimeout(this.timers.silence);
     clearTimeout(this.timers.again);
+    this.timers.again = null;
     this.source?.close();
     this.source = null;
   }
@@ -48,19 +50,21 @@ export class Connection {
     this.timers.silence = setTimeout(() => this.#lose(), SILENT_MS);
   }
 
-  #lose() {
+  #lose(say = this.handlers.lost) {
     this.close();
-    this.handlers.lost();
+    say();
     this.timers.again = setTimeout(() => this.#tryAgain(), this.waitMs);
     this.waitMs = Math.min(MOST_WAIT_MS, this.waitMs * 1.6);
   }
 
-  // An event stream does not say why it was refused: the page itself does.
+  // An event stream does not say why it was refused: its address does.
   async #tryAgain() {
-    const page = await fetch("/", { cache: "no-store" }).catch(() => null);
-    if (page === null) this.#lose();
-    else if (page.status === 401) this.handlers.locked();
-    else this.open();
+    const waiting = this.timers.again;
+    const answer = await fetch(this.address, { method: "HEAD", cache: "no-store" }).catch(() => null);
+    if (this.timers.again !== waiting) return; // closed or opened meanwhile
+    if (answer?.status === 401) this.handlers.locked();
+    else if (answer?.ok) this.open();
+    else this.#lose(answer?.status === 503 ? this.handlers.full : this.handlers.lost);
   }
 
   #onVisibility() {

@@ -4,11 +4,12 @@ import { Drawing, readColours } from "./canvas.js";
 import { Connection } from "./connection.js";
 import { drawPlane } from "./plane.js";
 import {
-  put, say, showChooser, showMarkers, showPreview, showState, showStatus, showValues, showWords,
+  put, say, showChooser, showMarkers, showPreview, showState, showStatus, showValues, showWords, troublesOf,
 } from "./readout.js";
 import { showSteering, wireSteering } from "./steering.js";
 import { Store } from "./store.js";
 import { drawTimeline } from "./timeline.js";
+import { healthWords } from "./words.js";
 
 const WRITE_MS = 250; // figures that change more often cannot be read
 const DRAW_MS = 45;
@@ -23,6 +24,7 @@ const store = new Store();
 let hello = null;
 let connection = ["quiet", "connecting"];
 let chosen = null;
+let wanted = null; // whom the viewer chose: shown again when it comes back
 let over = false; // the run said goodbye: that nothing answers any more is no fault
 let colours = readColours();
 const publisher = () => (chosen === null ? null : store.publishers.get(chosen) ?? null);
@@ -86,7 +88,9 @@ function writeAll() {
   showWords(now, hello?.words);
   showMarkers(now);
   showSteering(now, isLive, hello?.markers);
-  announceState(showState(now, connection));
+  const troubles = isLive ? troublesOf(now?.status?.inputs) : [];
+  const toSay = troubles.map(([name, { health }]) => `the ${name} is ${healthWords(health)[1]}`);
+  announceState([showState(now, connection), ...toSay].join(", "));
   const state = find("state-text").textContent;
   document.title = `${state === "running" ? "" : `(${state}) `}${find("source").textContent} · affectstream`;
   find("preview").hidden = !hello?.preview;
@@ -98,7 +102,7 @@ function writeAll() {
 }
 
 find("publishers").addEventListener("change", (event) => {
-  chosen = event.target.value;
+  chosen = wanted = event.target.value;
   describedAt = -Infinity;
   writeAll();
   drawSoon(0);
@@ -118,12 +122,17 @@ new Connection("/events", {
   },
   update(message) {
     store.take(message);
-    if (chosen === null || !store.publishers.has(chosen)) chosen = store.names[0] ?? null;
+    if (wanted !== null && store.publishers.has(wanted)) chosen = wanted;
+    else if (chosen === null || !store.publishers.has(chosen)) chosen = store.names[0] ?? null;
     drawSoon();
     writeSoon();
   },
   lost() {
     connection = over ? ["quiet", "ended"] : ["bad", "no connection: trying again"];
+    writeSoon(0);
+  },
+  full() {
+    connection = ["bad", "too many look at this page already: trying again"];
     writeSoon(0);
   },
   ended() {

@@ -75,14 +75,22 @@ export function showStatus(publisher, name) {
   const source = name || status?.source || "affectstream";
   put("source", name && status ? `${name}: ${status.source}` : source);
   find("untrained").hidden = !status || status.bundle.trained;
-  if (!status) return;
-  showInputs(status.inputs);
+  showInputs(status?.inputs ?? {});
   showMachine(status);
-  put("good-for", `${status.bundle.name} is ${asSentence(status.bundle.note || "a bundle that does not say what it is good for")}`);
-  const notes = find("notes");
-  notes.hidden = !status.notes.length;
-  fill(notes, status.notes, () => status.notes.map((note) => make("li", `Note: ${note}.`)));
+  showNotes(status?.notes ?? []);
+  if (!status) put("good-for", "");
+  else put("good-for", `${status.bundle.name} is ${asSentence(status.bundle.note || "a bundle that does not say what it is good for")}`);
 }
+
+function showNotes(notes) {
+  const list = find("notes");
+  list.hidden = !notes.length;
+  fill(list, notes, () => notes.map((note) => make("li", `Note: ${note}.`)));
+}
+
+/** The inputs, by name, that are not as they should be. */
+export const troublesOf = (inputs) =>
+  Object.entries(inputs ?? {}).filter(([, { health }]) => health === "lost" || health === "waiting");
 
 const asSentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
 
@@ -101,7 +109,7 @@ function showInputs(inputs) {
       return item;
     }),
   );
-  const troubles = entries.filter(([, { health }]) => health === "lost" || health === "waiting");
+  const troubles = troublesOf(inputs);
   const list = find("troubles");
   list.hidden = !troubles.length;
   fill(list, troubles, () =>
@@ -116,6 +124,10 @@ function showInputs(inputs) {
 }
 
 function showMachine(status) {
+  if (!status) {
+    for (const id of ["rate", "latency", "frames", "drops", "rung", "bundle"]) put(id, "–");
+    return;
+  }
   const { p50, p95 } = status.latency_ms;
   put("rate", `${status.frame_rate.toFixed(1)} frames/s`);
   put("latency", p50 === null ? "not known" : `${Math.round(p50)} ms, 95 % under ${Math.round(p95)} ms`);

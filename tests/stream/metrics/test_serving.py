@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from prometheus_client import start_http_server
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
 from models.errors import UserError
 from stream.metrics.address import MetricsAddress
-from stream.metrics.serving import metrics_route
+from stream.metrics.serving import MetricsServer, metrics_route
 from stream.metrics.sink import MetricsSink
 from stream.sinks.base import attached
 from tests.commands import command_line
@@ -66,6 +67,34 @@ async def test_only_the_address_asked_for_listens() -> None:
         with socket.socket() as other:
             other.settimeout(2)
             assert other.connect_ex(("127.0.0.2", port)) != 0
+
+
+def test_what_was_stopped_before_a_thread_came_to_start_it_does_not_start() -> None:
+    port = free_port()
+    server = MetricsServer(MetricsAddress("127.0.0.1", port), MetricsSink().registry)
+    server.stop()
+    server.start()
+    with socket.create_server(("127.0.0.1", port)):
+        assert not [thread for thread in threading.enumerate() if "serve_forever" in thread.name]
+
+
+def test_a_stop_in_the_middle_of_a_start_waits_for_it_and_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    port, begins = free_port(), threading.Event()
+
+    def start_slowly(*arguments: Any) -> Any:
+        begins.set()
+        time.sleep(0.3)
+        return start_http_server(*arguments)
+
+    monkeypatch.setattr("stream.metrics.serving.start_http_server", start_slowly)
+    server = MetricsServer(MetricsAddress("127.0.0.1", port), MetricsSink().registry)
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    assert begins.wait(20)
+    server.stop()
+    starting.join(20)
+    with socket.create_server(("127.0.0.1", port)):
+        assert not starting.is_alive()
 
 
 async def test_an_address_in_use_is_refused_in_one_line() -> None:

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from selenium.webdriver.common.keys import Keys
 
@@ -252,6 +253,9 @@ def test_a_screen_reader_hears_of_changes_and_what_it_asks_for_and_no_chatter(
     page.tell("offer_status", page_status(phase="paused"))
     browser.until(lambda: browser.run("return heard.length") == 2)
     assert browser.run("return heard[1]") == "talk.mp4: paused"
+    lost = {"camera": InputStatus("lost", "unplugged", "plug it in again")}
+    page.tell("offer_status", page_status(inputs=lost))
+    browser.until(lambda: browser.run("return heard.at(-1)") == "talk.mp4: running, the camera is lost")
     for canvas in ("plane", "timeline"):
         described = browser.run(
             """const c = document.getElementById(arguments[0]);
@@ -422,3 +426,25 @@ def test_publishers_are_chosen_where_there_are_several(browser: Browser) -> None
         )
         browser.until(lambda: browser.text("source") == "sofa: talk.mp4")
         assert browser.text("valence") != "+0.80"
+        page.stop()
+        browser.until(lambda: browser.text("state-text") == "ended")
+        with page:
+            # One that has no status yet shows nothing of the other's, and who was chosen is shown once it is back.
+            page.sink._feed.take("desk", "available", "online")
+            browser.until(lambda: browser.text("source") == "desk")
+            assert [browser.text(name) for name in ("inputs", "good-for", "rate")] == ["", "", "–"]
+            page.sink._feed.take("sofa", "status", page_status().to_json())
+            browser.until(lambda: browser.text("source") == "sofa: talk.mp4")
+
+
+def test_one_viewer_too_many_is_told_so_and_let_in_when_there_is_room(browser: Browser) -> None:
+    with ServedPage() as page, httpx.Client(limits=httpx.Limits(max_connections=64), timeout=10) as others:
+        page.tell_minute(30)
+        request = others.build_request("GET", f"{page.url}events")
+        held = [others.send(request, stream=True) for _ in range(32)]
+        browser.open(page.url)
+        browser.until(lambda: "too many look at this page" in browser.text("state-text"))
+        held.pop().close()
+        browser.until(lambda: is_running(browser))
+        for answer in held:
+            answer.close()

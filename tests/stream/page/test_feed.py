@@ -65,6 +65,17 @@ def test_who_comes_late_gets_the_last_minute_and_then_what_is_new() -> None:
     assert "anew" not in update
 
 
+def test_the_past_that_waits_for_a_new_viewer_is_no_drop_when_a_frame_comes_first() -> None:
+    feed = feed_of(30 * 60)
+    viewer = feed.join()
+    feed.take("", "estimate", estimate(30 * 60).to_json())
+    assert feed.dropped == 0
+    assert len(taken(viewer)["provisional"]) == 30 * 60 + 1
+    for frame in range(MOST_WAITING_FRAMES + 10):
+        feed.take("", "estimate", estimate(30 * 60 + 1 + frame).to_json())
+    assert feed.dropped == 10
+
+
 def test_what_is_kept_is_bounded() -> None:
     feed = Feed(shows_words=True)
     for frame in range(MOST_HISTORY_FRAMES + 500):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.errors import UserError
+from stream import extras
 from stream.options import OutputOptions
-from stream.page import options as module
 from stream.page.options import PageOptions, find_page_options, page_options, parse_address
 
 if TYPE_CHECKING:
@@ -74,9 +74,10 @@ def test_a_preview_asks_for_the_page_and_an_address_may_wait_for_it_in_a_file() 
     assert page_options(OutputOptions(page_address="127.0.0.1:80")) is None
 
 
-def test_an_absent_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "uvicorn" else find_spec(name))
-    with pytest.raises(UserError, match=r"uvicorn.*pip install 'affectstream\[page\]'"):
+@pytest.mark.parametrize("absent", ["starlette", "uvicorn", "prometheus_client"])
+def test_an_absent_extra_is_one_line(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == absent else find_spec(name))
+    with pytest.raises(UserError, match=rf"{absent}.*pip install 'affectstream\[page\]'"):
         page_options(OutputOptions(page=True))
 
 
@@ -104,6 +105,14 @@ def test_the_command_line_refuses_before_anything_is_loaded(run_command: RunComm
         address = f"127.0.0.1:{other.getsockname()[1]}"
         taken = run_command("stream-run", "--demo", "--page", "--page-address", address).said
     assert f"{address}: something else has this port" in taken
+
+
+def test_a_token_that_nobody_would_be_told_is_not_made_up(run_command: RunCommand) -> None:
+    logged = ("stream-run", "--demo", "--log-format", "json", "--page", "--page-address", "0.0.0.0:0")
+    assert "AFFECT_PAGE_TOKEN" in run_command(*logged).said
+    # With one that is given, or with lines for people too, the next thing is what is refused.
+    for told in (("--page-token", "correct-horse-battery"), ("--log-level", "debug")):
+        assert "no address for metrics" in run_command(*logged, *told, "--metrics", "here").said
 
 
 def test_the_token_may_be_in_the_environment_and_is_not_shown(

@@ -140,6 +140,27 @@ def test_the_token_is_shown_once_and_is_in_no_address_afterwards(way: str) -> No
     assert again.get("/events").text == "secret"
 
 
+@pytest.mark.parametrize("token", [TOKEN, "that-of-an-earlier-run"])
+def test_a_browser_that_is_known_keeps_no_token_in_its_address_either(token: str) -> None:
+    visitor = client(ANYWHERE)
+    visitor.get("/", params={"token": TOKEN})
+    again = visitor.get("/", params={"token": token})
+    assert (again.status_code, again.headers["Location"]) == (303, "/")
+    assert visitor.get("/").text == "secret"
+
+
+def test_the_form_that_is_reloaded_or_sent_again_leads_to_the_page() -> None:
+    visitor = client(ANYWHERE)
+    assert visitor.get("/login").headers["Location"] == "/"
+    visitor.post("/login", data={"token": TOKEN})
+    for answer in (
+        visitor.get("/login"),
+        visitor.post("/login", data={"token": TOKEN}),
+        visitor.post("/login", data={"token": "wrong"}),
+    ):
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+
+
 @pytest.mark.parametrize("token", ["", "wrong", TOKEN[:-1], TOKEN + "x", "é" * 3, "x" * 100_000])
 def test_another_token_opens_nothing(token: str) -> None:
     visitor = client(ANYWHERE)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import threading
+import time
 
 import httpx
 import pytest
@@ -15,6 +17,7 @@ from starlette.routing import Route
 from models.errors import UserError
 from stream.page.options import PageOptions
 from stream.page.server import WebServer, bind, check_free
+from tests.stream.brokers import until
 
 
 def server(port: int = 0) -> WebServer:
@@ -39,6 +42,27 @@ async def test_it_serves_until_it_is_closed_and_leaves_signals_alone() -> None:
     await serving.close()
     bind("127.0.0.1", port).close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_cancelled_while_a_name_is_looked_up_it_leaves_no_port_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    began, bound = threading.Event(), []
+
+    def bind_slowly(host: str, port: int) -> socket.socket:
+        began.set()
+        time.sleep(0.3)
+        bound.append(bind(host, port))
+        return bound[-1]
+
+    monkeypatch.setattr("stream.page.server.bind", bind_slowly)
+    serving = server()
+    opening = asyncio.create_task(serving.open())
+    assert await asyncio.to_thread(began.wait, 20)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    await serving.close()
+    await until(lambda: bound and bound[0].fileno() == -1)
 
 
 async def test_a_taken_port_is_one_line_and_is_seen_before_too() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import socket
 import time
 
@@ -21,6 +22,13 @@ def test_it_is_a_sink_that_takes_crops() -> None:
     with ServedPage() as page:
         assert isinstance(page.sink, Sink)
         assert isinstance(page.sink, CropTaker)
+
+
+def test_a_log_is_told_where_it_is_without_the_token(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "stream")
+    with ServedPage(PageOptions(port=0, token="made-up-token", generated=True)) as page:
+        assert [record.getMessage() for record in caplog.records] == [f"the page is at {page.url}"]
+        assert "token=made-up-token" in page.said[0]
 
 
 def test_it_says_where_it_is_and_a_token_only_where_it_was_made_up() -> None:
@@ -74,20 +82,32 @@ def test_a_viewer_that_reads_nothing_delays_nobody() -> None:
             page.tell("offer", *(loop_estimate(frame) for frame in range(60, 12_000)))
             assert time.monotonic() - began < 5
             newest = -1
-            while newest < 11_999:
+            while newest < 11_999 and time.monotonic() < began + 60:
                 update = next(heard)[1].get("publishers", {}).get("", {})
                 newest = max([newest, *(row[0] for row in update.get("provisional", []))])
+        assert newest == 11_999
         assert page.sink.drops["page_viewer_slow"] > 0
         stuck.close()
 
 
-def test_a_viewer_that_reads_nothing_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_viewer_that_reads_nothing_does_not_hold_up_the_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream.page.server.MOST_SENDING_BYTES", 4096)
+    frames = [loop_estimate(frame) for frame in range(3000)]
+    deadline = time.monotonic() + 60
     with ServedPage() as page, socket.create_connection(("127.0.0.1", page.options.port)) as stuck:
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stuck.sendall(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         while page.sink.drops["page_viewer_slow"] == 0:
-            page.tell("offer", *(loop_estimate(frame) for frame in range(3000)))
+            assert time.monotonic() < deadline
+            page.tell("offer", *frames)
         began = time.monotonic()
         page.stop()
         assert time.monotonic() - began < 4
+        # Its connection is closed, and nothing waits for it any more.
+        stuck.settimeout(20)
+        with contextlib.suppress(ConnectionResetError):
+            while stuck.recv(65536):
+                pass
     assert caplog.records == []

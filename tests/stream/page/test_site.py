@@ -155,22 +155,30 @@ def test_viewers_are_bounded(page: ServedPage) -> None:
         request = client.build_request("GET", f"{page.url}events")
         held = [client.send(request, stream=True) for _ in range(32)]
         assert client.get(f"{page.url}events").status_code == 503
+        assert client.head(f"{page.url}events").status_code == 503
         for answer in held:
             answer.close()
     assert page.sink.counters["page_viewers_refused"] == 1
 
 
+def test_who_only_asks_whether_there_is_room_takes_none(page: ServedPage) -> None:
+    assert httpx.head(f"{page.url}events", timeout=5).status_code == 200
+    assert page.sink.counters["page_viewers"] == 0
+
+
 def test_a_viewer_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stream.page.site.STUCK_S", 0.3)
+    monkeypatch.setattr("stream.page.server.MOST_SENDING_BYTES", 4096)
+    frames = [loop_estimate(frame) for frame in range(900)]
     with ServedPage() as page:
         page.tell_minute(60)
         with socket.create_connection(("127.0.0.1", page.options.port)) as stuck:
             stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             stuck.sendall(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             joined, cut_off = False, False
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while not cut_off and time.monotonic() < deadline:
-                page.tell("offer", *(loop_estimate(frame) for frame in range(3000)))
+                page.tell("offer", *frames)
                 viewers = page.sink.counters["page_viewers"]
                 joined, cut_off = joined or viewers == 1, joined and viewers == 0
             assert cut_off

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +12,16 @@ import pytest
 from models.errors import UserError
 from stream.controls import Controls
 from stream.messages import Estimate, Marker, Status, Transcript
+from stream.metrics.sink import MetricsSink
 from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.sink import MqttSink
 from stream.page.options import PageOptions
 from stream.page.sink import PageSink
 from stream.sinks.base import Sink, attached
+from stream.sinks.log import LogSink
 from stream.sinks.record import RecordSink
 from stream.view.terminal import TerminalSink
-from tests.stream.brokers import estimate, status
+from tests.stream.brokers import estimate, status, until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +80,8 @@ def test_all_sinks_are_sinks() -> None:
     broker = BrokerAddress("127.0.0.1", 1883)
     sinks = (
         Diary("a", []),
+        LogSink("desk"),
+        MetricsSink(),
         MqttSink(broker),
         PageSink(PageOptions(), Controls()),
         RecordSink(Path("out.jsonl")),
@@ -145,3 +150,22 @@ async def test_cancelling_closes_all() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert diary[-2:] == ["b close", "a close"]
+
+
+class Slow(Diary):
+    """Takes its time to close."""
+
+    async def close(self) -> None:
+        self._note("closing")
+        await asyncio.sleep(60)
+
+
+async def test_cancelled_once_more_while_one_is_closed_the_others_are_closed_too() -> None:
+    diary: list[str] = []
+    task = asyncio.create_task(live([Diary("a", diary), Slow("b", diary)]))
+    for awaited in ("b run", "b closing"):
+        await until(partial(diary.__contains__, awaited))
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert diary[-1] == "a close"

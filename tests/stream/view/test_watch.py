@@ -25,7 +25,9 @@ from stream.view.watch import MOST_PUBLISHERS, MOST_REMEMBERED, Repeats, Watched
 from tests.stream.brokers import Mosquitto, estimate, free_port, publish, status, until
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
+
+    import aiomqtt
 
 NAUGHTY = [
     b"",
@@ -39,6 +41,9 @@ NAUGHTY = [
     b"9" * 10_000,
     encode({**estimate(0).to_json(), "valence": 7}),
     encode({**estimate(0).to_json(), "frame": "one"}),
+    encode({**estimate(0).to_json(), "captured_at": 0}).replace(b'"captured_at":0', b'"captured_at":1e999'),
+    encode({**status().to_json(), "frame_rate": 10**400}),
+    encode({**status().to_json(), "latency_ms": {"p50": 10**400, "p95": 1, "p99": 1}}),
 ]
 
 
@@ -76,11 +81,30 @@ def test_each_publisher_has_a_panel_and_too_many_are_counted() -> None:
     assert "5 messages of further publishers" in watcher.panels[0].hint
 
 
+class Joined:
+    """Knows when a watcher is there to hear what is published."""
+
+    def __init__(self) -> None:
+        self._is_there = asyncio.Event()
+
+    def take(self, publisher_id: str, kind: str, message: Mapping[str, Any] | str) -> None:
+        """Whatever it is."""
+
+    def connected(self, client: aiomqtt.Client | None) -> None:
+        if client is not None:
+            self._is_there.set()
+
+    async def wait(self) -> None:
+        async with asyncio.timeout(30):
+            await self._is_there.wait()
+
+
 async def test_two_publishers_are_shown_and_counted(mosquitto: Mosquitto) -> None:
     out = io.StringIO()
     console = Console(file=out, width=200)
-    watching = asyncio.create_task(watch(mosquitto.address, seconds=1.5, console=console))
-    await asyncio.sleep(0.2)
+    joined = Joined()
+    watching = asyncio.create_task(watch(mosquitto.address, seconds=4, console=console, listener=joined))
+    await joined.wait()
     sinks = [MqttSink(mosquitto.address, publisher_id=name) for name in ("desk", "sofa")]
     async with attached(sinks) as outlet:
         outlet.offer_status(status())
@@ -114,11 +138,14 @@ async def test_one_publisher_can_be_chosen(mosquitto: Mosquitto) -> None:
 
 async def test_json_lines_end_after_so_many(mosquitto: Mosquitto) -> None:
     out = io.StringIO()
-    watching = asyncio.create_task(watch(mosquitto.address, as_json=True, count=5, output=out))
-    await asyncio.sleep(0.2)
+    joined = Joined()
+    watching = asyncio.create_task(
+        watch(mosquitto.address, as_json=True, count=5, output=out, listener=joined)
+    )
+    await joined.wait()
     for payload in (encode(estimate(0).to_json()), b"nonsense", b"\xff", b"{}", b"1", b"2"):
         await asyncio.to_thread(publish, mosquitto.port, "affect/me/estimate", payload)
-    watched = await asyncio.wait_for(watching, 5)
+    watched = await asyncio.wait_for(watching, 30)
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [line["payload"] for line in lines] == [estimate(0).to_json(), "nonsense", "\ufffd", {}, 1]
     assert watched.total == 5
@@ -126,11 +153,13 @@ async def test_json_lines_end_after_so_many(mosquitto: Mosquitto) -> None:
 
 
 async def test_a_broker_that_goes_away_is_found_again(mosquitto: Mosquitto) -> None:
-    out = io.StringIO()
+    out, joined = io.StringIO(), Joined()
     watching = asyncio.create_task(
-        watch(mosquitto.address, as_json=True, count=2, output=out, backoff=Backoff(0.05, 0.2))
+        watch(
+            mosquitto.address, as_json=True, count=2, output=out, backoff=Backoff(0.05, 0.2), listener=joined
+        )
     )
-    await asyncio.sleep(0.2)
+    await joined.wait()
     await asyncio.to_thread(publish, mosquitto.port, "affect/me/available", "online")
     await until(lambda: out.getvalue().count("\n") == 1)
     mosquitto.kill()
@@ -138,7 +167,7 @@ async def test_a_broker_that_goes_away_is_found_again(mosquitto: Mosquitto) -> N
     assert not watching.done()
     mosquitto.start()
     await asyncio.to_thread(publish, mosquitto.port, "affect/me/available", "stopped", "--retain")
-    watched = await asyncio.wait_for(watching, 5)
+    watched = await asyncio.wait_for(watching, 30)
     assert watched.connections == 2
 
 
@@ -204,17 +233,17 @@ async def test_by_a_name_it_catches_up_with_what_came_while_it_was_away(mosquitt
 
 
 async def test_what_comes_a_second_time_is_passed_over_and_counted(mosquitto: Mosquitto) -> None:
-    out = io.StringIO()
+    out, joined = io.StringIO(), Joined()
     watching = asyncio.create_task(
-        watch(mosquitto.address, publisher_id="me", as_json=True, output=out, seconds=1.5)
+        watch(mosquitto.address, publisher_id="me", as_json=True, output=out, count=5, listener=joined)
     )
-    await asyncio.sleep(0.3)
+    await joined.wait()
     for topic, payload in (
         *(("settled", encode(estimate(frame, settled=True).to_json())) for frame in (0, 1, 0, 1, 2)),
         *(("state", encode(estimate(2).to_state())) for _ in range(2)),
     ):
         await asyncio.to_thread(publish, mosquitto.port, f"affect/me/{topic}", payload)
-    watched = await watching
+    watched = await asyncio.wait_for(watching, 30)
     assert watched.repeated == 2
     assert watched.messages == {"settled": 3, "state": 2}
     assert len(out.getvalue().splitlines()) == 5
