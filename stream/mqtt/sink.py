@@ -11,7 +11,6 @@ import contextlib
 import logging
 import secrets
 from collections import Counter
-from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -29,10 +28,10 @@ from stream.mqtt.connection import (
     connect_first,
     disconnect,
     heeding_cancellation,
+    next_address,
     until_lost,
 )
 from stream.mqtt.home_assistant import BORN, HomeAssistant
-from stream.mqtt.mqtt5 import speaks_mqtt5
 from stream.mqtt.outbox import Outbox, default_outbox
 from stream.mqtt.publishing import Publisher
 from stream.mqtt.settled import SettledDelivery
@@ -279,7 +278,7 @@ class MqttSink:
             await self._announce(publisher, self._home_assistant)
         await publisher.publish("available", b"online")
         self._counters["mqtt_connections"] += 1
-        self._broker = replace(self._broker, mqtt5=speaks_mqtt5(client))  # for the next connection
+        self._broker = next_address(self._broker, client)
         self._client = client
         for waiting in (self._estimates, self._transcripts, self._markers, self._acks):
             waiting.connect()

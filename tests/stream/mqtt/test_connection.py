@@ -20,10 +20,11 @@ from stream.mqtt.connection import (
     until_lost,
 )
 from stream.mqtt.mqtt5 import speaks_mqtt5
-from tests.stream.brokers import Mosquitto
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from tests.stream.brokers import Mosquitto
 
 V5, V311 = 5, 4
 ACCEPTED = {V5: b"\x20\x03\x00\x00\x00", V311: b"\x20\x02\x00\x00"}
@@ -32,11 +33,11 @@ REFUSED_VERSION = b"\x20\x02\x00\x01"
 
 
 class ScriptedBroker:
-    """Answers to each CONNECT with what its script says of the version that is asked for: bytes, or None for nothing;
+    """Answers to each CONNECT with what its script says of the version that is asked for, if anything;
     then it closes the connection or stays silent.
     """
 
-    def __init__(self, answers: dict[int, bytes | None], *, closes: set[int]) -> None:
+    def __init__(self, answers: dict[int, bytes], *, closes: set[int]) -> None:
         self.asked: list[int] = []
         self._answers = answers
         self._closes = closes
@@ -45,7 +46,7 @@ class ScriptedBroker:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = (await reader.readexactly(9))[8]
         self.asked.append(asked)
-        writer.write(self._answers.get(asked) or b"")
+        writer.write(self._answers.get(asked, b""))
         if asked not in self._closes:
             await reader.read()
         writer.close()
@@ -53,7 +54,7 @@ class ScriptedBroker:
 
 @asynccontextmanager
 async def scripted(
-    answers: dict[int, bytes | None], *, closes: set[int] | None = None
+    answers: dict[int, bytes], *, closes: set[int] | None = None
 ) -> AsyncIterator[ScriptedBroker]:
     broker = ScriptedBroker(answers, closes=closes or set())
     server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
@@ -79,17 +80,29 @@ async def test_a_broker_that_refuses_mqtt_5_is_not_asked_for_it_again() -> None:
         await disconnect(client)
 
 
-@pytest.mark.parametrize("closes", [{V5}, set[int]()], ids=["closes", "is silent"])
-async def test_a_broker_that_gives_no_answer_is_asked_in_3_1_1_and_for_mqtt_5_again_the_next_time(
-    closes: set[int], monkeypatch: pytest.MonkeyPatch
+async def test_a_broker_that_was_silent_and_answers_in_3_1_1_is_not_asked_for_mqtt_5_again(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It may have been about to die: for the rest of a run messages would have no expiry."""
     monkeypatch.setattr("stream.mqtt.connection.VERSION_TIMEOUT_S", 0.3)
-    async with scripted({V5: None, V311: ACCEPTED[V311]}, closes=closes) as broker:
+    async with scripted({V311: ACCEPTED[V311]}) as broker:
         client = await connect(broker.address)
         assert broker.asked == [V5, V311]
-        assert next_address(broker.address, client).mqtt5
+        assert not next_address(broker.address, client).mqtt5
         await disconnect(client)
+
+
+async def test_a_broker_that_closes_or_is_slow_is_asked_for_mqtt_5_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may have been about to die, or frozen: for the rest of a run messages would have no expiry."""
+    monkeypatch.setattr("stream.mqtt.connection.VERSION_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("stream.mqtt.connection.PROMPT_S", 0.0)
+    for closes in ({V5}, set[int]()):
+        async with scripted({V311: ACCEPTED[V311]}, closes=closes) as broker:
+            client = await connect(broker.address)
+            assert broker.asked == [V5, V311]
+            assert next_address(broker.address, client).mqtt5
+            await disconnect(client)
 
 
 async def test_what_closes_without_an_answer_is_told_of_at_once() -> None:
