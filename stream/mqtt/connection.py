@@ -7,7 +7,6 @@ start programs with `run`, which chooses a loop that can.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
 import sys
@@ -20,6 +19,7 @@ import aiomqtt
 
 from models.errors import SetupError, UserError
 from stream.flow.backoff import Backoff
+from stream.mqtt.client import Client, UnansweredError
 from stream.mqtt.mqtt5 import VERSION_REFUSED, session_kept
 from stream.mqtt.receipts import acknowledge_late
 from stream.mqtt.tls import ClientCertificate, tls_context
@@ -50,10 +50,6 @@ CREDENTIALS_REFUSED: Final = (134, 135)
 """MQTT's reason codes `Bad user name or password` and `Not authorized`."""
 
 _EXAMPLE: Final = "give one such as mqtt://127.0.0.1:1883 or mqtts://user:password@host"
-
-# aiomqtt and paho report what we handle and count ourselves.
-_log = logging.getLogger("stream.mqtt.client")
-_log.setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)
@@ -155,7 +151,7 @@ async def connect(
         return await _connect_in(aiomqtt.ProtocolVersion.V5, address, keep_s, settings)
     except aiomqtt.MqttError as error:
         refused = isinstance(error, aiomqtt.MqttCodeError) and error.rc == VERSION_REFUSED
-        unanswered = error if isinstance(error, _UnansweredError) else None
+        unanswered = error if isinstance(error, UnansweredError) else None
         if not refused and unanswered is None:
             raise
     clock = asyncio.get_running_loop().time
@@ -172,73 +168,14 @@ def next_address(address: BrokerAddress, client: aiomqtt.Client) -> BrokerAddres
     A broker is known not to have MQTT 5 where it refused that, or was silent and then had a prompt answer in 3.1.1.
     One that closed the connection may have been about to die, and one that is slow in both is only slow.
     """
-    return replace(address, mqtt5=False) if isinstance(client, _Client) and client.has_no_mqtt5 else address
-
-
-class _UnansweredError(aiomqtt.MqttError):
-    """What listens there took the connection, and has not answered to it; perhaps it closed it."""
-
-    def __init__(self, message: str, *, closed: bool) -> None:
-        super().__init__(message)
-        self.closed = closed
-
-
-class _Client(aiomqtt.Client):
-    """aiomqtt's, but that a broker which dies while it is connected to is told of at once, and that a socket which
-    was closed in the meantime is not watched any more: the event loop would print the error of trying to.
-    """
-
-    reached = False
-    is_connecting = False
-    has_no_mqtt5 = False
-
-    async def enter(self) -> None:
-        """Connect. Raises as `connect` does."""
-        lost = self._disconnected
-        self.is_connecting = True
-        try:
-            await self.__aenter__()
-        except aiomqtt.MqttError as error:
-            if self.reached and isinstance(error.__context__, TimeoutError):
-                raise _UnansweredError("it does not answer", closed=False) from None
-            raise
-        finally:
-            self.is_connecting = False
-        if (
-            lost.done()
-        ):  # aiomqtt forgets that, and would wait for ever for what comes on a connection that is gone
-            raise aiomqtt.MqttError("it closed the connection at once") from lost.exception()
-
-    def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
-        self.reached = True
-        super()._on_socket_open(client, userdata, sock)
-
-    def _on_disconnect(self, client: Any, userdata: Any, *more: Any) -> None:
-        if self.is_connecting and not self._connected.done():
-            unanswered = _UnansweredError("it closed the connection without an answer", closed=True)
-            self._connected.set_exception(unanswered)
-        super()._on_disconnect(client, userdata, *more)
-
-    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
-        def write() -> None:
-            try:
-                client.loop_write()
-            except Exception as error:
-                if not self._disconnected.done():
-                    self._disconnected.set_exception(error)
-
-        def watch() -> None:
-            if sock.fileno() >= 0:
-                self._loop.add_writer(sock.fileno(), write)
-
-        self._loop.call_soon_threadsafe(watch)
+    return replace(address, mqtt5=False) if isinstance(client, Client) and client.has_no_mqtt5 else address
 
 
 async def _connect_in(
     version: aiomqtt.ProtocolVersion, address: BrokerAddress, keep_s: int | None, settings: dict[str, Any]
-) -> _Client:
+) -> Client:
     waits_s = CALL_TIMEOUT_S if version == aiomqtt.ProtocolVersion.V311 else VERSION_TIMEOUT_S
-    client = _Client(
+    client = Client(
         address.host,
         address.port,
         username=address.username,
@@ -246,7 +183,6 @@ async def _connect_in(
         tls_context=address.tls_context(),
         keepalive=KEEPALIVE_S,
         timeout=min(waits_s, CALL_TIMEOUT_S),
-        logger=_log,
         protocol=version,
         **({} if keep_s is None else _kept_session(version, keep_s)),
         **settings,
