@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MEMORY: Final = ":memory:"
+LOOPBACKS: Final = ("localhost", "127.0.0.1", "::1")
+"""Names of this machine, whose broker is one by each."""
 
 
 def outbox_folder() -> Path:
@@ -35,7 +37,8 @@ def default_outbox(publisher_id: str, broker: BrokerAddress) -> Path:
     publisher = _in_file_names(publisher_id)
     if publisher != publisher_id:  # `a b` and `a_b` are two
         publisher += "_" + hashlib.sha256(publisher_id.encode()).hexdigest()[:8]
-    return outbox_folder() / f"{publisher}_{_in_file_names(broker.host)}-{broker.port}.sqlite"
+    host = "localhost" if broker.host in LOOPBACKS else _in_file_names(broker.host)
+    return outbox_folder() / f"{publisher}_{host}-{broker.port}.sqlite"
 
 
 def _in_file_names(text: str) -> str:

@@ -111,10 +111,12 @@ def test_each_publisher_and_broker_has_its_own_place() -> None:
     paths = {
         default_outbox(name, BrokerAddress(host, port))
         for name in ("me", "you", "a b", "a_b", "ä_b")
-        for host in ("a", "::1")
+        for host in ("a", "fe80::1")
         for port in (1, 2)
     }
     assert len(paths) == 20
+    own = {default_outbox("me", BrokerAddress(host, 1)) for host in ("localhost", "127.0.0.1", "::1")}
+    assert len(own) == 1, "one broker, and two processes of one id must not publish there"
     assert all(path.parent == next(iter(paths)).parent for path in paths)
 
 
