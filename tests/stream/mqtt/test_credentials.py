@@ -141,16 +141,11 @@ def test_it_is_known_who_could_reach_it(host: str, own: bool) -> None:
     ],
 )
 def test_a_run_is_told_so_before_anything_is_loaded(
-    options: tuple[str, ...],
-    named: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    options: tuple[str, ...], named: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "talk.mp4").touch()
     for name in (*KNOWN, "AFFECT_BROKER_KEY_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(sys, "argv", ["stream-run", str(tmp_path / "talk.mp4"), *options])
+    monkeypatch.setattr(sys, "argv", ["stream-run", "absent.mp4", *options])
     with pytest.raises(SystemExit) as ended:
         run_command()
     said = capfd.readouterr().err

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,9 +17,6 @@ from stream.mqtt.sink import MqttSink
 from stream.sinks.base import attached
 from tests.commands import run_in_own_process
 from tests.stream.brokers import Mosquitto, Subscriber, estimate, publish, status, until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Subscribe = Callable[[int], Subscriber]
 
@@ -139,9 +136,8 @@ async def test_it_is_announced_at_an_embedded_broker_too_under_another_prefix() 
         assert await forget(broker.address, device) is True
 
 
-def test_without_a_broker_it_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "talk.mp4").touch()
-    ran = run_in_own_process("stream-run", tmp_path / "talk.mp4", "--home-assistant")
+def test_without_a_broker_it_is_refused() -> None:
+    ran = run_in_own_process("stream-run", "talk.mp4", "--home-assistant")
     assert ran.returncode == 2
     assert (
         ran.stderr

@@ -91,9 +91,8 @@ def test_files_that_do_not_serve_are_one_clear_line(certificates: Path, tmp_path
 def test_an_encrypted_key_without_its_password_ends_a_run_before_anything_is_loaded(
     certificates: Path,
 ) -> None:
-    (certificates / "talk.mp4").touch()
     ran = run_in_own_process(
-        *("stream-run", certificates / "talk.mp4", "--broker", "mqtts://localhost:1"),
+        *("stream-run", "nothing.mp4", "--broker", "mqtts://localhost:1"),
         *("--client-cert", certificates / "client.pem", "--client-key", certificates / "locked.key"),
     )
     assert ran.returncode == 2
