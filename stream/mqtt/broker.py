@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 PREFERRED_PORT: Final = 1883
 CANCEL_AGAIN_AFTER_S: Final = 0.5
+CUT_AFTER_S: Final = 2.0
+"""How long the end waits for clients to take what is still on its way to them."""
+
+GIVE_UP_AFTER_S: Final = 5.0
 
 _REACHED_AT: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104  (where everybody's addresses are listened at)
 
@@ -135,18 +139,30 @@ class EmbeddedBroker:
 
 
 async def _shut_down(broker: Any) -> None:
-    """Has amqtt disconnect everybody and stop listening; ends whatever clients are sending.
+    """Stop listening, and have amqtt disconnect everybody: whatever clients send, and though they read nothing.
 
     amqtt cancels the task that reads a connection once and waits until it ends. Before Python 3.12
-    `asyncio.wait_for`, in which that task waits, may lose a cancellation: then it is cancelled again.
+    `asyncio.wait_for`, in which that task waits, may lose a cancellation: then it is cancelled again. What has not
+    ended after `GIVE_UP_AFTER_S` is left to the end of the event loop.
     """
-    readers = [handler._reader_task for _, handler in broker._sessions.values()]
+    # First of all: a client that is sent away comes back at once, and nobody would send it away again.
+    for server in broker._servers.values():
+        server.instance.close()
+    handlers = [handler for _, handler in broker._sessions.values()]
+    clock = asyncio.get_running_loop().time
+    began_s = clock()
     shutdown = asyncio.ensure_future(broker.shutdown())
     try:
         while not (await asyncio.wait({shutdown}, timeout=CANCEL_AGAIN_AFTER_S))[0]:
-            for reader in readers:
+            waited_s = clock() - began_s
+            if waited_s >= GIVE_UP_AFTER_S:
+                return
+            for handler in handlers:
+                reader = handler._reader_task
                 if reader is not None and reader.cancelling():
                     reader.cancel()
+                if waited_s >= CUT_AFTER_S and handler.writer is not None:
+                    handler.writer._writer.transport.abort()
         await shutdown
     finally:
         shutdown.cancel()

@@ -7,12 +7,11 @@ start programs with `run`, which chooses a loop that can.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -20,6 +19,7 @@ import aiomqtt
 
 from models.errors import SetupError, UserError
 from stream.flow.backoff import Backoff
+from stream.mqtt.client import Client, UnansweredError
 from stream.mqtt.mqtt5 import VERSION_REFUSED, session_kept
 from stream.mqtt.receipts import acknowledge_late
 from stream.mqtt.tls import ClientCertificate, tls_context
@@ -35,7 +35,12 @@ CALL_TIMEOUT_S: Final = 5.0
 VERSION_TIMEOUT_S: Final = 2.0
 """How long a broker may take to answer in MQTT 5: some that do not know it never do."""
 
+PROMPT_S: Final = 1.0
+"""A broker that answers in 3.1.1 sooner than this, and did not in MQTT 5, was silent because of the version."""
+
 KEEPALIVE_S: Final = 15
+ABANDON_LOOKS: Final = 200
+ABANDON_LOOK_EVERY_S: Final = 0.005
 
 BROKER_BACKOFF: Final = Backoff(first_s=0.5, most_s=30.0)
 """The waits between attempts to reach a broker that went away."""
@@ -45,10 +50,6 @@ CREDENTIALS_REFUSED: Final = (134, 135)
 """MQTT's reason codes `Bad user name or password` and `Not authorized`."""
 
 _EXAMPLE: Final = "give one such as mqtt://127.0.0.1:1883 or mqtts://user:password@host"
-
-# aiomqtt and paho report what we handle and count ourselves.
-_log = logging.getLogger("stream.mqtt.client")
-_log.setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)
@@ -144,42 +145,37 @@ async def connect(
     five seconds.
     """
     settings = {"identifier": identifier, "will": will, **options}
-    if address.mqtt5:
-        try:
-            return await _connect_in(aiomqtt.ProtocolVersion.V5, address, keep_s, settings)
-        except aiomqtt.MqttError as error:
-            refused = isinstance(error, aiomqtt.MqttCodeError) and error.rc == VERSION_REFUSED
-            unanswered = isinstance(error.__context__, TimeoutError)
-            if not refused and not unanswered:
-                raise
-    return await _connect_in(aiomqtt.ProtocolVersion.V311, address, keep_s, settings)
+    if not address.mqtt5:
+        return await _connect_in(aiomqtt.ProtocolVersion.V311, address, keep_s, settings)
+    try:
+        return await _connect_in(aiomqtt.ProtocolVersion.V5, address, keep_s, settings)
+    except aiomqtt.MqttError as error:
+        refused = isinstance(error, aiomqtt.MqttCodeError) and error.rc == VERSION_REFUSED
+        unanswered = error if isinstance(error, UnansweredError) else None
+        if not refused and unanswered is None:
+            raise
+    clock = asyncio.get_running_loop().time
+    began_s = clock()
+    client = await _connect_in(aiomqtt.ProtocolVersion.V311, address, keep_s, settings)
+    was_silent = unanswered is not None and not unanswered.closed
+    client.has_no_mqtt5 = refused or (was_silent and clock() - began_s < PROMPT_S)
+    return client
 
 
-class _Client(aiomqtt.Client):
-    """aiomqtt's, but that a socket which was closed in the meantime is not watched any more: the event loop would
-    print the error of trying to, whenever a broker dies.
+def next_address(address: BrokerAddress, client: aiomqtt.Client) -> BrokerAddress:
+    """The address for the next connection, which knows what this one (made with `connect`) was told.
+
+    A broker is known not to have MQTT 5 where it refused that, or was silent and then had a prompt answer in 3.1.1.
+    One that closed the connection may have been about to die, and one that is slow in both is only slow.
     """
-
-    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
-        def write() -> None:
-            try:
-                client.loop_write()
-            except Exception as error:
-                if not self._disconnected.done():
-                    self._disconnected.set_exception(error)
-
-        def watch() -> None:
-            if sock.fileno() >= 0:
-                self._loop.add_writer(sock.fileno(), write)
-
-        self._loop.call_soon_threadsafe(watch)
+    return replace(address, mqtt5=False) if isinstance(client, Client) and client.has_no_mqtt5 else address
 
 
 async def _connect_in(
     version: aiomqtt.ProtocolVersion, address: BrokerAddress, keep_s: int | None, settings: dict[str, Any]
-) -> aiomqtt.Client:
+) -> Client:
     waits_s = CALL_TIMEOUT_S if version == aiomqtt.ProtocolVersion.V311 else VERSION_TIMEOUT_S
-    client = _Client(
+    client = Client(
         address.host,
         address.port,
         username=address.username,
@@ -187,19 +183,18 @@ async def _connect_in(
         tls_context=address.tls_context(),
         keepalive=KEEPALIVE_S,
         timeout=min(waits_s, CALL_TIMEOUT_S),
-        logger=_log,
         protocol=version,
         **({} if keep_s is None else _kept_session(version, keep_s)),
         **settings,
     )
     if keep_s is not None:
         acknowledge_late(client)
-    entering = asyncio.ensure_future(client.__aenter__())
+    entering = asyncio.ensure_future(client.enter())
     try:
         await asyncio.shield(entering)
     except asyncio.CancelledError:
         # The socket is being opened in a thread that nothing can interrupt; it must not outlive the loop.
-        with suppress(aiomqtt.MqttError):
+        with suppress(aiomqtt.MqttError, ValueError):
             await entering
             await disconnect(client)
         raise
@@ -289,10 +284,13 @@ async def disconnect(client: aiomqtt.Client) -> None:
 async def abandon(client: aiomqtt.Client) -> None:
     """Tear down a connection that failed, so that nothing of it lives on in the event loop."""
     _shut_down(client)
-    with suppress(aiomqtt.MqttError, TimeoutError, OSError):
-        async with asyncio.timeout(1.0):
-            async for _ in client.messages:
-                pass
+    for _ in range(ABANDON_LOOKS):
+        if client._client.socket() is None:
+            break
+        await asyncio.sleep(ABANDON_LOOK_EVERY_S)  # paho closes it when the event loop finds it at its end
+    lost = client._disconnected
+    if lost.done() and not lost.cancelled():
+        lost.exception()  # it is known: nobody has to print it
 
 
 def _shut_down(client: aiomqtt.Client) -> None:

@@ -11,8 +11,11 @@ from paho.mqtt.properties import Properties
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from paho.mqtt.reasoncodes import ReasonCode
+
 MOST_UNACKNOWLEDGED: Final = 256
 
+FIRST_REFUSAL: Final = 128
 VERSION_REFUSED: Final = 132
 """The reason code `Unsupported protocol version`."""
 
@@ -21,6 +24,11 @@ def speaks_mqtt5(client: aiomqtt.Client) -> bool:
     """Whether this connection is one of MQTT 5, whose messages may have properties."""
     # aiomqtt does not tell; paho does.
     return int(client._client.protocol) == int(aiomqtt.ProtocolVersion.V5)
+
+
+def is_refusal(granted: int | ReasonCode) -> bool:
+    """Whether a broker's answer to a subscription, in either version, says that there is none."""
+    return granted >= FIRST_REFUSAL if isinstance(granted, int) else granted.is_failure
 
 
 def session_kept(seconds: int) -> Properties:

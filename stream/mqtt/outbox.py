@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import sqlite3
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MEMORY: Final = ":memory:"
+LOOPBACKS: Final = ("localhost", "127.0.0.1", "::1")
+"""Names of this machine, whose broker is one by each."""
 
 
 def outbox_folder() -> Path:
@@ -31,8 +34,15 @@ def outbox_folder() -> Path:
 
 def default_outbox(publisher_id: str, broker: BrokerAddress) -> Path:
     """The file of one publisher's outbox for one broker."""
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{publisher_id}@{broker.host}-{broker.port}")
-    return outbox_folder() / f"{name}.sqlite"
+    publisher = _in_file_names(publisher_id)
+    if publisher != publisher_id:  # `a b` and `a_b` are two
+        publisher += "_" + hashlib.sha256(publisher_id.encode()).hexdigest()[:8]
+    host = "localhost" if broker.host in LOOPBACKS else _in_file_names(broker.host)
+    return outbox_folder() / f"{publisher}_{host}-{broker.port}.sqlite"
+
+
+def _in_file_names(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text)
 
 
 class Outbox:

@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from stream.messages import SCHEMA
+from stream.mqtt.client import RefusedError
 from stream.mqtt.connection import heeding_cancellation
 from stream.mqtt.mqtt5 import message_properties, speaks_mqtt5
 from stream.mqtt.topics import PUBLISHED
@@ -22,13 +23,21 @@ class Publisher:
     """Publishes under `prefix` over one connection, and counts what it published as `mqtt_published`.
 
     In MQTT 5 messages say what they are (their content type, the user property `schema`) and how long they are worth
-    delivering; in 3.1.1 there is no place for that.
+    delivering; in 3.1.1 there is no place for that. `refused` is told where a message was to go that the broker does
+    not take, and why; without it RefusedError is raised.
     """
 
-    def __init__(self, client: aiomqtt.Client, prefix: str, counters: Counter[str]) -> None:
+    def __init__(
+        self,
+        client: aiomqtt.Client,
+        prefix: str,
+        counters: Counter[str],
+        refused: Callable[[str, RefusedError], None] | None = None,
+    ) -> None:
         self._client = client
         self._prefix = prefix
         self._counters = counters
+        self._refused = refused
         self._with_properties = speaks_mqtt5(client)
 
     async def publish(self, topic: str, payload: bytes) -> None:
@@ -64,9 +73,15 @@ class Publisher:
     async def _publish(
         self, where: str, payload: bytes, qos: int, retain: bool, properties: Properties | None
     ) -> None:
-        await heeding_cancellation(
-            self._client.publish(where, payload, qos=qos, retain=retain, properties=properties)
-        )
+        try:
+            await heeding_cancellation(
+                self._client.publish(where, payload, qos=qos, retain=retain, properties=properties)
+            )
+        except RefusedError as error:
+            if self._refused is None:
+                raise RefusedError(f"{where}: {error}") from None
+            self._refused(where, error)
+            return
         self._counters["mqtt_published"] += 1
 
 

@@ -80,11 +80,15 @@ class SettledDelivery:
         await self._room.wait()
 
     async def keep(self) -> None:
-        """While there is no broker: put what comes in the outbox, until cancelled."""
-        while True:
-            self._arrived.clear()
-            await self._move_queue_to_outbox()
-            await self._arrived.wait()
+        """While there is no broker: put what comes in the outbox, until cancelled; ends once all of it is there."""
+        try:
+            while True:
+                self._arrived.clear()
+                await self._move_queue_to_outbox()
+                await self._arrived.wait()
+        finally:
+            # What is on its way to the disk must be known to be there, before later frames are published.
+            await self._run_in_disk_thread(_nothing)
 
     async def deliver(self, publish: Publish) -> None:
         """While there is a broker: publish what there is, until cancelled or `publish` raises."""
@@ -152,10 +156,7 @@ class SettledDelivery:
         self._update_readiness()
         if not batch:
             return
-        try:
-            await self._run_in_disk_thread(self._append_to_outbox, batch)
-        except sqlite3.Error as error:
-            self._count_failure(len(batch), error)
+        await self._run_in_disk_thread(self._append_to_outbox, batch)
 
     def _count_failure(self, frames: int, error: sqlite3.Error) -> None:
         if not self._drops["mqtt_outbox_failed"]:
@@ -164,7 +165,10 @@ class SettledDelivery:
 
     def _append_to_outbox(self, batch: Sequence[bytes]) -> None:
         # Counted here, in the disk's thread: whoever asked may have been cancelled meanwhile.
-        self._drops["mqtt_outbox_full"] += self._outbox.append(batch)
+        try:
+            self._drops["mqtt_outbox_full"] += self._outbox.append(batch)
+        except sqlite3.Error as error:
+            self._count_failure(len(batch), error)
 
     def _update_readiness(self) -> None:
         if len(self._queue) < QUEUE_FRAMES // 2:
@@ -187,6 +191,10 @@ class SettledDelivery:
                 note(log, logging.WARNING, "outbox", message)
             await self._run_in_disk_thread(self._outbox.close)
         self._disk.shutdown(wait=False)
+
+
+def _nothing() -> None:
+    """What is asked of the disk's thread to know that it has done all that was asked before."""
 
 
 def _count_acknowledged(calls: Sequence[asyncio.Future[None]]) -> int:

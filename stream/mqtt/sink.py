@@ -11,7 +11,6 @@ import contextlib
 import logging
 import secrets
 from collections import Counter
-from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -20,6 +19,7 @@ import aiomqtt
 
 from models.errors import UserError
 from stream.logs import note
+from stream.mqtt.client import RefusedError
 from stream.mqtt.commands import Acknowledgement, CommandDesk
 from stream.mqtt.connection import (
     BROKER_BACKOFF,
@@ -29,10 +29,11 @@ from stream.mqtt.connection import (
     connect_first,
     disconnect,
     heeding_cancellation,
+    next_address,
     until_lost,
 )
 from stream.mqtt.home_assistant import BORN, HomeAssistant
-from stream.mqtt.mqtt5 import speaks_mqtt5
+from stream.mqtt.mqtt5 import is_refusal
 from stream.mqtt.outbox import Outbox, default_outbox
 from stream.mqtt.publishing import Publisher
 from stream.mqtt.settled import SettledDelivery
@@ -56,6 +57,7 @@ CAUSES: Final = (
     "mqtt_transcript",
     "mqtt_marker",
     "mqtt_ack",
+    "mqtt_refused",
     "mqtt_not_a_number",
     "mqtt_settled_queue",
     "mqtt_outbox_full",
@@ -119,6 +121,8 @@ class MqttSink:
         self._settled = SettledDelivery(
             Outbox(outbox or default_outbox(self._id, broker), outbox_frames), self._drops
         )
+        self._refused: set[str] = set()
+        self._contradicted = asyncio.Event()
         self._standing = Standing()
         self._estimates = self._waiting(ESTIMATE_QUEUE, "mqtt_queue", lost="mqtt_disconnected")
         self._transcripts = self._waiting(TRANSCRIPT_QUEUE, "mqtt_transcript", lost="mqtt_transcript")
@@ -136,6 +140,10 @@ class MqttSink:
         return f"{PREFIX}/{self._id}"
 
     @property
+    def _available(self) -> str:
+        return f"{self.topic}/available"
+
+    @property
     def connected(self) -> bool:
         """Whether there is a connection, as far as is known."""
         return self._client is not None
@@ -143,7 +151,7 @@ class MqttSink:
     @property
     def drops(self) -> Mapping[str, int]:
         """By cause: `mqtt_disconnected`, `mqtt_queue` (a slow broker), `mqtt_transcript`, `mqtt_marker`, `mqtt_ack`,
-        `mqtt_not_a_number`.
+        `mqtt_refused` (of any topic: the broker does not take it), `mqtt_not_a_number`.
 
         For settled frames: `mqtt_settled_queue`, `mqtt_outbox_full` (the oldest made room) and
         `mqtt_outbox_failed` (the disk).
@@ -166,11 +174,11 @@ class MqttSink:
         client = await connect_first(self._broker, identifier=self._identifier, will=self._last_will())
         try:
             await self._subscribe_and_say_online(client)
-        except aiomqtt.MqttError as error:
+        except (aiomqtt.MqttError, RefusedError) as error:
             await abandon(client)
             raise UserError(
                 f"the broker at {self._broker.endpoint} accepted the connection but not a message ({error}): "
-                "check what it allows this user to publish"
+                f"see that it allows this user to publish under {self.topic}/"
             ) from None
         self._note(logging.INFO, "connected", "publishes at the broker at %s as %s", self.topic)
 
@@ -190,6 +198,7 @@ class MqttSink:
                 self._standing.send_status(publisher),
                 self._settled.deliver(publisher.publishes("settled")),
                 self._announce_again(publisher),
+                self._say_online_again(publisher),
             )
             self._note(logging.WARNING, "lost", "lost the broker at %s: %s", lost)
             await self._drop_connection(client)
@@ -264,22 +273,36 @@ class MqttSink:
         note(log, level, event, message % (endpoint, *more), what="broker", broker=endpoint, topic=self.topic)
 
     def _last_will(self) -> aiomqtt.Will:
-        return aiomqtt.Will(f"{self.topic}/available", b"offline", qos=1, retain=True)
+        return aiomqtt.Will(self._available, b"offline", qos=1, retain=True)
 
     def _publisher(self, client: aiomqtt.Client) -> Publisher:
-        return Publisher(client, self.topic, self._counters)
+        return Publisher(client, self.topic, self._counters, self._count_refusal)
+
+    def _count_refusal(self, where: str, error: RefusedError) -> None:
+        self._drops["mqtt_refused"] += 1
+        self._note_refusal(where, f"does not take what is published on {where} ({error})")
+
+    def _note_refusal(self, where: str, what: str) -> None:
+        """Said once of each topic."""
+        if where not in self._refused:
+            self._refused.add(where)
+            self._note(logging.WARNING, "refused", "the broker at %s %s: see what it allows this user", what)
 
     async def _subscribe_and_say_online(self, client: aiomqtt.Client) -> None:
         """The first messages of every connection; `state` and `status` follow from their own tasks."""
         client.pending_calls_threshold = 1000
-        publisher = self._publisher(client)
-        await heeding_cancellation(client.subscribe(f"{self.topic}/set/+", qos=1))
+        publisher = Publisher(client, self.topic, self._counters)
+        commands = f"{self.topic}/set/+"
+        granted = await heeding_cancellation(client.subscribe(commands, qos=1))
+        if any(is_refusal(each) for each in granted):
+            self._note_refusal(commands, f"lets nobody command this run on {commands}")
+        await heeding_cancellation(client.subscribe(self._available, qos=1))
         if self._home_assistant is not None:
             await heeding_cancellation(client.subscribe(self._home_assistant.birth_topic, qos=1))
             await self._announce(publisher, self._home_assistant)
         await publisher.publish("available", b"online")
         self._counters["mqtt_connections"] += 1
-        self._broker = replace(self._broker, mqtt5=speaks_mqtt5(client))  # for the next connection
+        self._broker = next_address(self._broker, client)
         self._client = client
         for waiting in (self._estimates, self._transcripts, self._markers, self._acks):
             waiting.connect()
@@ -294,7 +317,7 @@ class MqttSink:
                 try:
                     client = await connect(self._broker, identifier=self._identifier, will=self._last_will())
                     await self._subscribe_and_say_online(client)
-                except (aiomqtt.MqttError, UserError) as error:
+                except (aiomqtt.MqttError, RefusedError, UserError) as error:
                     self._counters["mqtt_failed_attempts"] += 1
                     log.debug("the broker at %s is still away: %s", self._broker.endpoint, error)
                     if client is not None:
@@ -314,10 +337,13 @@ class MqttSink:
         await abandon(client)
 
     async def _receive(self, client: aiomqtt.Client) -> None:
-        """Commands, and Home Assistant saying that it has started."""
+        """Commands, Home Assistant saying that it has started, and what is said of us."""
         async for message in client.messages:
             home_assistant = self._home_assistant
-            if home_assistant is not None and str(message.topic) == home_assistant.birth_topic:
+            if str(message.topic) == self._available:
+                if not message.retain and message.payload in (b"offline", b"stopped"):
+                    self._contradicted.set()
+            elif home_assistant is not None and str(message.topic) == home_assistant.birth_topic:
                 if message.payload == BORN:
                     self._home_assistant_began.set()
             elif (answer := self._desk.take(message)) is not None:
@@ -336,6 +362,15 @@ class MqttSink:
             self._home_assistant_began.clear()
             if self._home_assistant is not None:
                 await self._announce(publisher, self._home_assistant)
+
+    async def _say_online_again(self, publisher: Publisher) -> None:
+        """Say `online` whenever another run of this name ended: by a late last will, or because there were two."""
+        while True:
+            await self._contradicted.wait()
+            self._contradicted.clear()
+            message = "at the broker at %s another run ended that publishes as %s: this one says online again"
+            self._note(logging.WARNING, "note", message, self.topic)
+            await publisher.publish("available", b"online")
 
     async def _announce(self, publisher: Publisher, home_assistant: HomeAssistant) -> None:
         await publisher.retain(home_assistant.topic, encode(home_assistant.announcement()))

@@ -49,6 +49,7 @@ class Waiting(Generic[T]):
         self._lost = lost
         self._messages: deque[T] = deque()
         self._connected = False
+        self._called_off = 0
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -75,12 +76,14 @@ class Waiting(Generic[T]):
     def connect(self) -> None:
         """From now on there is a connection."""
         self._connected = True
+        self._called_off = 0
 
     def disconnect(self) -> None:
         """From now on there is none."""
         self._connected = False
         if self._lost is not None:
-            self._drops[self._lost] += len(self._messages)
+            self._drops[self._lost] += len(self._messages) + self._called_off
+            self._called_off = 0
             self._messages.clear()
             self._update_readiness()
 
@@ -103,6 +106,8 @@ class Waiting(Generic[T]):
                     self._messages.appendleft(message)
                 elif isinstance(error, aiomqtt.MqttError):
                     self._drops[self._lost] += 1
+                else:  # on its way still, unless the connection is lost too
+                    self._called_off += 1
                 raise
 
     def _update_readiness(self) -> None:

@@ -179,9 +179,10 @@ async def attached(sinks: Sequence[Sink]) -> AsyncIterator[Outlet]:
         failure = raised
     for sink in reversed(begun):
         try:
-            await sink.close()
-        except asyncio.CancelledError as raised:  # once more, in the middle of it: the others are closed too
-            failure = failure or raised
+            # In a task of its own: in one that was cancelled, Python 3.11.2's timeouts would be cancellations.
+            await asyncio.create_task(sink.close(), name=f"close {sink.name}")
+        except asyncio.CancelledError as raised:
+            failure = failure or raised  # cancelled again: the others are closed all the same
         except Exception as raised:
             if failure is None or isinstance(failure, asyncio.CancelledError):
                 failure = raised

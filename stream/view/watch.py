@@ -9,7 +9,7 @@ import os
 import sys
 from collections import Counter, OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
@@ -26,8 +26,8 @@ from stream.mqtt.connection import (
     connect_first,
     disconnect,
     heeding_cancellation,
+    next_address,
 )
-from stream.mqtt.mqtt5 import speaks_mqtt5
 from stream.mqtt.receipts import Receipts
 from stream.mqtt.topics import PREFIX, check_publisher_id
 from stream.schemas import TOPICS, complaint
@@ -286,7 +286,7 @@ async def _receive(
                     await asyncio.sleep(wait_s)
                     client = await connect(broker, **options)
                 await heeding_cancellation(client.subscribe(topics, qos=1))
-                broker = replace(broker, mqtt5=speaks_mqtt5(client))  # for the next connection
+                broker = next_address(broker, client)
                 watcher.connected = True
                 watcher.watched.connections += 1
                 if listener is not None:

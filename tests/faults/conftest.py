@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.stream.broker_fixtures import mosquitto, own_state_folder, subscribe
+from tests.stream.broker_fixtures import deadline, mosquitto, own_state_folder, subscribe
 
-__all__ = ["mosquitto", "own_state_folder", "subscribe"]
+__all__ = ["deadline", "mosquitto", "own_state_folder", "subscribe"]

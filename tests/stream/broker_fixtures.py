@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +14,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["mosquitto", "own_state_folder", "subscribe"]
+__all__ = ["deadline", "mosquitto", "own_state_folder", "subscribe"]
+
+DEADLINE_S = 180.0
+SLOW_DEADLINE_S = 600.0
+
+
+@pytest.fixture(autouse=True)
+def deadline(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that waits for ever fails, and says where it waits: in its body, or for tasks that do not end.
+
+    Again every few seconds: a callback of the event loop could take the first one for its own error.
+    """
+    limit_s = SLOW_DEADLINE_S if request.node.get_closest_marker("slow") else DEADLINE_S
+
+    def fail(number: int, frame: object) -> None:
+        pytest.fail(f"still running after {limit_s:g} s")
+
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, limit_s, 5.0)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(autouse=True)

@@ -61,6 +61,7 @@ def status(**changed: Any) -> Status:
 
 
 MARKER = "affect/marker"
+UNBOUNDED = "max_queued_messages 0\nmax_inflight_messages 0"
 
 
 def free_port() -> int:
@@ -81,7 +82,10 @@ async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> Non
 class Mosquitto:
     """A real mosquitto on one port of this machine, which can be killed, frozen and started again."""
 
-    def __init__(self, folder: Path, config: str = "", *, allow_anonymous: bool = True) -> None:
+    def __init__(
+        self, folder: Path, config: str = "", *, allow_anonymous: bool = True, bounded: bool = False
+    ) -> None:
+        """`bounded` leaves what waits for one client bounded, as mosquitto has it by default."""
         binary = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
         if binary is None:
             pytest.skip("mosquitto is not installed")
@@ -92,7 +96,7 @@ class Mosquitto:
             f"listener {self.port} 127.0.0.1\nallow_anonymous {str(allow_anonymous).lower()}\nlog_type error\n"
             # Started by root it would become another user, who may not read the test's folder.
             f"{'user root' if os.geteuid() == 0 else ''}\n"
-            f"max_queued_messages 0\nmax_inflight_messages 0\n{config}\n"
+            f"{'' if bounded else UNBOUNDED}\n{config}\n"
         )
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.stream.broker_fixtures import mosquitto, own_state_folder, subscribe
+from tests.stream.broker_fixtures import deadline, mosquitto, own_state_folder, subscribe
 from tests.stream.laboratory import laboratory, pylsl
 
-__all__ = ["laboratory", "mosquitto", "own_state_folder", "pylsl", "subscribe"]
+__all__ = ["deadline", "laboratory", "mosquitto", "own_state_folder", "pylsl", "subscribe"]

@@ -28,6 +28,7 @@ const CAUSES = {
   camera_surplus: "the camera is quicker than is needed",
   microphone_overflow_samples: "samples of sound that nobody fetched",
   mqtt_disconnected: "not published: no broker",
+  mqtt_refused: "refused by the broker",
   mqtt_queue: "not published: a slow broker",
   mqtt_settled_queue: "settled, not published",
   mqtt_outbox_full: "settled, the outbox was full",

@@ -240,3 +240,33 @@ async def test_the_embedded_broker_ends_whenever_a_packet_comes() -> None:
                 for _ in range(turns):
                     await asyncio.sleep(0)
             writer.close()
+
+
+async def test_the_embedded_broker_ends_and_its_port_is_free_though_amqtt_does_not_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(broker: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("stream.mqtt.broker.GIVE_UP_AFTER_S", 0.1)
+    async with asyncio.timeout(10):
+        async with EmbeddedBroker(0) as broker:
+            monkeypatch.setattr("amqtt.broker.Broker.shutdown", never)
+            port = broker.address.port
+    monkeypatch.undo()
+    async with asyncio.timeout(10), EmbeddedBroker(port):
+        pass
+
+
+async def test_the_embedded_broker_ends_though_a_subscriber_reads_nothing() -> None:
+    async with asyncio.timeout(20):
+        async with EmbeddedBroker(0) as broker:
+            deaf = socket.create_connection(("127.0.0.1", broker.address.port), timeout=5)
+            deaf.sendall(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01c\x82\x06\x00\x01\x00\x01#\x00")
+            await asyncio.to_thread(deaf.recv, 9)
+            sender = await connect(broker.address)
+            for _ in range(100):
+                await sender.publish("a", b"x" * 100_000)
+            await asyncio.sleep(0.1)
+            await disconnect(sender)
+        deaf.close()

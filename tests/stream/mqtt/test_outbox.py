@@ -7,9 +7,11 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +22,9 @@ from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.outbox import Outbox, default_outbox
 from stream.mqtt.settled import QUEUE_FRAMES, SettledDelivery
 from tests.stream.brokers import until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def contents(outbox: Outbox) -> list[bytes]:
@@ -105,11 +110,13 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 def test_each_publisher_and_broker_has_its_own_place() -> None:
     paths = {
         default_outbox(name, BrokerAddress(host, port))
-        for name in ("me", "you")
-        for host in ("a", "::1")
+        for name in ("me", "you", "a b", "a_b", "ä_b")
+        for host in ("a", "fe80::1")
         for port in (1, 2)
     }
-    assert len(paths) == 8
+    assert len(paths) == 20
+    own = {default_outbox("me", BrokerAddress(host, 1)) for host in ("localhost", "127.0.0.1", "::1")}
+    assert len(own) == 1, "one broker, and two processes of one id must not publish there"
     assert all(path.parent == next(iter(paths)).parent for path in paths)
 
 
@@ -165,6 +172,32 @@ def test_whatever_breaks_everything_arrives_in_order(payload_count: int, cuts: l
     # A wire that never breaks cannot end `deliver`: cut where there is something left to cut.
     cuts[:] = [cut for cut in cuts if cut < 50]
     asyncio.run(asyncio.wait_for(deliver(), 30))
+
+
+async def test_nothing_overtakes_what_is_on_its_way_to_the_disk_when_the_broker_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = Outbox(tmp_path / "me.sqlite", 1000)
+    delivery = SettledDelivery(outbox, Counter())
+    await delivery.open()
+    append = outbox.append
+
+    def slow(payloads: Sequence[bytes]) -> int:
+        time.sleep(0.1)
+        return append(payloads)
+
+    monkeypatch.setattr(outbox, "append", slow)
+    keeping = asyncio.create_task(delivery.keep())
+    delivery.offer(b"first")
+    await asyncio.sleep(0.02)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    delivery.offer(b"second")
+    wire = Wire()
+    async with asyncio.timeout(10):
+        await delivery.deliver_waiting(wire)
+        await delivery.close()
+    assert wire.got == [b"first", b"second"]
 
 
 async def test_the_queue_is_bounded_and_counts_the_oldest(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import aiomqtt
+import pytest
 
+from models.errors import UserError
 from stream.flow.backoff import Backoff
 from stream.messages import Marker
 from stream.mqtt.broker import EmbeddedBroker
@@ -23,7 +26,7 @@ from stream.sinks.base import attached
 from tests.stream.brokers import Mosquitto, estimate, status, until
 
 if TYPE_CHECKING:
-    import pytest
+    from pathlib import Path
 
 FORM = "%t|%C|%E|%P|%F|%r"
 
@@ -109,3 +112,49 @@ async def test_what_a_broker_speaks_is_remembered_for_the_next_connection(
         await until(lambda: sink.connected)
         await begun.__aexit__(None, None, None)
     assert set(asked) == {False}
+
+
+def guarded(folder: Path, rules: str) -> Mosquitto:
+    """A broker that lets its user `me` (password `right`) do what the rules say, and nobody else in."""
+    if shutil.which("mosquitto_passwd") is None:
+        pytest.skip("mosquitto_passwd is not installed")
+    subprocess.run(["mosquitto_passwd", "-c", "-b", folder / "passwords", "me", "right"], check=True)
+    (folder / "rules").write_text(f"user me\n{rules}\n")
+    (folder / "rules").chmod(0o700)
+    # Without bounds mosquitto 2.0.11 ends a connection of MQTT 5 at the second message that it refuses.
+    files = f"password_file {folder}/passwords\nacl_file {folder}/rules"
+    broker = Mosquitto(folder, files, allow_anonymous=False, bounded=True)
+    broker.start()
+    return broker
+
+
+async def test_what_the_broker_refuses_is_no_delivery_but_counted_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = guarded(tmp_path, "topic write affect/me/available\ntopic write affect/me/state")
+    sink = MqttSink(BrokerAddress.parse(f"mqtt://me:right@127.0.0.1:{broker.port}"), publisher_id="me")
+    try:
+        async with asyncio.timeout(20), attached([sink]) as outlet:
+            for frame in range(5):
+                outlet.offer(estimate(frame, settled=True))
+            await until(lambda: sink.drops.get("mqtt_refused") == 5)
+            outlet.offer(estimate(6))
+            await until(lambda: sink.counters["mqtt_published"] == 3)
+    finally:
+        broker.kill()
+    said = [record.getMessage() for record in caplog.records if "affect/me/settled" in record.getMessage()]
+    assert len(said) == 1
+    assert "does not take what is published on affect/me/settled (Not authorized)" in said[0]
+
+
+async def test_a_broker_that_takes_nothing_of_it_is_one_clear_line(tmp_path: Path) -> None:
+    broker = guarded(tmp_path, "topic write affect/me/available")
+    address = BrokerAddress.parse(f"mqtt://me:right@127.0.0.1:{broker.port}")
+    try:
+        async with asyncio.timeout(20):
+            with pytest.raises(UserError, match=r"_me/config: Not authorized.*allows this user") as refused:
+                async with attached([MqttSink(address, publisher_id="me", home_assistant="homeassistant")]):
+                    pytest.fail("must not start")
+    finally:
+        broker.kill()
+    assert "\n" not in str(refused.value)

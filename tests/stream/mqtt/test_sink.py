@@ -25,7 +25,7 @@ from stream.mqtt.standing import STATUS_EVERY_S
 from stream.mqtt.topics import check_publisher_id, default_publisher_id
 from stream.schemas import complaint
 from stream.sinks.base import attached
-from tests.stream.brokers import Mosquitto, Subscriber, estimate, free_port, status, until
+from tests.stream.brokers import Mosquitto, Subscriber, estimate, free_port, publish, status, until
 
 Subscribe = Callable[[int], Subscriber]
 
@@ -294,6 +294,22 @@ async def test_two_publishers_of_one_name_at_one_broker_are_refused(mosquitto: M
                 pytest.fail("must not start")
 
 
+@pytest.mark.parametrize("word", ["offline", "stopped"])
+async def test_a_word_of_another_run_of_this_name_is_contradicted(
+    mosquitto: Mosquitto, subscribe: Subscribe, word: str
+) -> None:
+    """The will of a run whose machine vanished comes up to 23 s later, when the next one has begun."""
+    seen = subscribe(mosquitto.port)
+    async with attached([MqttSink(mosquitto.address, publisher_id="me")]):
+        await until(lambda: seen.payloads("affect/me/available") == ["online"])
+        await asyncio.to_thread(publish, mosquitto.port, "affect/me/available", word, "--retain")
+        await until(lambda: len(seen.payloads("affect/me/available")) == 3)
+        await asyncio.sleep(0.1)
+        assert seen.payloads("affect/me/available") == ["online", word, "online"]
+    late = subscribe(mosquitto.port)
+    await until(lambda: late.payloads("affect/me/available") == ["stopped"])
+
+
 async def test_what_json_cannot_say_is_dropped_and_counted(
     mosquitto: Mosquitto, subscribe: Subscribe
 ) -> None:
@@ -340,7 +356,7 @@ async def test_the_last_word_tells_how_a_publisher_ended(
     )
     await until(lambda: len(seen.payloads("affect/me/estimate")) >= 10, timeout_s=20)
     process.send_signal(how)
-    _, complaints = await process.communicate()
+    _, complaints = await asyncio.wait_for(process.communicate(), 60)
     await until(lambda: len(seen.payloads("affect/me/available")) == 2)
     assert seen.payloads("affect/me/available") == ["online", last_word]
     settled = frames(seen.payloads("affect/me/settled"))

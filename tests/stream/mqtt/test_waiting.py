@@ -57,6 +57,27 @@ async def test_without_a_connection_nothing_is_kept_and_all_is_counted() -> None
     assert drops == {"lost": 5}, "the first, the one on the wire, the two behind it, and the last"
 
 
+async def test_what_was_on_its_way_when_the_connection_was_lost_is_counted() -> None:
+    """Another topic notices the loss first; sending is called off then, as it is at the end of a run."""
+    for lost in (True, False):
+        drops: Counter[str] = Counter()
+        waiting: Waiting[int] = Waiting(8, drops, pushed_out="full", lost="lost")
+        waiting.connect()
+        waiting.offer(1)
+
+        async def never(message: int) -> None:
+            await asyncio.Event().wait()
+
+        sending = asyncio.create_task(waiting.send(never))
+        await asyncio.sleep(0)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        if lost:
+            waiting.disconnect()
+            waiting.disconnect()
+        assert drops == ({"lost": 1} if lost else {})
+
+
 async def test_what_must_not_be_lost_waits_for_the_next_connection() -> None:
     drops: Counter[str] = Counter()
     waiting: Waiting[int] = Waiting(8, drops, pushed_out="full", lost=None)

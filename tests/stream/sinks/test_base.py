@@ -169,3 +169,37 @@ async def test_cancelled_once_more_while_one_is_closed_the_others_are_closed_too
     with pytest.raises(asyncio.CancelledError):
         await task
     assert diary[-1] == "a close"
+
+
+async def test_cancelled_again_while_one_closes_the_others_are_closed_all_the_same() -> None:
+    diary: list[str] = []
+
+    class Slow(Diary):
+        async def close(self) -> None:
+            await asyncio.sleep(60)
+
+    living = asyncio.create_task(live([Diary("a", diary), Slow("b", diary)]))
+    for _ in range(2):
+        await asyncio.sleep(0.05)
+        living.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(living, 10)
+    assert diary[-1] == "a close"
+
+
+async def test_a_sink_closes_in_a_task_that_was_not_cancelled() -> None:
+    """In one that was, Python 3.11.2 makes a cancellation of every timeout."""
+    marks: list[int] = []
+
+    class Closing(Diary):
+        async def close(self) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            marks.append(task.cancelling())
+
+    living = asyncio.create_task(live([Closing("a", [])]))
+    await asyncio.sleep(0.05)
+    living.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(living, 10)
+    assert marks == [0]
