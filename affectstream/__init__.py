@@ -15,15 +15,16 @@ Everything is explained in `docs/api.md`. Importing this costs next to nothing: 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from models.errors import AffectError, UserError
 
 if TYPE_CHECKING:
     from affectstream.recordings import estimate
     from affectstream.results import Result
     from affectstream.sessions import Session, open_session
     from affectstream.streaming import AsyncStream, Stream, astream, stream
+    from models.errors import AffectError, UserError
     from models.parts.overview import PartState, list_parts
     from stream.messages import Affect, Estimate, Present, Status, TranscriptWord
     from stream.options import DEMO_RECORDING
@@ -55,6 +56,8 @@ __all__ = [
 ]
 
 _PLACES = {
+    "AffectError": ("models.errors", "AffectError"),
+    "UserError": ("models.errors", "UserError"),
     "Result": ("affectstream.results", "Result"),
     "estimate": ("affectstream.recordings", "estimate"),
     "Session": ("affectstream.sessions", "Session"),
@@ -88,3 +91,19 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def _require_own_packages() -> None:
+    """Raises ImportError where `models` or `stream` is somebody else's: those of a script's folder come first."""
+    installed = Path(__file__).resolve().parent.parent
+    for name in ("models", "stream"):
+        spec = find_spec(name)
+        found = Path(spec.origin) if spec is not None and spec.origin is not None else None
+        if found is not None and found.resolve().parent != installed / name:
+            raise ImportError(
+                f"affectstream needs its own package `{name}`, but Python finds {found.parent} first: "
+                "rename that folder, or run from another one"
+            )
+
+
+_require_own_packages()

@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1
 
 "$python" - <<'PYTHON' || exit 2
 import importlib.util, sys
-wanted = "torch numpy safetensors pydantic transformers typer rich platformdirs pytest hypothesis"
+wanted = "torch numpy safetensors pydantic tokenizers transformers typer rich platformdirs pytest hypothesis"
 missing = [n for n in wanted.split() if importlib.util.find_spec(n) is None]
 if missing:
     sys.exit(f"gpu.sh: this Python lacks {', '.join(missing)}: install them, or give another one as PYTHON")

@@ -73,7 +73,8 @@ class OutputOptions:
     `broker_password_file` holds the password there. With `home_assistant` the publisher is announced under that one's
     discovery prefix. `lsl` publishes over LSL, as `lsl_name`; `lsl_markers` takes markers from there; `metrics` is
     where they are served. `page` serves the page, at `page_address` (HOST:PORT) and to those who show `page_token`;
-    `preview` shows the face crop on it (`stream.page.options`).
+    `preview` shows the face crop on it (`stream.page.options`). `session` is a new folder for everything that came of
+    the run, with `participant` and `notes` written down, and, where `keep_media`, picture and sound.
     """
 
     broker: str = "none"
@@ -98,6 +99,10 @@ class OutputOptions:
     page_address: str | None = None
     page_token: str | None = field(default=None, repr=False)
     preview: bool = False
+    session: Path | None = None
+    participant: str | None = None
+    notes: str | None = None
+    keep_media: bool = False
 
 
 def parse_detector(name: str) -> DetectorChoice:

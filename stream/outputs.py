@@ -1,7 +1,8 @@
-"""Where estimates go: the sinks that the options mean. What an output's own packages are is imported only for it."""
+"""Where estimates go: the sinks that the options mean. An extra's packages are imported only where it is used."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stream.description import bundle_status
@@ -10,9 +11,14 @@ from stream.mqtt.sink import MqttSink
 from stream.mqtt.topics import default_publisher_id
 from stream.options import LSL_NAME
 from stream.page.options import page_options
+from stream.session_folder.facts import describe
+from stream.session_folder.layout import MEDIA
+from stream.session_folder.options import check_session
 from stream.sinks.log import LogSink
 from stream.sinks.record import RecordSink
+from stream.sources.tapped import TappedSource
 from stream.status import package_version
+from stream.view.keys import TerminalKeys, has_keys
 from stream.view.labels import LabelledTrajectory
 from stream.view.terminal import TerminalSink
 
@@ -21,7 +27,8 @@ if TYPE_CHECKING:
     from stream.controls import Controls
     from stream.metrics.sink import MetricsSink
     from stream.mqtt.connection import BrokerAddress
-    from stream.options import OutputOptions
+    from stream.options import InputOptions, OutputOptions
+    from stream.session_folder.sink import SessionSink
     from stream.sinks.base import Sink
 
 
@@ -70,6 +77,8 @@ def make_sinks(
         sinks.append(
             TerminalSink(options.view, broker=broker, page=page.url() if page else "", labels=labels)
         )
+        if has_keys():
+            sinks.append(TerminalKeys(controls))
     return sinks
 
 
@@ -100,3 +109,35 @@ def _metrics_sink(options: OutputOptions) -> MetricsSink:
     from stream.metrics.sink import MetricsSink
 
     return MetricsSink(None if options.metrics is None else MetricsAddress.parse(options.metrics))
+
+
+def keep_session(
+    input_options: InputOptions, output_options: OutputOptions, parts: LoadedParts
+) -> tuple[LoadedParts, SessionSink | None]:
+    """The sink that keeps a session where one is asked for, and the parts, their source tapped where media are kept.
+
+    Nothing is written yet. Raises UserError for what `stream.session_folder.options.check_session` refuses.
+    """
+    folder = output_options.session
+    check_session(
+        folder, output_options.participant, output_options.notes, keep_media=output_options.keep_media
+    )
+    if folder is None:
+        return parts, None
+    from stream.session_folder.media import MediaKeeper
+    from stream.session_folder.sink import SessionSink
+
+    media = None
+    if output_options.keep_media:
+        media = MediaKeeper(folder / MEDIA, parts.source.info, live=parts.source.live)
+    facts = describe(
+        input_options,
+        output_options,
+        bundle=parts.bundle,
+        source=parts.source,
+        detector=parts.detector.name,
+        recogniser=parts.recogniser.name if parts.new_recogniser is not None else None,
+        accelerator=parts.runtime.name,
+    )
+    tapped = parts if media is None else replace(parts, source=TappedSource(parts.source, media.offer))
+    return tapped, SessionSink(folder, facts, media)

@@ -28,7 +28,7 @@ from stream.mqtt.credentials import (
 )
 from stream.mqtt.home_assistant import HomeAssistant
 from stream.mqtt.topics import check_publisher_id, default_publisher_id
-from stream.outputs import make_sinks
+from stream.outputs import keep_session, make_sinks
 from stream.page.options import page_options
 
 if TYPE_CHECKING:
@@ -101,9 +101,17 @@ async def open_engine(
         if parts.source.live:
             for line in parts.first_lines():
                 introduce(line)
+        parts, session = keep_session(input_options, output_options, parts)
+        if session is not None:
+            stack.push(session.note_end)
         engine = assemble(
             parts,
-            [*make_sinks(output_options, broker, controls, parts), *more_sinks],
+            # The session last, so that no folder is made where another sink cannot be opened.
+            [
+                *make_sinks(output_options, broker, controls, parts),
+                *more_sinks,
+                *([session] if session else []),
+            ],
             pace=input_options.pace,
             budget=input_options.budget,
             latency_target_ms=input_options.latency_target_ms,

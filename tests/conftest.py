@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tests.commands import Ended, RunCommand, run_in_process
+from tests.wheel import Installed, build_wheel, install_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +52,18 @@ def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
         return run_in_process(monkeypatch, capsys, name, *arguments)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built as pip builds it."""
+    return build_wheel(tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel, installed away from the checkout."""
+    return install_wheel(wheel, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session", autouse=True)

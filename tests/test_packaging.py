@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
-import venv
 import zipfile
 from itertools import chain
 from pathlib import Path
@@ -18,12 +16,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.offline.stores import write_store, write_trunk
+from tests.wheel import TOP_LEVEL, write_package
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-TOP_LEVEL = {"models", "stream", "offline", "affectstream"}
-"""What the wheel may claim of the names that all packages share; a new one is added here and in `pyproject.toml`."""
+    from tests.wheel import Installed
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -124,79 +120,6 @@ def test_a_pytorch_without_onednn_has_no_native_bfloat16(monkeypatch: pytest.Mon
     assert has_cpu_bfloat16() is False
 
 
-def unneeded(module: str, folder: Path) -> None:
-    """A folder of the user that has the name of one of our packages: it must not be imported in its place."""
-    (folder / module).mkdir()
-    (folder / module / "__init__.py").write_text("raise SystemExit('the folder of the user was imported')\n")
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built as pip builds it, of the files that git knows."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    source = tmp_path_factory.mktemp("source")
-    for name in listed.stdout.splitlines():
-        if (REPOSITORY / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(REPOSITORY / name, source / name)
-    made = tmp_path_factory.mktemp("dist")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--wheel-dir",
-        str(made),
-        str(source),
-    ]
-    subprocess.run(command, check=True)
-    (path,) = made.glob("affectstream-*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
-def installed(
-    wheel: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a command of the installed wheel where folders are called as our packages are.
-
-    The environment is new and has only the wheel; what the wheel needs is borrowed from this Python.
-    """
-    folder = tmp_path_factory.mktemp("wheel")
-    venv.create(folder / "venv", symlinks=True)
-    (site,) = (folder / "venv" / "lib").glob("python*/site-packages")
-    borrowed = [path for path in sys.path if path.endswith("site-packages")]
-    (site / "borrowed.pth").write_text("\n".join(borrowed))
-    python = folder / "venv" / "bin" / "python"
-    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed", str(wheel)]
-    subprocess.run([python, *install], check=True)
-    home = folder / "home"
-    home.mkdir()
-    for name in TOP_LEVEL:
-        unneeded(name, home)
-    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
-
-    def run(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-        ran = subprocess.run(
-            [python.parent / command, *map(str, arguments)],
-            cwd=home, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert ran.returncode == 0, ran.stderr
-        return ran
-
-    found = subprocess.run(
-        [python, "-P", "-c", "import models; print(models.__file__)"],
-        cwd=home, env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert Path(found.stdout).is_relative_to(site), "the checkout itself would be tested"
-    return run
-
-
 @pytest.mark.slow
 class TestWheel:
     def test_it_claims_its_own_names_and_no_others(self, wheel: Path) -> None:
@@ -220,21 +143,46 @@ class TestWheel:
             assert {name for name in shipped if "__pycache__" not in name} <= set(names)
         assert {f"{name}/py.typed" for name in TOP_LEVEL} <= set(names)
 
-    def test_it_plays_the_demo_and_trains_among_folders_of_its_own_names(
-        self, wheel: Path, installed: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    def test_it_plays_the_demo_and_trains_among_packages_of_its_own_names(
+        self, installed: Installed, tmp_path: Path
     ) -> None:
         record = tmp_path / "record.jsonl"
-        installed("stream-run", "--demo", "--pace", "fast", "--accelerator", "eager", "--view", "none",
-                  "--record", record)  # fmt: skip
+        installed.run("stream-run", "--demo", "--pace", "fast", "--accelerator", "eager", "--view", "none",
+                      "--record", record)  # fmt: skip
         last = json.loads(record.read_text().splitlines()[-1])
         assert {"valence", "arousal"} <= set(last)
         store, trunk = write_store(tmp_path / "store"), write_trunk(tmp_path / "trunk.safetensors")
-        installed("offline-train", store, "--run", tmp_path / "run", "--preset", "compact", "--trunk", trunk,
-                  "--fold", "0", "--max-steps", "1", "--window", "32", "--hop", "32")  # fmt: skip
+        installed.run("offline-train", store, "--run", tmp_path / "run", "--preset", "compact", "--trunk", trunk,
+                      "--fold", "0", "--max-steps", "1", "--window", "32", "--hop", "32")  # fmt: skip
         assert list((tmp_path / "run").rglob("*.safetensors"))
 
-    @pytest.mark.parametrize("command", ["stream-run", "models-list", "offline-train"])
-    def test_its_commands_start_among_folders_of_its_own_names(
-        self, command: str, installed: Callable[..., subprocess.CompletedProcess[str]]
+    def test_its_doctor_tries_all_that_a_live_run_needs_among_packages_of_its_own_names(
+        self, installed: Installed
     ) -> None:
-        assert installed(command, *(["--help"] if command != "models-list" else [])).stdout
+        ran = installed.run("stream-doctor", "--camera", "lavfi:testsrc2=s=320x240:r=30", "--microphone", "none",
+                            "--bundle", "demo", "--recogniser", "vosk-tiny", "--accelerator", "eager",
+                            "--seconds", "0.5", "--json")  # fmt: skip
+        report = json.loads(ran.stdout)
+        assert report["can_run"], report["verdict"]
+        tried = {finding["subject"]: finding["state"] for finding in report["findings"]}
+        assert tried["bundle demo"] == tried["recogniser"] == tried["broker embedded"] == "ok"
+        assert tried["accelerator"] in ("ok", "warning"), "a busy machine is slow"
+
+    @pytest.mark.parametrize("command", sorted(PROJECT["scripts"]))
+    def test_its_commands_start_among_packages_of_its_own_names(
+        self, command: str, installed: Installed
+    ) -> None:
+        assert installed.run(command, "--help").stdout
+
+    @pytest.mark.parametrize("name", ["models", "stream"])
+    def test_from_python_a_package_of_its_own_names_is_named_in_one_line(
+        self, name: str, installed: Installed, tmp_path: Path
+    ) -> None:
+        """Python takes what lies beside a script first: nothing can be done but say so."""
+        write_package(tmp_path / name)
+        ran = installed.attempt("python", "-c", "import affectstream", folder=tmp_path)
+        assert ran.returncode == 1
+        assert ran.stderr.splitlines()[-1] == (
+            f"ImportError: affectstream needs its own package `{name}`, but Python finds {tmp_path / name} first: "
+            "rename that folder, or run from another one"
+        )

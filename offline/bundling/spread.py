@@ -39,10 +39,16 @@ def calibrate_spread(bundle: Bundle, store: Store, partition: Partition = "test"
     """
     check_store(bundle, store)
     if bundle.ensemble.targets != TARGETS:
-        raise UserError("a spread is calibrated for bundles that estimate valence and arousal")
+        raise UserError(
+            "a spread is calibrated for bundles that estimate valence and arousal, this one does not: "
+            "bundle it without --calibrate-from"
+        )
     trials = store.trials(partition)
     if not trials:
-        raise UserError(f"{store.folder} has no {partition} trials to calibrate the spread on")
+        raise UserError(
+            f"{store.folder} has no {partition} trials to calibrate the spread on: give a store that has some, "
+            "or leave out --calibrate-from"
+        )
     spreads, errors, patterns = [], [], []
     for trial in trials:
         embeddings = embed_trial(bundle, trial)
@@ -57,7 +63,10 @@ def calibrate_spread(bundle: Bundle, store: Store, partition: Partition = "test"
             errors.append((prediction.value - labels)[known])
             patterns.append(presence_patterns(trial, seen.missing)[known])
     if not sum(map(len, spreads)):
-        raise UserError(f"{store.folder} has no label in its {partition} trials to calibrate the spread on")
+        raise UserError(
+            f"{store.folder} has no label in its {partition} trials to calibrate the spread on: give a store "
+            "with labels, or leave out --calibrate-from"
+        )
     return fit_spread(np.concatenate(spreads), np.concatenate(errors), np.concatenate(patterns))
 
 

@@ -1,4 +1,4 @@
-"""offline-report: what training came to, as one HTML file and PNGs."""
+"""offline-report: what training came to, or what a session kept, as one HTML file and PNGs."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ Examples:
 
   offline-report runs/compact --predictions predictions/
       with what offline-predict --out wrote of the bundle
+
+  offline-report sessions/P07
+      what stream-run --session kept: valence and arousal over time, presence, words, markers, the plane
 """
 
 CONTENT: Final = "What is reported"
@@ -45,7 +48,9 @@ app = make_app(HELP)
 
 @app.command(help=HELP)
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Runs' folders, or folders that hold them.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Runs' folders, or folders that hold them; or sessions'.")
+    ],
     store: Annotated[
         Path | None,
         typer.Option(
@@ -76,14 +81,21 @@ def report(
     if find_spec("matplotlib") is None:
         raise UserError("figures need matplotlib, which is not installed: pip install 'affectstream[train]'")
     with waiting(LOADING, tell_first=False):
+        from stream.session_folder.facts import is_session
+
+    folder = out or runs[0] / "report"
+    if sessions := [path for path in runs if is_session(path)]:
+        if len(sessions) < len(runs) or store is not None or predictions:
+            raise UserError("a session is reported without runs, a store or predictions: give sessions only")
+        _report_sessions(sessions, folder)
+        return
+    with waiting(LOADING, tell_first=False):
         from offline.data.store import Store
-        from offline.reporting.report import REPORT, distinct_names, make_report, write_report
+        from offline.reporting.report import distinct_names, make_report, write_report
         from offline.training.results import find_runs, open_run
         from stream.session import use_threads
 
-    folder = out or runs[0] / "report"
-    if folder.exists() and not (folder / REPORT).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} holds something that is not a report: give another folder with --out")
+    _check_place(folder)
     use_threads(threads)
     found = [open_run(path) for path in find_runs(runs)]
     given = None if store is None else Store.open(store)
@@ -107,6 +119,31 @@ def report(
 def command() -> None:
     """Console script `offline-report`."""
     run(app)
+
+
+def _check_place(folder: Path) -> None:
+    from offline.reporting.report import REPORT
+
+    if folder.exists() and not (folder / REPORT).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} holds something that is not a report: give another folder with --out")
+
+
+def _report_sessions(paths: Sequence[Path], folder: Path) -> None:
+    """Reads sessions, mends those that were cut, and draws them."""
+    from offline.reporting.report import distinct_names, write_report
+    from offline.reporting.session_report import make_session_report
+    from stream.extras import require_extra
+    from stream.session_folder.read import open_session_folder
+
+    require_extra("session", "pyarrow", "a session's folder")
+    _check_place(folder)
+    opened = [open_session_folder(path) for path in {path.resolve(): path for path in paths}.values()]
+    names = distinct_names([session.path for session in opened])
+    path = write_report(folder, make_session_report(opened, names))
+    for name, session in zip(names, opened, strict=True):
+        for note in session.notes:
+            typer.echo(f"{name}: {note}", err=True)
+    typer.echo(f"written: {path}")
 
 
 def _material(name: str, trained: TrainedRun, given: Store | None, notes: list[str]) -> RunMaterial:

@@ -88,9 +88,11 @@ def read_trial(path: Path) -> Prediction:
             labels=columns(*(f"label_{t}" for t in targets)),
         )
     except OSError as e:
-        raise UserError(f"{path} cannot be read: {e.strerror or e}") from e
+        raise UserError(f"{path} cannot be read ({e.strerror or e}): give a file that can") from e
     except (ValueError, IndexError, csv.Error) as e:
-        raise UserError(f"{path} is no prediction written by offline-predict --out") from e
+        raise UserError(
+            f"{path} is no prediction written by offline-predict --out: give a file that is"
+        ) from e
 
 
 def write_trials(folder: Path, predictions: Iterable[Prediction]) -> None:

@@ -189,7 +189,9 @@ def predict_trials(
     ensemble = bundle.ensemble
     absent = [m.value for m in without if m not in ensemble.modalities]
     if absent:
-        raise UserError(f"the bundle '{bundle.manifest.name}' has no {absent[0]} branch to ablate")
+        raise UserError(
+            f"the bundle '{bundle.manifest.name}' has no {absent[0]} branch to ablate: leave it out of --ablate"
+        )
     ensemble.to(device)
     if bundle.audio_encoder is not None:
         bundle.audio_encoder.to(device)

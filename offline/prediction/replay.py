@@ -42,7 +42,9 @@ def replay(parts: LoadedParts, progress: Callable[[int], None] | None = None) ->
     finally:
         parts.source.close()
     if not sink.settled:
-        raise UserError(f"{parts.source.info.name} has no frame that could be decoded")
+        raise UserError(
+            f"{parts.source.info.name} has no frame that could be decoded: give another recording"
+        )
     return prediction_of(sink.settled, Path(parts.source.info.name).stem)
 
 
@@ -130,5 +132,7 @@ def extract(
         facts = preprocess_trial(trial, folder, extractors, on_frame=tell)
     except LengthsDiffer as e:
         # What it advises is an option of offline-preprocess alone.
-        raise UserError(f"{e.problem} ({TOLERANCE_FRAMES} frames more or fewer are taken)") from e
+        raise UserError(
+            f"{e.problem} ({TOLERANCE_FRAMES} frames more or fewer are taken): give the labels of this recording"
+        ) from e
     return TrialRecord(trial_folder(trial, folder), facts, recipe)

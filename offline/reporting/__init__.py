@@ -1,1 +1,1 @@
-"""Reports on training: figures and one HTML page."""
+"""Reports on training and on sessions: figures and one HTML page."""

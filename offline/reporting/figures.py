@@ -53,7 +53,7 @@ def draw_curves(history: Sequence[Epoch], title: str) -> bytes:
         loss.text(
             begin, 1.01, released, transform=loss.get_xaxis_transform(), fontsize="x-small", va="bottom"
         )
-    return _png(figure)
+    return png(figure)
 
 
 def draw_overview(histories: Mapping[int, Sequence[Epoch]], title: str) -> bytes:
@@ -73,7 +73,7 @@ def draw_overview(histories: Mapping[int, Sequence[Epoch]], title: str) -> bytes
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.25)
         axes.legend(fontsize="x-small")
-    return _png(figure)
+    return png(figure)
 
 
 def draw_trial(prediction: Prediction, title: str) -> bytes:
@@ -97,7 +97,7 @@ def draw_trial(prediction: Prediction, title: str) -> bytes:
         axes.grid(alpha=0.25)
         axes.legend(loc="upper right", fontsize="x-small")
     axes.set_xlabel("seconds")
-    return _png(figure)
+    return png(figure)
 
 
 def draw_agreement(predictions: Sequence[Prediction], title: str) -> bytes:
@@ -122,7 +122,7 @@ def draw_agreement(predictions: Sequence[Prediction], title: str) -> bytes:
         axes.set_yticks((-1, -0.5, 0, 0.5, 1))
         axes.set_xlabel("labelled")
         axes.set_ylabel("predicted")
-    return _png(figure)
+    return png(figure)
 
 
 def _phases(history: Sequence[Epoch]) -> list[tuple[float, float, str]]:
@@ -140,7 +140,8 @@ def _shade_phases(axes: Axes, history: Sequence[Epoch]) -> None:
         axes.axvspan(begin, end, color=_PHASES[i % len(_PHASES)], zorder=0)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure's file."""
     # Without the software's version in it, so that the same numbers give the same file.
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})

@@ -5,8 +5,6 @@ Needs matplotlib (the extra `train`).
 
 from __future__ import annotations
 
-import base64
-import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +14,7 @@ from offline.files import Json, replacing, write_text
 from offline.metrics import score
 from offline.prediction.scorecard import make_scorecard
 from offline.reporting.figures import draw_agreement, draw_curves, draw_overview, draw_trial
+from offline.reporting.page import Rows, escape, figure, page_of, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from offline.training.results import TrainedRun
 
 REPORT: Final = "report.html"
-
-Rows = list[list[str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +67,7 @@ def make_report(
     Raises UserError where a run's files are damaged.
     """
     figures: dict[str, bytes] = {}
-    body = [f"<p class=note>{_escape(note)}</p>" for note in notes]
+    body = [f"<p class=note>{escape(note)}</p>" for note in notes]
     for material in runs:
         body += _run_section(material, trials, figures)
     if groups:
@@ -78,8 +75,7 @@ def make_report(
         for group in groups:
             body += _group_section(group, trials, figures)
     names = ", ".join(material.name for material in runs)
-    page = _PAGE.format(title=_escape(f"Report: {names}"), style=_STYLE, body="\n".join(body))
-    return Report(page, figures)
+    return Report(page_of(f"Report: {names}", body), figures)
 
 
 def distinct_names(folders: Sequence[Path]) -> list[str]:
@@ -117,18 +113,18 @@ def _run_section(material: RunMaterial, trials: int, figures: dict[str, bytes]) 
     run, name = material.run, material.name
     histories = {fold.number: fold.history() for fold in run.folds}
     histories = {number: history for number, history in histories.items() if history}
-    body = [f"<h1>Run {_escape(name)}</h1>", _table(*_fold_table(run))]
+    body = [f"<h1>Run {escape(name)}</h1>", table(*_fold_table(run))]
     if histories:
         overview = draw_overview(histories, f"{name}: all folds")
-        body.append(_figure(f"{name}-overview.png", overview, figures))
+        body.append(figure(f"{name}-overview.png", overview, figures))
     else:
         body.append("<p>No fold has come to the end of an epoch.</p>")
-    body += ["<h2>Options</h2>", _table(["option", "value"], _option_rows(run.record["options"]))]
-    body += ["<h2>Split</h2>", _table(*_split_table(run))]
+    body += ["<h2>Options</h2>", table(["option", "value"], _option_rows(run.record["options"]))]
+    body += ["<h2>Split</h2>", table(*_split_table(run))]
     for number, history in histories.items():
         body.append(f"<h2>Fold {number}</h2>")
         curves = draw_curves(history, f"{name}, fold {number}")
-        body.append(_figure(f"{name}-fold-{number}-curves.png", curves, figures))
+        body.append(figure(f"{name}-fold-{number}-curves.png", curves, figures))
         if number in material.groups:
             body += _group_section(material.groups[number], trials, figures)
     return body
@@ -136,14 +132,14 @@ def _run_section(material: RunMaterial, trials: int, figures: dict[str, bytes]) 
 
 def _group_section(group: PredictionGroup, trials: int, figures: dict[str, bytes]) -> list[str]:
     labelled = [p for p in group.predictions if not np.isnan(p.labels).all()]
-    body = [f"<h3>{_escape(group.title)}</h3>"]
+    body = [f"<h3>{escape(group.title)}</h3>"]
     if labelled:
-        body.append(_table(*_score_table(labelled)))
+        body.append(table(*_score_table(labelled)))
         agreement = draw_agreement(labelled, group.title)
-        body.append(_figure(f"{group.name}-agreement.png", agreement, figures))
+        body.append(figure(f"{group.name}-agreement.png", agreement, figures))
     for prediction in choose_trials(labelled or group.predictions, trials):
         drawn = draw_trial(prediction, f"{group.name}: {prediction.trial}")
-        body.append(_figure(f"{group.name}-trial-{prediction.trial}.png", drawn, figures))
+        body.append(figure(f"{group.name}-trial-{prediction.trial}.png", drawn, figures))
     left = len(labelled or group.predictions) - trials
     if left > 0:
         body.append(f"<p>{trials} trials are shown, from the best to the worst; {left} are not.</p>")
@@ -227,18 +223,6 @@ def _mean_ccc(prediction: Prediction) -> float:
     return float(np.mean(cccs)) if cccs else -2.0
 
 
-def _figure(name: str, content: bytes, figures: dict[str, bytes]) -> str:
-    figures[name] = content
-    encoded = base64.b64encode(content).decode("ascii")
-    return f'<img src="data:image/png;base64,{encoded}" alt="{_escape(name)}">'
-
-
-def _table(head: list[str], rows: Rows) -> str:
-    cells = "".join(f"<th>{_escape(cell)}</th>" for cell in head)
-    lines = ["".join(f"<td>{_escape(cell)}</td>" for cell in row) for row in rows]
-    return f"<table><tr>{cells}</tr>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
-
-
 def _decimal(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, int | float) else ""
 
@@ -246,27 +230,3 @@ def _decimal(value: object) -> str:
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{seconds / 60:.1f} min"
-
-
-def _escape(text: str) -> str:
-    return html.escape(text)
-
-
-_STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222; }
-h1 { margin-top: 2em; border-bottom: 1px solid #ccc; }
-table { border-collapse: collapse; margin: 1em 0; font-size: 13px; display: block; overflow-x: auto; }
-th, td { padding: 0.25em 0.8em; border-bottom: 1px solid #ddd; text-align: left; font-variant-numeric: tabular-nums; }
-th { background: #f3f5f8; }
-img { max-width: 100%; display: block; margin: 0.5em 0; }
-.note { background: #fff7e0; padding: 0.5em 1em; }
-"""
-
-_PAGE: Final = """<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>
-<body>
-{body}
-</body>
-</html>
-"""

@@ -85,10 +85,11 @@ def plan_sources(
 ) -> list[SourcePlan]:
     """A plan for each source: the options of all, what an entry says otherwise, and outputs of its own.
 
-    A record is a file for each in the folder that `output_options.record` names; the id of each is its own, after
-    the `publisher_id` of all where there is one, and so is its name over LSL; the terminal and the page are of all
-    together. A camera listens only where its entry names a microphone: one cannot tell whose the default one is.
-    Raises UserError for ids that cannot be, or are the same, and for what cannot be had of several.
+    A record is a file for each in the folder that `output_options.record` names, a session a folder in that of
+    `output_options.session`; the id of each is its own, after the `publisher_id` of all where there is one, and so is
+    its name over LSL; the terminal and the page are of all together. A camera listens only where its entry names a
+    microphone: one cannot tell whose the default one is. Raises UserError for ids that cannot be, or are the same,
+    and for what cannot be had of several.
     """
     names = name_sources(entries)
     if output_options.labels is not None:
@@ -123,6 +124,7 @@ def plan_sources(
                     output_options,
                     publisher_id=check_publisher_id(f"{prefix}-{name}" if prefix else name),
                     record=None if output_options.record is None else output_options.record / f"{name}.jsonl",
+                    session=None if output_options.session is None else output_options.session / name,
                     view="none",
                     lsl_name=f"{output_options.lsl_name or LSL_NAME} {name}" if output_options.lsl else None,
                     page=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from dataclasses import replace
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 PREFERRED_PORT: Final = 1883
+CANCEL_AGAIN_AFTER_S: Final = 0.5
 
 _REACHED_AT: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104  (where everybody's addresses are listened at)
 
@@ -129,7 +131,25 @@ class EmbeddedBroker:
         """Disconnect everybody and stop listening."""
         broker, self._broker = self._broker, None
         if broker is not None:
-            await broker.shutdown()
+            await _shut_down(broker)
+
+
+async def _shut_down(broker: Any) -> None:
+    """Has amqtt disconnect everybody and stop listening; ends whatever clients are sending.
+
+    amqtt cancels the task that reads a connection once and waits until it ends. Before Python 3.12
+    `asyncio.wait_for`, in which that task waits, may lose a cancellation: then it is cancelled again.
+    """
+    readers = [handler._reader_task for _, handler in broker._sessions.values()]
+    shutdown = asyncio.ensure_future(broker.shutdown())
+    try:
+        while not (await asyncio.wait({shutdown}, timeout=CANCEL_AGAIN_AFTER_S))[0]:
+            for reader in readers:
+                if reader is not None and reader.cancelling():
+                    reader.cancel()
+        await shutdown
+    finally:
+        shutdown.cancel()
 
 
 def _listening_port(broker: Any) -> int:

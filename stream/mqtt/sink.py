@@ -152,8 +152,13 @@ class MqttSink:
 
     @property
     def counters(self) -> Mapping[str, float]:
-        """Connections made, attempts failed, messages published, commands heard, frames in the outbox."""
-        return {**self._counters, "mqtt_outbox_frames": self._settled.in_outbox}
+        """Connections made, attempts failed, messages published, commands heard, frames in the outbox; what waits."""
+        return {
+            **self._counters,
+            "mqtt_outbox_frames": self._settled.in_outbox,
+            "mqtt_estimates_waiting": len(self._estimates),
+            "mqtt_settled_waiting": len(self._settled) - self._settled.in_outbox,
+        }
 
     async def open(self) -> None:
         """Connect and say `online`. Raises UserError, naming the broker and the way out, where that fails."""

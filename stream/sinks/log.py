@@ -94,13 +94,8 @@ class LogSink:
         # A run that is to stay on a rung was told so by whoever started it.
         if status.degraded != before and status.budget == "auto":
             rung = status.degraded or FULL.name
-            note(
-                log,
-                logging.WARNING,
-                "ladder",
-                f"serves at {rung} now, after {before or FULL.name}",
-                rung=rung,
-            )
+            message = f"serves at {rung} now, after {before or FULL.name}"
+            self._note(logging.WARNING, "ladder", message, rung=rung)
         self._note_drops(status, {} if last is None else last.drops)
 
     async def close(self) -> None:

@@ -67,6 +67,7 @@ class Panel:
         self._estimated = Tally()
         self._settled = Tally()
         self._transcripts = False
+        self._marked = ""
         self._history: dict[str, deque[float]] = {
             target: deque(maxlen=HISTORY_FRAMES) for target in ("valence", "arousal")
         }
@@ -97,6 +98,10 @@ class Panel:
         if words and not self._transcripts:
             self.words = clean(words)
 
+    def mark(self, text: str, time_s: float | None) -> None:
+        """Take a moment that somebody marked, in media seconds; the last one is shown."""
+        self._marked = f"{clean(text)} at {time_s:.2f} s" if time_s is not None else clean(text)
+
     @property
     def trained(self) -> bool | None:
         """Whether the bundle is trained, or None before anything said so."""
@@ -112,6 +117,7 @@ class Panel:
             shown.extend(self._target_lines(target, width, chart_rows))
         shown += [self._present_line(), self._words_line(width), self._frame_line(), self._drops_line()]
         details = [
+            Text.assemble((" marked  ", "bold"), " ", self._marked) if self._marked else Text(),
             self._bundle_line(),
             *self._about_lines(width),
             *self._note_lines(),
@@ -254,6 +260,8 @@ class Panel:
                 parts.append(f"dropped {dropped}")
         if self.trained is False:
             parts.append("UNTRAINED")
+        if self._marked:
+            parts.append(f"marked {self._marked}")
         if self.words:
             parts.append(f'"{self.words[-60:]}"')
         return "  ".join(part for part in parts if part)

@@ -163,7 +163,8 @@ class PanelSink:
         self.panel.take("transcript", transcript.to_json())
 
     def offer_marker(self, marker: Marker) -> None:
-        """Markers are not shown."""
+        """Show it until the next."""
+        self.panel.mark(marker.text, marker.time_s)
 
     async def close(self) -> None:
         """The panel stays as it is."""

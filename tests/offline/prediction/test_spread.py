@@ -36,7 +36,8 @@ def trial(bundle: Bundle, tmp_path: Path) -> TrialRecord:
     store = write_store(tmp_path / "store", bundle_recipe(bundle.manifest), [Made("talk")])
     trial = store.trial("talk")
     write_rows(trial.folder / "voices.npy", np.arange(trial.frames) >= trial.frames // 2)
-    words = [[{"text": "oh", "start_s": 0.31, "end_s": 0.52}, {"text": "no", "start_s": 0.8, "end_s": 1.0}]]
+    spoken = [("oh", 0.31, 0.52), ("no", 0.8, 1.0)]
+    words = [[{"text": t, "start_s": s, "end_s": e, "confidence": None} for t, s, e in spoken]]
     (trial.folder / "words.json").write_text(json.dumps(words), encoding="utf-8")
     return trial
 

@@ -38,6 +38,7 @@ def test_help_explains_every_option_and_shows_every_kind_of_source() -> None:
         *("--pace", "--record", "--rate", "--detector", "--recogniser", "--threads", "--budget", "--view"),
         *("--accelerator", "--latency-target", "--lsl", "--lsl-name", "--lsl-markers", "--metrics"),
         *("--log-format", "--log-level"),
+        *("--session", "--participant", "--notes", "--keep-media"),
     ):
         assert option in said, option
     for example in (

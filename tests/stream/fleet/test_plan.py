@@ -57,12 +57,19 @@ def test_two_of_one_id_are_refused() -> None:
 
 
 def test_each_has_outputs_of_its_own() -> None:
-    common = OutputOptions(view="full", record=Path("records"), publisher_id="lab", broker="mqtt://hub")
+    common = OutputOptions(
+        view="full",
+        record=Path("records"),
+        session=Path("sessions"),
+        publisher_id="lab",
+        broker="mqtt://hub",
+    )
     plans = plan_sources(entries("a.mp4", "b.mp4"), INPUT, common)
     assert [plan.output_options.record for plan in plans] == [
         Path("records/a.jsonl"),
         Path("records/b.jsonl"),
     ]
+    assert [plan.output_options.session for plan in plans] == [Path("sessions/a"), Path("sessions/b")]
     assert [plan.output_options.publisher_id for plan in plans] == ["lab-a", "lab-b"]
     assert {plan.output_options.broker for plan in plans} == {"mqtt://hub"}
     assert {plan.output_options.view for plan in plans} == {"none"}, "one screen shows them all"

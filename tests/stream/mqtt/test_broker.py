@@ -225,3 +225,18 @@ async def test_tls_is_verified_against_the_given_authority(tmp_path: Path, certi
                 await connect_first(BrokerAddress.parse(url, ca_file=ca_file))
     finally:
         broker.kill()
+
+
+async def test_the_embedded_broker_ends_whenever_a_packet_comes() -> None:
+    """One that comes in the very moment in which its connection is closed must not have it wait for ever."""
+    for turns in range(12):
+        async with asyncio.timeout(10):
+            async with EmbeddedBroker(0) as broker:
+                reader, writer = await asyncio.open_connection("127.0.0.1", broker.address.port)
+                writer.write(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01c")
+                assert await reader.readexactly(4) == b"\x20\x02\x00\x00", "not connected"
+                await asyncio.sleep(0.05)
+                writer.write(b"\xc0\x00")  # a ping, some turns of the event loop before the end
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            writer.close()

@@ -1,0 +1,118 @@
+"""From the options of `stream-run` to a run: which sources, what cannot be, one engine or several."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from models.console import waiting
+from models.errors import SetupError, UserError
+from stream.lsl.library import check_lsl
+from stream.metrics.address import check_metrics
+from stream.options import DEMO_RECORDING
+from stream.page.options import page_options
+from stream.session_folder.options import check_session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from stream.fleet.plan import FleetEntry
+    from stream.options import InputOptions, OutputOptions
+    from stream.page.options import PageOptions
+
+
+def find_sources(
+    sources: list[str] | None, cameras: list[str] | None, fleet: Path | None, *, demo: bool
+) -> Sequence[FleetEntry]:
+    """What is to be run: one source, or several of one kind. Raises UserError for none, and for kinds together."""
+    from stream.fleet.plan import FleetEntry, read_fleet
+
+    kinds = [bool(sources), bool(cameras), fleet is not None, demo]
+    if sum(kinds) != 1:
+        raise UserError(
+            "give one source, or several of one kind: recordings and URLs, --camera, --fleet or --demo"
+        )
+    if fleet is not None:
+        return read_fleet(fleet)
+    if cameras:
+        return [FleetEntry(camera=camera) for camera in cameras]
+    return [FleetEntry(source=source) for source in (sources or [str(DEMO_RECORDING)])]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of `1280x720`. Raises UserError for anything else."""
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if match is None:
+        raise UserError(f"'{text}' is not a picture size: give one such as 1280x720")
+    return int(match[1]), int(match[2])
+
+
+def start(
+    entries: Sequence[FleetEntry],
+    input_options: InputOptions,
+    output_options: OutputOptions,
+    *,
+    several: bool,
+) -> None:
+    """Runs one source, or several in this process, to the end.
+
+    What cannot be is refused before anything is loaded. Raises UserError, which names the `stream-doctor` that looks
+    into a device, a part or a broker that failed.
+    """
+    check_lsl(
+        lsl=output_options.lsl,
+        name=output_options.lsl_name,
+        markers=output_options.lsl_markers,
+        pace=input_options.pace,
+    )
+    check_metrics(output_options.metrics)
+    check_session(
+        output_options.session,
+        output_options.participant,
+        output_options.notes,
+        keep_media=output_options.keep_media,
+    )
+    shown = page_options(output_options)
+    if not several:
+        from stream.sources.open import check_source
+
+        check_source(input_options.source)
+    # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
+    with waiting("loading what computes networks", tell_first=False):
+        from stream.mqtt.connection import run as run_async
+        from stream.session import stream
+
+    if several:
+        _run_several(entries, input_options, output_options, shown)
+        return
+    try:
+        run_async(stream(input_options, output_options))
+    except SetupError as error:
+        from stream.doctor.options import DoctorOptions
+
+        examine = DoctorOptions.for_run(input_options, output_options).command()
+        raise UserError(f"{error} (`{examine}` looks into it)") from error
+
+
+def _run_several(
+    entries: Sequence[FleetEntry],
+    input_options: InputOptions,
+    output_options: OutputOptions,
+    page: PageOptions | None,
+) -> None:
+    """Runs all in this process. Raises UserError where one of them failed, once the others have ended."""
+    from stream.fleet.plan import plan_sources
+    from stream.fleet.run import run_fleet
+    from stream.mqtt.connection import run as run_async
+
+    if input_options.microphone not in (None, "none"):
+        raise UserError(
+            "one microphone cannot be heard with several sources: name each one's in a --fleet file"
+        )
+    plans = plan_sources(entries, input_options, output_options)
+    ended = run_async(run_fleet(plans, view=output_options.view, page=page))
+    failed = [run for run in ended if run.error is not None]
+    if failed:
+        why = "; ".join(f"{run.name}: {run.error}" for run in failed)
+        raise UserError(f"{len(failed)} of {len(ended)} sources failed: {why}")
