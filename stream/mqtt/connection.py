@@ -21,7 +21,7 @@ import aiomqtt
 from models.errors import SetupError, UserError
 from stream.flow.backoff import Backoff
 from stream.mqtt.mqtt5 import VERSION_REFUSED, session_kept
-from stream.mqtt.receipts import acknowledge_late
+from stream.mqtt.receipts import ReadsFirst, acknowledge_late
 from stream.mqtt.tls import ClientCertificate, tls_context
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ async def connect(
     It speaks MQTT 5, or 3.1.1 where the broker refuses that, does not answer to it, or is known to have no other.
     With `keep_s` the broker keeps subscriptions, and messages of QoS 1 and 2 that come for them, for so many seconds
     after this connection (in 3.1.1: for as long as it likes), for the next of the same `identifier`; messages are
-    then acknowledged by `stream.mqtt.receipts.Receipts` alone.
+    then acknowledged by `stream.mqtt.receipts.acknowledge` alone.
 
     `options` go to `aiomqtt.Client`. Raises aiomqtt.MqttError where the broker cannot be reached or refuses,
     UserError where the address cannot work at all. Cancelling waits for the socket that is being opened, at most some
@@ -157,11 +157,15 @@ async def connect(
 
 class _Client(aiomqtt.Client):
     """aiomqtt's, but that a socket which was closed in the meantime is not watched any more: the event loop would
-    print the error of trying to, whenever a broker dies.
+    print the error of trying to, whenever a broker dies. With `reads_first` it writes after it has read.
     """
+
+    reads_first: ReadsFirst | None = None
 
     def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
         def write() -> None:
+            if self.reads_first is not None and self.reads_first.puts_off(sock):
+                return  # asked again at once, for as long as the socket can be written to
             try:
                 client.loop_write()
             except Exception as error:
@@ -193,6 +197,7 @@ async def _connect_in(
         **settings,
     )
     if keep_s is not None:
+        client.reads_first = ReadsFirst()
         acknowledge_late(client)
     entering = asyncio.ensure_future(client.__aenter__())
     try:
