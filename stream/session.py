@@ -14,20 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from models.console import tell, waiting
-from models.errors import UserError
 from models.machine import usable_processors
 from stream.build import assemble, find_manifest, load
 from stream.controls import Controls
-from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.connection import BrokerAddress, connect_first, disconnect
-from stream.mqtt.credentials import (
-    BrokerFiles,
-    find_broker,
-    find_embedded,
-    is_embedded,
-)
-from stream.mqtt.home_assistant import HomeAssistant
 from stream.mqtt.topics import check_publisher_id, default_publisher_id
+from stream.mqtt.wanted import reach, wanted_broker_of
 from stream.outputs import keep_session, make_sinks
 from stream.page.options import page_options
 
@@ -176,39 +167,6 @@ def use_threads(threads: int | None) -> None:
 def _usable_cores() -> int:
     """Those that this process may use, at most `MOST_THREADS`."""
     return min(usable_processors(), MOST_THREADS)
-
-
-def wanted_broker_of(options: OutputOptions, publisher_id: str) -> BrokerAddress | EmbeddedBroker | None:
-    """The broker that the options mean. Raises UserError before anything is loaded for what cannot be."""
-    if options.home_assistant:
-        HomeAssistant(publisher_id, options.home_assistant_prefix)
-        if options.broker == "none":
-            raise UserError("Home Assistant is told by a broker: name the one that it uses with --broker")
-    if options.broker == "none":
-        return None
-    files = BrokerFiles(
-        options.ca_file, options.client_cert, options.client_key, options.broker_password_file
-    )
-    if is_embedded(options.broker):
-        return EmbeddedBroker.at(find_embedded(options.broker, files))
-    address = find_broker(options.broker, files)
-    address.tls_context()  # whose files are read again when it is connected to
-    return address
-
-
-async def reach(
-    broker: BrokerAddress | EmbeddedBroker | None, stack: AsyncExitStack, tell_progress: Callable[[str], None]
-) -> BrokerAddress | None:
-    """Where the broker is: an embedded one is started, and ends with the `stack`; another one is tried.
-
-    Raises UserError where none is there.
-    """
-    if isinstance(broker, EmbeddedBroker):
-        return (await stack.enter_async_context(broker)).address
-    if broker is not None:
-        tell_progress(f"connecting to the broker at {broker.endpoint}")
-        await disconnect(await connect_first(broker))
-    return broker
 
 
 async def _check_page(options: OutputOptions) -> None:

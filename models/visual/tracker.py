@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from models.spec import CropSpec
 from models.visual.alignment import align, network_input, to_crop, zero_crop
@@ -19,7 +20,7 @@ from models.visual.detectors import (
     make_detector,
     overlap,
 )
-from models.visual.framing import frame_face, framing_of
+from models.visual.framing import BoxFraming, frame_face, framing_of
 
 __all__ = [
     "Face",
@@ -86,7 +87,6 @@ class FaceTracker:
         self.detector = detector
         self._following = detector if isinstance(detector, FollowingDetector) else None
         self.spec = CropSpec() if spec is None else spec
-        self._framing = framing_of(detector.name) if self.spec.framing == "box" else None
         self.min_overlap = min_overlap
         self._glancing = detector if isinstance(detector, GlancingDetector) else None
         self.patience = patience
@@ -107,8 +107,13 @@ class FaceTracker:
             return TrackerState(glances=glances), FaceObservation(None, zero_crop(self.spec))
         return TrackerState(state.box, state.missed + 1), FaceObservation(None, zero_crop(self.spec))
 
+    @cached_property
+    def _framing(self) -> BoxFraming:
+        """How the detector's boxes become squares; a detector that never finds a face needs to have none."""
+        return framing_of(self.detector.name)
+
     def _crop_face(self, rgb: Image, face: Face) -> Image:
-        if self._framing is not None:
+        if self.spec.framing == "box":
             return frame_face(rgb, self._framing.square(face.box), self.spec)
         return to_crop(align(rgb, face.landmarks, self.spec), self.spec)
 

@@ -9,6 +9,8 @@ from models.console import waiting
 from models.errors import SetupError, UserError
 from stream.lsl.library import check_lsl
 from stream.metrics.address import check_metrics
+from stream.mqtt.topics import check_publisher_id, default_publisher_id
+from stream.mqtt.wanted import wanted_broker_of
 from stream.options import DEMO_RECORDING
 from stream.page.options import page_options
 from stream.session_folder.options import check_session
@@ -67,6 +69,8 @@ def start(
         pace=input_options.pace,
     )
     check_metrics(output_options.metrics)
+    publisher_id = check_publisher_id(output_options.publisher_id or default_publisher_id())
+    wanted_broker_of(output_options, publisher_id)
     check_session(
         output_options.session,
         output_options.participant,

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 from models.console import tell, waiting
 from models.errors import UserError
 from stream.controls import Controls
+from stream.mqtt.wanted import reach, wanted_broker_of
 from stream.session import (
     cancelled_by_sigterm,
     default_threads,
     open_engine,
-    reach,
     use_threads,
-    wanted_broker_of,
 )
 from stream.shared_bundle import load_bundle
 from stream.view.terminal import PanelSink, Screen

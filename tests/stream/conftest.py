@@ -1,7 +1,8 @@
-"""Brokers for the stream's tests, each test with state of its own."""
+"""Brokers and a laboratory for the stream's tests, each test with state of its own."""
 
 from __future__ import annotations
 
 from tests.stream.broker_fixtures import mosquitto, own_state_folder, subscribe
+from tests.stream.laboratory import laboratory, pylsl
 
-__all__ = ["mosquitto", "own_state_folder", "subscribe"]
+__all__ = ["laboratory", "mosquitto", "own_state_folder", "pylsl", "subscribe"]

@@ -168,9 +168,12 @@ class TestCrop:
         (seen,) = follow(FaceTracker(HaarDetector()), [np.zeros(shape, np.uint8)])
         assert not seen.detected
 
-    def test_a_detector_whose_boxes_were_never_fitted_is_refused_before_the_first_face(self) -> None:
+    def test_a_detector_whose_boxes_were_never_fitted_is_refused_at_its_first_face(self) -> None:
+        tracker = FaceTracker(ScriptedDetector([[], [face_at(50)]]), CropSpec(framing="box"))
+        state, seen = tracker.step(tracker.initial_state(), PICTURE)
+        assert not seen.detected, "one that finds nobody, as for sound alone, has nothing to frame"
         with pytest.raises(UserError, match="'scripted' frames a face"):
-            FaceTracker(ScriptedDetector([[]]), CropSpec(framing="box"))
+            tracker.step(state, PICTURE)
 
     def test_what_is_no_picture_is_refused(self) -> None:
         with pytest.raises(ValueError, match="a picture must be"):

@@ -13,14 +13,11 @@ import pyxdf
 from stream.export.xdf import write_xdf as export_xdf
 from stream.session_folder.read import open_session_folder
 from tests.commands import command_line
-from tests.stream.lsl.conftest import laboratory, pylsl
 from tests.stream.lsl.recorder import recording, write_xdf
 from tests.stream.lsl.test_sink import recorded
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-__all__ = ["laboratory", "pylsl"]
 
 CLOSE_S = 0.005
 """Far less than a frame."""
@@ -39,7 +36,7 @@ def test_a_session_lines_up_with_an_lsl_stream_that_was_recorded_beside_it(
         ),
         env=os.environ,
     )
-    streams = [recorded(pylsl, name, 180) for name in ("beside", "beside settled")]
+    streams = [recorded(pylsl, name, 60) for name in ("beside", "beside settled")]
     with recording(*streams):
         assert run.wait(timeout=180) == 0
     session = open_session_folder(folder)

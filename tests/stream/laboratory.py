@@ -1,4 +1,7 @@
-"""LSL for tests: the real liblsl, on loopback only, and out of the way of other runs on the machine."""
+"""LSL for tests: the real liblsl, on loopback only, and out of the way of other runs on the machine.
+
+Once in a process, in the conftest of all that use it: liblsl reads its settings when it is first asked for anything.
+"""
 
 from __future__ import annotations
 
