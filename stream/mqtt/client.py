@@ -11,6 +11,8 @@ import aiomqtt
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stream.mqtt.receipts import ReadsFirst
+
 T = TypeVar("T")
 
 # aiomqtt and paho report what we handle and count ourselves.
@@ -43,6 +45,9 @@ class Client(aiomqtt.Client):
 
     has_no_mqtt5 = False
     """Whether the broker is known to have MQTT 3.1.1 only."""
+
+    reads_first: ReadsFirst | None = None
+    """Puts off writing until what came has been read, where that matters."""
 
     def __init__(self, *where: Any, **options: Any) -> None:
         super().__init__(*where, logger=_log, **options)
@@ -92,6 +97,8 @@ class Client(aiomqtt.Client):
 
     def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
         def write() -> None:
+            if self.reads_first is not None and self.reads_first.puts_off(sock):
+                return  # asked again at once, for as long as the socket can be written to
             try:
                 client.loop_write()
             except Exception as error:

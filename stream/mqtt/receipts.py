@@ -1,8 +1,8 @@
 """Acknowledging what was received, once it is dealt with, so that a broker that dies takes nothing along.
 
 paho acknowledges a message as it hands it over, and gives a connection up at the first write that fails, with
-whatever has arrived on it and was not read yet. A broker that is killed has counted that as delivered. So here
-nothing is written while there is something to read.
+whatever has arrived on it and was not read yet. A broker that is killed has counted that as delivered. So a
+connection that asks the broker to keep messages writes nothing while there is something to read.
 """
 
 from __future__ import annotations
@@ -10,39 +10,39 @@ from __future__ import annotations
 import selectors
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import aiomqtt
 
+MOST_PUT_OFF: Final = 1000
+"""So many times in a row a write is put off: whoever sends without end must not keep us from saying that we live."""
+
 
 def acknowledge_late(client: aiomqtt.Client) -> None:
-    """From now on messages of this connection are acknowledged by `Receipts` alone; before it is opened."""
+    """From now on messages of this connection are acknowledged by `acknowledge` alone; before it is opened."""
     client._client.manual_ack_set(True)  # aiomqtt has no way to this, paho has
 
 
-class Receipts:
-    """The acknowledgements that are owed on a connection made with `acknowledge_late`; on another it does nothing."""
+def acknowledge(client: aiomqtt.Client, message: aiomqtt.Message) -> None:
+    """This message has been dealt with; where paho has said so itself, does nothing."""
+    if message.qos:
+        client._client.ack(message.mid, message.qos)
 
-    def __init__(self, client: aiomqtt.Client) -> None:
-        self._client = client._client
-        self._owed: list[tuple[int, int]] = []
 
-    def owe(self, message: aiomqtt.Message) -> None:
-        """This message has been dealt with."""
-        if message.qos:
-            self._owed.append((message.mid, message.qos))
+class ReadsFirst:
+    """Says of one connection whether a write is to be put off, because something on it is to be read first."""
 
-    def send(self) -> None:
-        """Acknowledge what is owed, unless there is something to read: then later."""
-        if self._owed and not _something_to_read(self._client.socket()):
-            self.send_all()
+    def __init__(self) -> None:
+        self._put_off = 0
 
-    def send_all(self) -> None:
-        """Acknowledge what is owed."""
-        for mid, qos in self._owed:
-            self._client.ack(mid, qos)
-        self._owed.clear()
+    def puts_off(self, connection: object) -> bool:
+        """Whether to write later: asked again while the socket can be written to."""
+        if self._put_off < MOST_PUT_OFF and _something_to_read(connection):
+            self._put_off += 1
+            return True
+        self._put_off = 0
+        return False
 
 
 def _something_to_read(connection: object) -> bool:

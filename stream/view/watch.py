@@ -28,7 +28,7 @@ from stream.mqtt.connection import (
     heeding_cancellation,
     next_address,
 )
-from stream.mqtt.receipts import Receipts
+from stream.mqtt.receipts import acknowledge
 from stream.mqtt.topics import PREFIX, check_publisher_id
 from stream.schemas import TOPICS, complaint
 from stream.view.panel import Panel, clean
@@ -291,15 +291,12 @@ async def _receive(
                 watcher.watched.connections += 1
                 if listener is not None:
                     listener.connected(client)
-                receipts = Receipts(client)
                 async for message in client.messages:
                     backoff = backoff.reset()
                     gone = _take(message, repeats, watcher, writer)
-                    receipts.owe(message)
+                    acknowledge(client, message)
                     if gone or watcher.watched.total == count:
-                        receipts.send_all()
                         return
-                    receipts.send()
             except (aiomqtt.MqttError, UserError):
                 watcher.connected = False
                 if listener is not None:

@@ -145,7 +145,7 @@ def test_a_run_is_told_so_before_anything_is_loaded(
 ) -> None:
     for name in (*KNOWN, "AFFECT_BROKER_KEY_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(sys, "argv", ["stream-run", "absent.mp4", *options])
+    monkeypatch.setattr(sys, "argv", ["stream-run", "--demo", *options])
     with pytest.raises(SystemExit) as ended:
         run_command()
     said = capfd.readouterr().err

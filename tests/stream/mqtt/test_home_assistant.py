@@ -137,7 +137,7 @@ async def test_it_is_announced_at_an_embedded_broker_too_under_another_prefix() 
 
 
 def test_without_a_broker_it_is_refused() -> None:
-    ran = run_in_own_process("stream-run", "talk.mp4", "--home-assistant")
+    ran = run_in_own_process("stream-run", "--demo", "--broker", "none", "--home-assistant")
     assert ran.returncode == 2
     assert (
         ran.stderr

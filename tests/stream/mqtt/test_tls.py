@@ -92,7 +92,7 @@ def test_an_encrypted_key_without_its_password_ends_a_run_before_anything_is_loa
     certificates: Path,
 ) -> None:
     ran = run_in_own_process(
-        *("stream-run", "nothing.mp4", "--broker", "mqtts://localhost:1"),
+        *("stream-run", "--demo", "--broker", "mqtts://localhost:1"),
         *("--client-cert", certificates / "client.pem", "--client-key", certificates / "locked.key"),
     )
     assert ran.returncode == 2
