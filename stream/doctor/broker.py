@@ -12,6 +12,7 @@ import aiomqtt
 from models.errors import UserError
 from stream.doctor.findings import Finding, failure
 from stream.mqtt.broker import EmbeddedBroker
+from stream.mqtt.client import RefusedError
 from stream.mqtt.connection import CALL_TIMEOUT_S, connect_first, disconnect
 from stream.mqtt.credentials import EMBEDDED, find_broker, find_embedded, is_embedded
 from stream.mqtt.topics import PREFIX, check_publisher_id, default_publisher_id
@@ -41,7 +42,7 @@ async def round_trip(address: BrokerAddress, publisher_id: str, timeout_s: float
                 if message.payload == token:
                     break
         return time.monotonic() - began_s
-    except aiomqtt.MqttError as error:
+    except (aiomqtt.MqttError, RefusedError) as error:
         raise UserError(
             f"connected to the broker at {address.endpoint}, but it refuses {topic} ({error})",
             way_out=f"allow this user to publish and subscribe under {PREFIX}/#",

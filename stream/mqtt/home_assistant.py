@@ -17,6 +17,7 @@ import aiomqtt
 
 from models.errors import UserError
 from stream.messages import Phase
+from stream.mqtt.client import RefusedError
 from stream.mqtt.connection import BrokerAddress, connect_first, disconnect
 from stream.mqtt.topics import PREFIX, check_publisher_id
 
@@ -186,7 +187,7 @@ async def forget(broker: BrokerAddress, device: HomeAssistant) -> bool:
         found = await _first_retained(client)
         if found:
             await client.publish(device.topic, b"", qos=1, retain=True)
-    except aiomqtt.MqttError as error:
+    except (aiomqtt.MqttError, RefusedError) as error:
         raise UserError(
             f"the broker at {broker.endpoint} refuses {device.topic} ({error}): allow this user to publish there"
         ) from None

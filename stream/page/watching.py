@@ -11,6 +11,7 @@ import aiomqtt
 from models.console import tell
 from stream.controls import check_marker_text
 from stream.messages import CommandOutcome, EngineCommand
+from stream.mqtt.client import RefusedError
 from stream.mqtt.connection import heeding_cancellation
 from stream.mqtt.topics import PREFIX
 from stream.page.feed import Feed
@@ -84,6 +85,8 @@ class WatchPage:
             await heeding_cancellation(sending)
         except aiomqtt.MqttError:
             return CommandOutcome(False, BROKER_AWAY)
+        except RefusedError as error:
+            return CommandOutcome(False, f"The broker refuses it: {error}")
         return CommandOutcome(True, f"Sent to {publisher}.")
 
 
