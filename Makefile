@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+# More than two cores: much of the suite waits, for brokers, devices and the clock.
+WORKERS ?= 3
 TESTS ?= not gpu
 # Where PyTorch comes from: cpu, cuda, an index's URL or a folder of wheels (docs/install.md).
 AFFECT_TORCH ?= cpu

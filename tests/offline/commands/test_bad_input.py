@@ -6,6 +6,7 @@ that for everybody, whereas root may read what has no permissions.
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,11 +160,12 @@ def kinds(case: Case) -> Iterator[str]:
 
 
 def parameters() -> Iterator[object]:
-    """Every command with every kind; those that mostly fare as others do are slow only together."""
+    """Every command with every kind; those that fare as others do only with AFFECT_EVERY_INPUT=1: a minute more."""
     for case in CASES:
         for kind in kinds(case):
             rare = kind in ("a link to itself", "empty", "text") and not case.written
-            yield pytest.param(case, kind, id=f"{case} {kind}", marks=pytest.mark.slow if rare else ())
+            if not rare or os.environ.get("AFFECT_EVERY_INPUT"):
+                yield pytest.param(case, kind, id=f"{case} {kind}")
 
 
 @pytest.fixture(scope="module")
