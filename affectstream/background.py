@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 from models.errors import AffectError
-from stream.mqtt.connection import run as run_async
+from stream.broker.connection import run as run_async
 from stream.session import open_engine
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from stream.view.labels import LabelledTrajectory
 from stream.view.terminal import TerminalSink
 
 if TYPE_CHECKING:
+    from stream.broker.connection import BrokerAddress
     from stream.build import LoadedParts
     from stream.controls import Controls
     from stream.metrics.sink import MetricsSink
-    from stream.mqtt.connection import BrokerAddress
     from stream.options import InputOptions, OutputOptions
     from stream.session_folder.sink import SessionSink
     from stream.sinks.base import Sink

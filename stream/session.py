@@ -25,9 +25,9 @@ from stream.page.options import page_options
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
+    from stream.broker.connection import BrokerAddress
     from stream.build import LoadedParts
     from stream.engine import Engine, Summary
-    from stream.mqtt.connection import BrokerAddress
     from stream.options import InputOptions, OutputOptions
     from stream.shared_bundle import SharedBundle
     from stream.sinks.base import Sink

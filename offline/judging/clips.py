@@ -9,8 +9,8 @@ import torch
 
 from models.errors import UserError
 from offline.judging.live_path import ItemEstimate, JudgeOptions, mean_estimate
+from stream.broker.connection import run
 from stream.build import assemble, load
-from stream.mqtt.connection import run
 from stream.options import InputOptions
 from stream.sinks.collect import CollectSink
 

@@ -19,9 +19,9 @@ from offline.data.preprocess import LengthsDiffer, preprocess_trial, trial_folde
 from offline.data.recipe import DISTRIBUTED, FeatureParts
 from offline.data.store import TrialRecord, bundle_recipe
 from offline.prediction.predict import Prediction
+from stream.broker.connection import run
 from stream.build import LoadedParts, assemble
 from stream.description import is_detector
-from stream.mqtt.connection import run
 from stream.sinks.collect import CollectSink
 from stream.sources.file_clock import same_rate
 

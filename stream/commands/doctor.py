@@ -119,9 +119,9 @@ def stream_doctor(
         broker_password_file=broker_password_file,
     )
     with waiting("what is needed to examine is loaded") as tell:
+        from stream.broker.connection import run as run_async
         from stream.doctor.examination import examine
         from stream.doctor.table import print_report
-        from stream.mqtt.connection import run as run_async
 
         report = run_async(examine(options, tell))
     if as_json:

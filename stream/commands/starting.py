@@ -91,7 +91,7 @@ def start(
         check_source(input_options.source)
     # Imported here so that --help and mistakes answer at once: PyTorch alone takes more than a second.
     with waiting("loading what computes networks", tell_first=False):
-        from stream.mqtt.connection import run as run_async
+        from stream.broker.connection import run as run_async
         from stream.session import stream
 
     if several:
@@ -110,9 +110,9 @@ def _run_several(
     page: PageOptions | None,
 ) -> None:
     """Runs all in this process. Raises UserError where one of them failed, once the others have ended."""
+    from stream.broker.connection import run as run_async
     from stream.fleet.plan import plan_sources
     from stream.fleet.run import run_fleet
-    from stream.mqtt.connection import run as run_async
 
     if input_options.microphone not in (None, "none"):
         raise UserError(

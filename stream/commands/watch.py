@@ -112,8 +112,8 @@ def stream_watch(
 ) -> None:
     """Show what is published until Ctrl-C."""
     page_asked_for = find_page_options(page, page_address, page_token)
-    from stream.mqtt.connection import run as run_async
-    from stream.mqtt.credentials import BrokerFiles, find_broker
+    from stream.broker.connection import run as run_async
+    from stream.broker.credentials import BrokerFiles, find_broker
 
     address = find_broker(broker, BrokerFiles(ca_file, client_cert, client_key, broker_password_file))
     if forget_home_assistant is not None:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Final
 import aiomqtt
 
 from models.errors import UserError
+from stream.broker.client import RefusedError
+from stream.broker.connection import CALL_TIMEOUT_S, connect_first, disconnect
+from stream.broker.credentials import EMBEDDED, find_broker, find_embedded, is_embedded
+from stream.broker.embedded import EmbeddedBroker
 from stream.doctor.findings import Finding, failure
-from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.client import RefusedError
-from stream.mqtt.connection import CALL_TIMEOUT_S, connect_first, disconnect
-from stream.mqtt.credentials import EMBEDDED, find_broker, find_embedded, is_embedded
 from stream.mqtt.topics import PREFIX, check_publisher_id, default_publisher_id
 
 if TYPE_CHECKING:
-    from stream.mqtt.connection import BrokerAddress
-    from stream.mqtt.credentials import BrokerFiles
+    from stream.broker.connection import BrokerAddress
+    from stream.broker.credentials import BrokerFiles
 
 TOPIC: Final = "doctor"
 """Beside the topics of a run, so that a broker's access rules hold for it as they do for those."""

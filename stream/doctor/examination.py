@@ -11,6 +11,7 @@ from models.bundle.load import load_bundle
 from models.errors import UserError
 from models.spec import WindowSpec
 from models.visual.detectors import HaarDetector, make_detector
+from stream.broker.credentials import is_embedded
 from stream.build import choose_detector, find_bundle
 from stream.doctor.broker import examine_broker
 from stream.doctor.cameras import FIRST_PICTURE_S, LOOK_S, examine_camera, no_camera
@@ -32,7 +33,6 @@ from stream.doctor.options import NONE, shown
 from stream.doctor.parts import examine_parts, examine_recogniser, judge_bundle
 from stream.doctor.permissions import System
 from stream.doctor.speed import examine_speed
-from stream.mqtt.credentials import is_embedded
 from stream.options import InputOptions, parse_detector
 from stream.session import default_threads, use_threads
 from stream.sources.devices import (

@@ -6,8 +6,8 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from stream.mqtt.connection import without_password
-from stream.mqtt.credentials import EMBEDDED, BrokerFiles
+from stream.broker.connection import without_password
+from stream.broker.credentials import EMBEDDED, BrokerFiles
 from stream.options import DEFAULT_BUNDLE, OutputOptions, parse_detector
 from stream.sources.devices import stream_address
 from stream.sources.open import is_live

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from stream.broker.connection import BrokerAddress
     from stream.engine import Summary
     from stream.fleet.plan import SourcePlan
-    from stream.mqtt.connection import BrokerAddress
     from stream.options import ViewChoice
     from stream.page.options import PageOptions
     from stream.page.sink import RunsPage

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from models.errors import UserError
+from stream.broker.mqtt5 import correlation_of, wants_answer_at
 from stream.messages import SCHEMA, CommandOutcome, EngineCommand
-from stream.mqtt.mqtt5 import correlation_of, wants_answer_at
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -16,9 +16,9 @@ from typing import Any, Final, get_args
 import aiomqtt
 
 from models.errors import UserError
+from stream.broker.client import RefusedError
+from stream.broker.connection import BrokerAddress, connect_first, disconnect
 from stream.messages import Phase
-from stream.mqtt.client import RefusedError
-from stream.mqtt.connection import BrokerAddress, connect_first, disconnect
 from stream.mqtt.topics import PREFIX, check_publisher_id
 
 DEFAULT_PREFIX: Final = "homeassistant"

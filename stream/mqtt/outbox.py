@@ -18,7 +18,7 @@ from stream.logs import note
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stream.mqtt.connection import BrokerAddress
+    from stream.broker.connection import BrokerAddress
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from stream.broker.client import RefusedError
+from stream.broker.connection import heeding_cancellation
+from stream.broker.mqtt5 import message_properties, speaks_mqtt5
 from stream.messages import SCHEMA
-from stream.mqtt.client import RefusedError
-from stream.mqtt.connection import heeding_cancellation
-from stream.mqtt.mqtt5 import message_properties, speaks_mqtt5
 from stream.mqtt.topics import PUBLISHED
 
 if TYPE_CHECKING:

@@ -18,10 +18,8 @@ from typing import TYPE_CHECKING, Final
 import aiomqtt
 
 from models.errors import UserError
-from stream.logs import note
-from stream.mqtt.client import RefusedError
-from stream.mqtt.commands import Acknowledgement, CommandDesk
-from stream.mqtt.connection import (
+from stream.broker.client import RefusedError
+from stream.broker.connection import (
     BROKER_BACKOFF,
     BrokerAddress,
     abandon,
@@ -32,8 +30,10 @@ from stream.mqtt.connection import (
     next_address,
     until_lost,
 )
+from stream.broker.mqtt5 import is_refusal
+from stream.logs import note
+from stream.mqtt.commands import Acknowledgement, CommandDesk
 from stream.mqtt.home_assistant import BORN, HomeAssistant
-from stream.mqtt.mqtt5 import is_refusal
 from stream.mqtt.outbox import Outbox, default_outbox
 from stream.mqtt.publishing import Publisher
 from stream.mqtt.settled import SettledDelivery

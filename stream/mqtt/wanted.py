@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.errors import UserError
-from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.connection import BrokerAddress, connect_first, disconnect
-from stream.mqtt.credentials import BrokerFiles, find_broker, find_embedded, is_embedded
+from stream.broker.connection import BrokerAddress, connect_first, disconnect
+from stream.broker.credentials import BrokerFiles, find_broker, find_embedded, is_embedded
+from stream.broker.embedded import EmbeddedBroker
 from stream.mqtt.home_assistant import HomeAssistant
 
 if TYPE_CHECKING:

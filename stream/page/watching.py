@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import aiomqtt
 
 from models.console import tell
+from stream.broker.client import RefusedError
+from stream.broker.connection import heeding_cancellation
 from stream.controls import check_marker_text
 from stream.messages import CommandOutcome, EngineCommand
-from stream.mqtt.client import RefusedError
-from stream.mqtt.connection import heeding_cancellation
 from stream.mqtt.topics import PREFIX
 from stream.page.feed import Feed
 from stream.page.server import WebServer
@@ -23,7 +23,7 @@ from stream.view.watch import Watched, watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stream.mqtt.connection import BrokerAddress
+    from stream.broker.connection import BrokerAddress
     from stream.page.options import PageOptions
 
 BROKER_AWAY = "the broker is away"

@@ -15,8 +15,8 @@ from stream.view.panel import Panel
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from stream.broker.connection import BrokerAddress
     from stream.messages import Estimate, Marker, Status, Transcript
-    from stream.mqtt.connection import BrokerAddress
 
 REFRESH_HZ: Final = 6.0
 PLAIN_EVERY_S: Final = 1.0

@@ -18,7 +18,7 @@ import aiomqtt
 
 from models.console import waiting
 from models.errors import UserError
-from stream.mqtt.connection import (
+from stream.broker.connection import (
     BROKER_BACKOFF,
     BrokerAddress,
     abandon,
@@ -28,7 +28,7 @@ from stream.mqtt.connection import (
     heeding_cancellation,
     next_address,
 )
-from stream.mqtt.receipts import acknowledge
+from stream.broker.receipts import acknowledge
 from stream.mqtt.topics import PREFIX, check_publisher_id
 from stream.schemas import TOPICS, complaint
 from stream.view.panel import Panel, clean

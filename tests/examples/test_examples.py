@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.mqtt.broker import EmbeddedBroker
+from stream.broker.embedded import EmbeddedBroker
 from stream.options import DEMO_BUNDLE, DEMO_RECORDING
 from tests.stream.brokers import free_port
 

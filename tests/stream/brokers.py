@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stream.broker.connection import BrokerAddress
 from stream.messages import Affect, BundleStatus, Estimate, InputStatus, Latency, Present, Status
-from stream.mqtt.connection import BrokerAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.errors import UserError
+from stream.broker.connection import BrokerAddress
 from stream.controls import Controls
-from stream.mqtt.connection import BrokerAddress
 from stream.options import OutputOptions
 from stream.outputs import make_sinks
 from stream.page.sink import PageSink

@@ -21,7 +21,7 @@ from offline.data.extractors import Extractors
 from offline.data.preprocess import prepare_store, preprocess_trial
 from offline.data.recipe import DISTRIBUTED, PartChoices, choose_parts
 from offline.prediction.replay import feature_mismatches
-from stream.mqtt.connection import run as run_async
+from stream.broker.connection import run as run_async
 from stream.options import InputOptions, OutputOptions
 from stream.session import stream
 

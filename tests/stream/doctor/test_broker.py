@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.errors import UserError
+from stream.broker.credentials import BrokerFiles
+from stream.broker.embedded import EmbeddedBroker
 from stream.doctor.broker import examine_broker, round_trip
-from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.credentials import BrokerFiles
 from tests.stream.brokers import Mosquitto, free_port
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from models.errors import UserError
-from stream.mqtt.broker import EmbeddedBroker
+from stream.broker.embedded import EmbeddedBroker
 from stream.mqtt.home_assistant import HomeAssistant, forget
 from stream.mqtt.sink import MqttSink
 from stream.sinks.base import attached

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import UserError
-from stream.mqtt.connection import BrokerAddress
+from stream.broker.connection import BrokerAddress
 from stream.mqtt.outbox import Outbox, default_outbox
 from stream.mqtt.settled import QUEUE_FRAMES, SettledDelivery
 from tests.stream.brokers import until

@@ -13,12 +13,12 @@ import aiomqtt
 import pytest
 
 from models.errors import UserError
+from stream.broker.connection import BrokerAddress, connect, disconnect
+from stream.broker.credentials import EmbeddedAddress
+from stream.broker.embedded import EmbeddedBroker
+from stream.broker.mqtt5 import speaks_mqtt5
 from stream.flow.backoff import Backoff
 from stream.messages import Marker
-from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.connection import BrokerAddress, connect, disconnect
-from stream.mqtt.credentials import EmbeddedAddress
-from stream.mqtt.mqtt5 import speaks_mqtt5
 from stream.mqtt.publishing import Publisher
 from stream.mqtt.sink import MqttSink
 from stream.mqtt.topics import PUBLISHED

@@ -16,10 +16,10 @@ import aiomqtt
 import pytest
 
 from models.errors import UserError
+from stream.broker.connection import connect
+from stream.broker.embedded import EmbeddedBroker
 from stream.flow.backoff import Backoff
 from stream.messages import Transcript, TranscriptWord
-from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.connection import connect
 from stream.mqtt.sink import MqttSink
 from stream.mqtt.standing import STATUS_EVERY_S
 from stream.mqtt.topics import check_publisher_id, default_publisher_id
@@ -164,7 +164,7 @@ async def test_words_leave_only_where_asked_for(mosquitto: Mosquitto, subscribe:
 
 
 async def test_no_broker_at_the_start_is_one_clear_line() -> None:
-    from stream.mqtt.connection import BrokerAddress
+    from stream.broker.connection import BrokerAddress
 
     port = free_port()
     with pytest.raises(UserError, match=rf"127\.0\.0\.1:{port} .*refused.*mosquitto.*--broker embedded"):
@@ -233,7 +233,7 @@ async def test_an_outage_delays_nobody_and_everything_is_said_again(
 async def test_a_frozen_broker_delays_nobody_and_drops_are_counted(
     mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stream.mqtt.connection.CALL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("stream.broker.connection.CALL_TIMEOUT_S", 0.5)
     sink = MqttSink(mosquitto.address, publisher_id="me", backoff=quick())
     async with attached([sink]) as outlet:
         mosquitto.freeze()
@@ -325,7 +325,7 @@ async def test_what_json_cannot_say_is_dropped_and_counted(
 PUBLISHER = """
 import asyncio, sys
 from tests.stream.brokers import estimate, status
-from stream.mqtt.connection import BrokerAddress, run
+from stream.broker.connection import BrokerAddress, run
 from stream.sinks.base import attached
 from stream.mqtt.sink import MqttSink
 

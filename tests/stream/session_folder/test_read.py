@@ -27,7 +27,7 @@ KEEPER = """
 import asyncio, sys
 from pathlib import Path
 from stream.messages import Marker, Transcript
-from stream.mqtt.connection import run
+from stream.broker.connection import run
 from stream.session_folder.layout import ESTIMATES, TEMPORARY
 from tests.stream.sessions import WORDS, estimate, recording
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.errors import UserError
+from stream.broker.connection import BrokerAddress
 from stream.controls import Controls
 from stream.messages import Estimate, Marker, Status, Transcript
 from stream.metrics.sink import MetricsSink
-from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.sink import MqttSink
 from stream.page.options import PageOptions
 from stream.page.sink import PageSink

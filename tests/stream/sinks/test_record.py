@@ -144,7 +144,7 @@ RECORDER = """
 import asyncio, sys
 from pathlib import Path
 from tests.stream.brokers import estimate
-from stream.mqtt.connection import run
+from stream.broker.connection import run
 from stream.sinks.base import attached
 from stream.sinks.record import RecordSink
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from stream.broker.connection import BrokerAddress
 from stream.messages import Affect, BundleStatus, InputStatus, Latency, Transcript, TranscriptWord
-from stream.mqtt.connection import BrokerAddress
 from stream.sinks.base import attached
 from stream.view.labels import Agreement, LabelledTrajectory
 from stream.view.panel import HISTORY_FRAMES, Panel, bar, chart, clean
@@ -263,7 +263,7 @@ async def test_a_slow_terminal_delays_nobody() -> None:
 PIPED = """
 import asyncio
 from tests.stream.brokers import estimate, status
-from stream.mqtt.connection import run
+from stream.broker.connection import run
 from stream.sinks.base import attached
 from stream.view.terminal import TerminalSink
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from models.errors import UserError
+from stream.broker.connection import BrokerAddress
 from stream.flow.backoff import Backoff
-from stream.mqtt.connection import BrokerAddress
 from stream.mqtt.sink import MqttSink
 from stream.mqtt.topics import encode
 from stream.sinks.base import attached
@@ -189,7 +189,7 @@ async def test_cancelling_leaves_nothing_behind(mosquitto: Mosquitto) -> None:
 
 WATCHER = """
 import sys
-from stream.mqtt.connection import BrokerAddress, run
+from stream.broker.connection import BrokerAddress, run
 from stream.view.watch import watch
 run(watch(BrokerAddress("127.0.0.1", int(sys.argv[1])), as_json=True))
 """

@@ -18,11 +18,11 @@ from urllib.parse import unquote, urlsplit
 import aiomqtt
 
 from models.errors import SetupError, UserError
+from stream.broker.client import Client, UnansweredError
+from stream.broker.mqtt5 import VERSION_REFUSED, session_kept
+from stream.broker.receipts import ReadsFirst, acknowledge_late
+from stream.broker.tls import ClientCertificate, tls_context
 from stream.flow.backoff import Backoff
-from stream.mqtt.client import Client, UnansweredError
-from stream.mqtt.mqtt5 import VERSION_REFUSED, session_kept
-from stream.mqtt.receipts import ReadsFirst, acknowledge_late
-from stream.mqtt.tls import ClientCertificate, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
@@ -138,7 +138,7 @@ async def connect(
     It speaks MQTT 5, or 3.1.1 where the broker refuses that, does not answer to it, or is known to have no other.
     With `keep_s` the broker keeps subscriptions, and messages of QoS 1 and 2 that come for them, for so many seconds
     after this connection (in 3.1.1: for as long as it likes), for the next of the same `identifier`; messages are
-    then acknowledged by `stream.mqtt.receipts.acknowledge` alone.
+    then acknowledged by `stream.broker.receipts.acknowledge` alone.
 
     `options` go to `aiomqtt.Client`. Raises aiomqtt.MqttError where the broker cannot be reached or refuses,
     UserError where the address cannot work at all. Cancelling waits for the socket that is being opened, at most some

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from models.errors import SetupError, UserError
-from stream.mqtt.connection import BrokerAddress
-from stream.mqtt.credentials import LOOPBACK, PASSWORD_VARIABLE, USER_VARIABLE, EmbeddedAddress
+from stream.broker.connection import BrokerAddress
+from stream.broker.credentials import LOOPBACK, PASSWORD_VARIABLE, USER_VARIABLE, EmbeddedAddress
 
 if TYPE_CHECKING:
     import socket
@@ -60,7 +60,7 @@ class EmbeddedBroker:
 
     @classmethod
     def at(cls, address: EmbeddedAddress) -> Self:
-        """A broker at an address that `stream.mqtt.credentials.find_embedded` read. Raises UserError."""
+        """A broker at an address that `stream.broker.credentials.find_embedded` read. Raises UserError."""
         return cls(address.port, host=address.host, user=address.user, password=address.password)
 
     @property
@@ -127,7 +127,7 @@ class EmbeddedBroker:
         if self._wanted.user is None:
             return {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
         known = {"user": self._wanted.user, "password": self._wanted.password or ""}
-        return {"stream.mqtt.broker_password.PasswordPlugin": known}
+        return {"stream.broker.embedded_password.PasswordPlugin": known}
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -14,9 +14,9 @@ import aiomqtt
 import pytest
 
 from models.errors import UserError
-from stream.mqtt.broker import EmbeddedBroker
-from stream.mqtt.connection import BrokerAddress, connect, connect_first, disconnect, until_lost
-from stream.mqtt.credentials import EmbeddedAddress
+from stream.broker.connection import BrokerAddress, connect, connect_first, disconnect, until_lost
+from stream.broker.credentials import EmbeddedAddress
+from stream.broker.embedded import EmbeddedBroker
 from tests.stream.brokers import Mosquitto, free_port
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ async def test_a_broker_that_cannot_be_reached_is_one_clear_line() -> None:
 
 
 async def test_what_is_no_broker_at_all_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.mqtt.connection.CALL_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("stream.broker.connection.CALL_TIMEOUT_S", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -248,7 +248,7 @@ async def test_the_embedded_broker_ends_and_its_port_is_free_though_amqtt_does_n
     async def never(broker: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("stream.mqtt.broker.GIVE_UP_AFTER_S", 0.1)
+    monkeypatch.setattr("stream.broker.embedded.GIVE_UP_AFTER_S", 0.1)
     async with asyncio.timeout(10):
         async with EmbeddedBroker(0) as broker:
             monkeypatch.setattr("amqtt.broker.Broker.shutdown", never)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.errors import UserError
-from stream.mqtt.connection import BrokerAddress, connect_first, disconnect
-from stream.mqtt.tls import ClientCertificate, tls_context
+from stream.broker.connection import BrokerAddress, connect_first, disconnect
+from stream.broker.tls import ClientCertificate, tls_context
 from tests.commands import run_in_own_process
 from tests.stream.brokers import Mosquitto
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from stream.mqtt.connection import abandon, connect, disconnect
-from stream.mqtt.receipts import MOST_PUT_OFF, ReadsFirst, acknowledge
+from stream.broker.connection import abandon, connect, disconnect
+from stream.broker.receipts import MOST_PUT_OFF, ReadsFirst, acknowledge
 from tests.stream.brokers import Mosquitto, publish
 
 

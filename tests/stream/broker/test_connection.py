@@ -11,7 +11,7 @@ import aiomqtt
 import pytest
 
 from models.errors import UserError
-from stream.mqtt.connection import (
+from stream.broker.connection import (
     BrokerAddress,
     connect,
     connect_first,
@@ -19,7 +19,7 @@ from stream.mqtt.connection import (
     next_address,
     until_lost,
 )
-from stream.mqtt.mqtt5 import speaks_mqtt5
+from stream.broker.mqtt5 import speaks_mqtt5
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -83,7 +83,7 @@ async def test_a_broker_that_refuses_mqtt_5_is_not_asked_for_it_again() -> None:
 async def test_a_broker_that_was_silent_and_answers_in_3_1_1_is_not_asked_for_mqtt_5_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stream.mqtt.connection.VERSION_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("stream.broker.connection.VERSION_TIMEOUT_S", 0.3)
     async with scripted({V311: ACCEPTED[V311]}) as broker:
         client = await connect(broker.address)
         assert broker.asked == [V5, V311]
@@ -95,8 +95,8 @@ async def test_a_broker_that_closes_or_is_slow_is_asked_for_mqtt_5_the_next_time
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It may have been about to die, or frozen: for the rest of a run messages would have no expiry."""
-    monkeypatch.setattr("stream.mqtt.connection.VERSION_TIMEOUT_S", 0.3)
-    monkeypatch.setattr("stream.mqtt.connection.PROMPT_S", 0.0)
+    monkeypatch.setattr("stream.broker.connection.VERSION_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("stream.broker.connection.PROMPT_S", 0.0)
     for closes in ({V5}, set[int]()):
         async with scripted({V311: ACCEPTED[V311]}, closes=closes) as broker:
             client = await connect(broker.address)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from models.errors import UserError
-from stream.mqtt.connection import BrokerAddress
-from stream.mqtt.tls import KEY_PASSWORD_VARIABLE, ClientCertificate
+from stream.broker.connection import BrokerAddress
+from stream.broker.tls import KEY_PASSWORD_VARIABLE, ClientCertificate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

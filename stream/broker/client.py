@@ -11,12 +11,12 @@ import aiomqtt
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stream.mqtt.receipts import ReadsFirst
+    from stream.broker.receipts import ReadsFirst
 
 T = TypeVar("T")
 
 # aiomqtt and paho report what we handle and count ourselves.
-_log = logging.getLogger("stream.mqtt.client")
+_log = logging.getLogger("stream.broker.client")
 _log.setLevel(logging.CRITICAL)
 
 
@@ -55,7 +55,7 @@ class Client(aiomqtt.Client):
         self._refusals: dict[int, str] = {}
 
     async def enter(self) -> None:
-        """Connect. Raises as `stream.mqtt.connection.connect` does."""
+        """Connect. Raises as `stream.broker.connection.connect` does."""
         lost = self._disconnected
         self._is_connecting = True
         try:

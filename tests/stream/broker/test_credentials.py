@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from models.errors import UserError
-from stream.commands.run import command as run_command
-from stream.mqtt.credentials import (
+from stream.broker.credentials import (
     BrokerFiles,
     EmbeddedAddress,
     find_broker,
     find_embedded,
     is_embedded,
 )
-from stream.mqtt.tls import ClientCertificate
+from stream.broker.tls import ClientCertificate
+from stream.commands.run import command as run_command
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104
 KNOWN = {"AFFECT_BROKER_USER": "desk", "AFFECT_BROKER_PASSWORD": "from outside"}
