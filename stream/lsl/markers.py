@@ -16,12 +16,12 @@ from stream.logs import note
 from stream.lsl.clock import clock_offset
 from stream.lsl.library import load_pylsl
 from stream.messages import MOST_MARKER_CHARACTERS
+from stream.sinks.base import QuietSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stream.controls import Controls
-    from stream.messages import Estimate, Marker, Status, Transcript
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class HeardMarker:
     at_lsl_s: float
 
 
-class LslMarkers:
+class LslMarkers(QuietSink):
     """Listens to marker streams as they come and go, and marks what they say at the time that they say it was.
 
     One thread looks for streams and one listens to each, at most `MOST_STREAMS`; they wait where too many markers
@@ -91,21 +91,6 @@ class LslMarkers:
         while True:
             for heard in await self._heard.take_some(TAKEN_AT_ONCE):
                 self._mark(heard)
-
-    async def ready(self) -> None:
-        """Markers delay nobody."""
-
-    def offer(self, estimate: Estimate) -> None:
-        """Estimates are not for it."""
-
-    def offer_status(self, status: Status) -> None:
-        """Nor is a status."""
-
-    def offer_transcript(self, transcript: Transcript) -> None:
-        """Nor are words."""
-
-    def offer_marker(self, marker: Marker) -> None:
-        """Nor are markers, which it gives."""
 
     async def close(self) -> None:
         """Ends the threads, as far as liblsl lets them go in a few seconds."""

@@ -12,12 +12,13 @@ from stream.logs import note
 from stream.lsl.clock import CaptureClock
 from stream.lsl.library import load_pylsl
 from stream.lsl.outlets import make_outlet, sample
+from stream.sinks.base import QuietSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stream.lsl.outlets import StreamDescription
-    from stream.messages import Estimate, Marker, Status, Transcript
+    from stream.messages import Estimate
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ LINGER_S: Final = 1.0
 """How long outlets stay once all is pushed, where somebody listens: what is on its way would be lost with them."""
 
 
-class LslSink:
+class LslSink(QuietSink):
     """Publishes two streams, `NAME` and `NAME settled`, to whoever in the laboratory listens.
 
     liblsl sends from threads of its own and keeps, for each listener, what that has not taken: pushing waits for
@@ -63,13 +64,6 @@ class LslSink:
             log, logging.INFO, "connected", f"publishes over LSL as '{name}' and '{name} settled'", what="lsl"
         )
 
-    async def run(self) -> None:
-        """Nothing to do beside liblsl's own threads."""
-        await asyncio.Event().wait()
-
-    async def ready(self) -> None:
-        """LSL delays nobody."""
-
     def offer(self, estimate: Estimate) -> None:
         """Pushes an estimate, with the time of its frame's capture."""
         outlet = self._outlets.get(estimate.settled)
@@ -81,15 +75,6 @@ class LslSink:
             self._drops["lsl_failed"] += 1
         else:
             self._counters["lsl_pushed"] += 1
-
-    def offer_status(self, status: Status) -> None:
-        """A stream's description cannot change while it is published."""
-
-    def offer_transcript(self, transcript: Transcript) -> None:
-        """Words are not published: whether one is being said is a channel."""
-
-    def offer_marker(self, marker: Marker) -> None:
-        """Markers are not published: most come from LSL."""
 
     async def close(self) -> None:
         """Gives listeners a moment to take the last samples, and ends both streams."""

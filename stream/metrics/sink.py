@@ -13,13 +13,14 @@ from prometheus_client.registry import Collector
 from stream.logs import note
 from stream.metrics.families import status_families
 from stream.metrics.serving import MetricsServer
+from stream.sinks.base import QuietSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from prometheus_client.metrics_core import Metric
 
-    from stream.messages import Estimate, Marker, Status, Transcript
+    from stream.messages import Estimate, Status
     from stream.metrics.address import MetricsAddress
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class NewestStatus(Collector):
         return iter(()) if status is None else status_families(status)
 
 
-class MetricsSink:
+class MetricsSink(QuietSink):
     """Keeps a registry of its own, which `address`, where there is one, serves by HTTP.
 
     Beside what a status says: `affect_latency_seconds`, a histogram of the time from a frame's capture until it was
@@ -76,16 +77,6 @@ class MetricsSink:
         ProcessCollector(registry=self.registry)
 
     @property
-    def drops(self) -> Mapping[str, int]:
-        """Nothing is dropped: only the newest status counts."""
-        return {}
-
-    @property
-    def counters(self) -> Mapping[str, float]:
-        """Nothing is counted of itself."""
-        return {}
-
-    @property
     def url(self) -> str | None:
         """Where it is served, once open; None without an address."""
         return None if self._server is None else self._server.url
@@ -95,13 +86,6 @@ class MetricsSink:
         if self._server is not None:
             await asyncio.to_thread(self._server.start)
             note(log, logging.INFO, "connected", f"metrics are at {self.url}", what="metrics", url=self.url)
-
-    async def run(self) -> None:
-        """Nothing to do beside the server's own threads."""
-        await asyncio.Event().wait()
-
-    async def ready(self) -> None:
-        """Metrics delay nobody."""
 
     def offer(self, estimate: Estimate) -> None:
         """Times an estimate."""
@@ -118,12 +102,6 @@ class MetricsSink:
     def offer_status(self, status: Status) -> None:
         """Keeps the newest."""
         self._newest.status = status
-
-    def offer_transcript(self, transcript: Transcript) -> None:
-        """Words are not measured."""
-
-    def offer_marker(self, marker: Marker) -> None:
-        """Markers are not measured."""
 
     async def close(self) -> None:
         """Ends the server."""

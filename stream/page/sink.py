@@ -14,6 +14,7 @@ from stream.messages import CommandOutcome, EngineCommand
 from stream.page.feed import Feed
 from stream.page.server import WebServer
 from stream.page.site import make_site
+from stream.sinks.base import QuietSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -97,7 +98,7 @@ class RunsPage:
         return CommandOutcome(True)
 
 
-class RunOnPage:
+class RunOnPage(QuietSink):
     """Shows one run on a page that is served by somebody else; viewers come and go, and delay nobody."""
 
     name = "page"
@@ -119,16 +120,6 @@ class RunOnPage:
     def counters(self) -> Mapping[str, float]:
         """How many look at the page, and how many more were turned away."""
         return {"page_viewers": self._feed.viewers, "page_viewers_refused": self._feed.refused}
-
-    async def open(self) -> None:
-        """The page is somebody else's."""
-
-    async def run(self) -> None:
-        """Nothing to do beside the page."""
-        await asyncio.Event().wait()
-
-    async def ready(self) -> None:
-        """A viewer delays nobody."""
 
     def offer(self, estimate: Estimate) -> None:
         """Take an estimate."""
@@ -155,9 +146,6 @@ class RunOnPage:
         height, width, _ = crop.shape
         rgb = base64.b64encode(crop.tobytes()).decode("ascii") if face else ""
         self._feed.show(self._run_name, {"width": width, "height": height, "rgb": rgb})
-
-    async def close(self) -> None:
-        """What was shown stays on the page."""
 
 
 class PageSink(RunOnPage):

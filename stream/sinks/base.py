@@ -104,6 +104,45 @@ class CropTaker(Protocol):
         ...
 
 
+class QuietSink:
+    """What of a sink's life asks for nothing: a sink that inherits this says only what it does."""
+
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """Nothing is dropped."""
+        return {}
+
+    @property
+    def counters(self) -> Mapping[str, float]:
+        """Nothing is counted."""
+        return {}
+
+    async def open(self) -> None:
+        """Nothing to acquire."""
+
+    async def run(self) -> None:
+        """Nothing to do beside the engine."""
+        await asyncio.Event().wait()
+
+    async def ready(self) -> None:
+        """There is always room."""
+
+    def offer(self, estimate: Estimate) -> None:
+        """Not taken."""
+
+    def offer_status(self, status: Status) -> None:
+        """Not taken."""
+
+    def offer_transcript(self, transcript: Transcript) -> None:
+        """Not taken."""
+
+    def offer_marker(self, marker: Marker) -> None:
+        """Not taken."""
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
 class Outlet:
     """All sinks as one: what is offered goes to each."""
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
+from stream.sinks.base import QuietSink
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from stream.messages import Estimate, Marker, Status, Transcript, TranscriptWord
+    from stream.messages import Estimate, Status, Transcript, TranscriptWord
 
 
-class CollectSink:
+class CollectSink(QuietSink):
     """Keeps settled estimates, the words and the last status, and tells `progress` of each settled frame: on the
     engine's event loop, which nothing may hold up.
 
@@ -31,26 +32,6 @@ class CollectSink:
         """What was said, in order, as far as it is known."""
         return tuple(word for _, said in sorted(self._utterances.items()) for word in said.words)
 
-    @property
-    def drops(self) -> Mapping[str, int]:
-        """Nothing is dropped."""
-        return {}
-
-    @property
-    def counters(self) -> Mapping[str, float]:
-        """Nothing is counted."""
-        return {}
-
-    async def open(self) -> None:
-        """Nothing to acquire."""
-
-    async def run(self) -> None:
-        """Nothing to do beside the engine."""
-        await asyncio.Event().wait()
-
-    async def ready(self) -> None:
-        """There is always room."""
-
     def offer(self, estimate: Estimate) -> None:
         """Keep a settled estimate."""
         if estimate.settled:
@@ -65,9 +46,3 @@ class CollectSink:
     def offer_transcript(self, transcript: Transcript) -> None:
         """Keep an utterance's newest words."""
         self._utterances[transcript.utterance] = transcript
-
-    def offer_marker(self, marker: Marker) -> None:
-        """Markers are not kept."""
-
-    async def close(self) -> None:
-        """Nothing to release."""

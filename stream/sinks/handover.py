@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final, Literal
 
 from stream.flow.changes import Changes
+from stream.sinks.base import QuietSink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stream.messages import Estimate, Marker, Status, Transcript
+    from stream.messages import Estimate, Status
 
 Kind = Literal["all", "provisional", "settled"]
 """Which estimates somebody wants."""
@@ -33,7 +33,7 @@ class Ended(Exception):
     """The run is over and every estimate of it was taken."""
 
 
-class Handover:
+class Handover(QuietSink):
     """A sink that keeps estimates until they are taken: in order, bounded, by one taker on any thread or loop.
 
     A recording's engine waits in `ready` while nobody takes them, so it loses nothing. A live source's engine never
@@ -84,13 +84,6 @@ class Handover:
         """Whether no more estimates will come."""
         return self._ended
 
-    async def open(self) -> None:
-        """Nothing to acquire."""
-
-    async def run(self) -> None:
-        """Nothing to do beside the engine."""
-        await asyncio.Event().wait()
-
     async def ready(self) -> None:
         """Waits for room."""
         await self._changes.wait_until(lambda: not self.is_full)
@@ -110,15 +103,6 @@ class Handover:
     def offer_status(self, status: Status) -> None:
         """Keep the last one."""
         self._status = status
-
-    def offer_transcript(self, transcript: Transcript) -> None:
-        """Only estimates are handed over."""
-
-    def offer_marker(self, marker: Marker) -> None:
-        """Only estimates are handed over."""
-
-    async def close(self) -> None:
-        """What was offered can still be taken."""
 
     def end(self, error: BaseException | None = None) -> None:
         """No more will come; an `error` is the taker's to raise, once, after what came before it. Any thread."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Final
 
 from stream.flow.ladder import FULL
 from stream.logs import note
+from stream.sinks.base import QuietSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from stream.messages import Estimate, Marker, Phase, Status, Transcript
+    from stream.messages import Marker, Phase, Status
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ PATIENCE_S: Final = 2.0
 """An input that is waited for is no loss before that: on a busy machine a camera may pause for a moment."""
 
 
-class LogSink:
+class LogSink(QuietSink):
     """Logs what changes from one status to the next, and markers.
 
     Lines name the `run`, where it has a name: several may run in one process. `refused` are lines on what was asked
@@ -51,32 +51,6 @@ class LogSink:
         self._waiting_since: dict[str, float] = {}
         self._dropped_at: dict[str, float] = {}
 
-    @property
-    def drops(self) -> Mapping[str, int]:
-        """Nothing is dropped: there are few lines."""
-        return {}
-
-    @property
-    def counters(self) -> Mapping[str, float]:
-        """Nothing is counted."""
-        return {}
-
-    async def open(self) -> None:
-        """Nothing to acquire."""
-
-    async def run(self) -> None:
-        """Nothing to do beside the engine."""
-        await asyncio.Event().wait()
-
-    async def ready(self) -> None:
-        """Lines delay nobody."""
-
-    def offer(self, estimate: Estimate) -> None:
-        """Estimates are not logged."""
-
-    def offer_transcript(self, transcript: Transcript) -> None:
-        """Words are not logged."""
-
     def offer_marker(self, marker: Marker) -> None:
         """A marked moment, but not its text: that is somebody's, and leaves by the ways that were asked for."""
         at = {} if marker.time_s is None else {"time_s": round(marker.time_s, 3)}
@@ -97,9 +71,6 @@ class LogSink:
             message = f"serves at {rung} now, after {before or FULL.name}"
             self._note(logging.WARNING, "ladder", message, rung=rung)
         self._note_drops(status, {} if last is None else last.drops)
-
-    async def close(self) -> None:
-        """Nothing to release."""
 
     def _note(self, level: int, event: str, message: str, **fields: object) -> None:
         if self._run is None:

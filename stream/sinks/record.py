@@ -11,17 +11,18 @@ from io import FileIO
 from typing import TYPE_CHECKING, Final
 
 from models.errors import UserError
+from stream.sinks.base import QuietSink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from stream.messages import Estimate, Marker, Status, Transcript
+    from stream.messages import Estimate
 
 QUEUE_LINES: Final = 4096
 
 
-class RecordSink:
+class RecordSink(QuietSink):
     """Writes settled estimates to a JSON Lines file, in their recorded form (`Estimate.to_record`).
 
     Lines are handed to the operating system as they come, by a thread and whole; `close` writes what is left
@@ -99,15 +100,6 @@ class RecordSink:
             self._arrived.set()
             if len(self._waiting) >= QUEUE_LINES // 2:
                 self._room.clear()
-
-    def offer_status(self, status: Status) -> None:
-        """A record holds estimates only."""
-
-    def offer_transcript(self, transcript: Transcript) -> None:
-        """A record holds estimates only."""
-
-    def offer_marker(self, marker: Marker) -> None:
-        """A record holds estimates only."""
 
     async def close(self) -> None:
         """Write what is left, sync and close. Raises UserError where lines were lost."""

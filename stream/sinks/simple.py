@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from models.errors import UserError
 from stream.flow.changes import Changes
-from stream.sinks.base import Sink
+from stream.sinks.base import QuietSink, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from stream.messages import Estimate, Marker, Status, Transcript
+    from stream.messages import Estimate
 
 QUEUE: Final = 2048
 """Estimates that may wait for a sink; a recording is held back at half of it."""
@@ -44,7 +44,7 @@ class SimpleSink(Protocol):
         ...
 
 
-class SinkThread:
+class SinkThread(QuietSink):
     """A `SimpleSink` as the engine takes it: its two methods in a thread, a bounded queue before them.
 
     `drops` and `counters` begin with `name`, by default the class's name in small letters.
@@ -98,15 +98,6 @@ class SinkThread:
                 self._waiting.popleft()
                 self._dropped += 1
             self._changes.announce()
-
-    def offer_status(self, status: Status) -> None:
-        """A simple sink takes estimates only."""
-
-    def offer_transcript(self, transcript: Transcript) -> None:
-        """A simple sink takes estimates only; each says which word is said."""
-
-    def offer_marker(self, marker: Marker) -> None:
-        """A simple sink takes estimates only."""
 
     async def close(self) -> None:
         """Lets the sink take what waits, and close. Raises what it raised and `run` has not, and UserError where

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from models.console import tell
 from models.errors import UserError
+from stream.sinks.base import QuietSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from stream.controls import Controls
-    from stream.messages import Estimate, Marker, Phase, Status, Transcript
+    from stream.messages import Phase, Status
 
 HINT: Final = "keys: m marks this moment, p pauses and resumes, r recenters, q ends"
 
@@ -29,7 +30,7 @@ def _end_by_ctrl_c() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-class TerminalKeys:
+class TerminalKeys(QuietSink):
     """Reads single keys while a run goes on, and gives the terminal back as it was, whatever ends the run.
 
     Does nothing where standard input is no terminal, or on a system without `termios`. While the process is in the
@@ -47,16 +48,6 @@ class TerminalKeys:
         self._before: list[Any] | None = None
         self._phase: Phase = "starting"
         self._marked = 0
-
-    @property
-    def drops(self) -> Mapping[str, int]:
-        """Nothing is dropped."""
-        return {}
-
-    @property
-    def counters(self) -> Mapping[str, float]:
-        """Nothing is counted."""
-        return {}
 
     async def open(self) -> None:
         """Has the terminal give keys at once and unseen, where there is one."""
@@ -149,21 +140,9 @@ class TerminalKeys:
         elif key == "q":
             self._end()
 
-    async def ready(self) -> None:
-        """Keys delay nobody."""
-
-    def offer(self, estimate: Estimate) -> None:
-        """Estimates say nothing about keys."""
-
     def offer_status(self, status: Status) -> None:
         """Notes whether the run is paused."""
         self._phase = status.phase
-
-    def offer_transcript(self, transcript: Transcript) -> None:
-        """Words say nothing about keys."""
-
-    def offer_marker(self, marker: Marker) -> None:
-        """The terminal's view shows markers."""
 
     async def close(self) -> None:
         """Gives the terminal back."""

@@ -9,11 +9,12 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from stream.sinks.base import QuietSink
 from stream.view.labels import Agreement, LabelledTrajectory
 from stream.view.panel import Panel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from stream.broker.connection import BrokerAddress
     from stream.messages import Estimate, Marker, Status, Transcript
@@ -117,7 +118,7 @@ class Screen:
             self._console.print(panel.summary())
 
 
-class PanelSink:
+class PanelSink(QuietSink):
     """Keeps a panel of what one engine says, for a screen to draw."""
 
     name = "terminal"
@@ -125,26 +126,6 @@ class PanelSink:
     def __init__(self, title: str = "", hint: str = "", agreement: Agreement | None = None) -> None:
         self.panel = Panel(title, hint=hint, agreement=agreement)
         self._agreement = agreement
-
-    @property
-    def drops(self) -> Mapping[str, int]:
-        """Nothing is dropped: only the newest is drawn."""
-        return {}
-
-    @property
-    def counters(self) -> Mapping[str, float]:
-        """Nothing is counted."""
-        return {}
-
-    async def open(self) -> None:
-        """Nothing to acquire."""
-
-    async def run(self) -> None:
-        """The screen is somebody else's."""
-        await asyncio.Event().wait()
-
-    async def ready(self) -> None:
-        """A terminal delays nobody."""
 
     def offer(self, estimate: Estimate) -> None:
         """Take an estimate."""
@@ -165,9 +146,6 @@ class PanelSink:
     def offer_marker(self, marker: Marker) -> None:
         """Show it until the next."""
         self.panel.mark(marker.text, marker.time_s)
-
-    async def close(self) -> None:
-        """The panel stays as it is."""
 
 
 class TerminalSink(PanelSink):
