@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import typer
 from typer.core import TyperCommand
 
 from models.console import program_name
+from models.credentials import HIDDEN, hide_passwords, is_secret
 from models.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,22 +31,12 @@ if TYPE_CHECKING:
 PREFIX: Final = "AFFECT_"
 SHARED: Final = "shared"
 NO_FILE: Final = "none"
-HIDDEN: Final = "***"
-
-SECRET_WORDS: Final = ("password", "token", "secret")
-"""An option with one of these in its name is never shown, unless it names a file."""
 
 NO_RUN: Final = frozenset({"help", "install_completion", "show_completion", "list_devices"})
 """What asks for something else than a run: it is answered though the file is wrong."""
 
 COMMAND_LINE_ONLY: Final = NO_RUN | {"config", "show_config"}
 """And what says where to read."""
-
-_PASSWORD_IN_URL: Final = re.compile(r"(://[^/@\s:]*):[^/\s]*@")
-"""A password up to the last @ before the path, for it may have one itself."""
-
-_QUERY: Final = re.compile(r"(://[^\s?]*)\?\S+")
-"""What follows a question mark, where cameras and services take their keys."""
 
 _NEAR: Final = 0.8
 """How alike a name must be to an option of this command, of 1, to be taken for that one, misspelt."""
@@ -171,9 +161,7 @@ def find_file(named: str | None = None) -> Path | None:
 
 def hide_secrets(key: str, text: str) -> str:
     """The text of an option as it may be shown: without passwords, and an address without what follows a `?`."""
-    if any(word in key for word in SECRET_WORDS) and not key.endswith("_file"):
-        return HIDDEN
-    return _QUERY.sub(rf"\1?{HIDDEN}", _PASSWORD_IN_URL.sub(rf"\1:{HIDDEN}@", text))
+    return HIDDEN if is_secret(key) else hide_passwords(text)
 
 
 def _from_file(file: Path, command: str, keys: Mapping[str, object]) -> list[dict[str, Setting]]:

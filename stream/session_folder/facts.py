@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
-from models.configuration import HIDDEN, SECRET_WORDS
+from models.credentials import HIDDEN, hide_credentials, is_secret
 from models.errors import UserError
 from stream.session_folder.layout import (
     EVENT_COLUMNS,
@@ -23,7 +23,6 @@ from stream.session_folder.layout import (
     WORDS,
     estimate_columns,
 )
-from stream.session_folder.rows import without_credentials
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,21 +96,17 @@ def options_shown(options: InputOptions | OutputOptions) -> Facts:
     """All options by name, with what is secret in them left out."""
     return {
         field.name: HIDDEN
-        if _is_secret(field.name) and getattr(options, field.name)
+        if is_secret(field.name) and getattr(options, field.name)
         else without_secrets(getattr(options, field.name))
         for field in fields(options)
     }
-
-
-def _is_secret(name: str) -> bool:
-    return any(word in name for word in SECRET_WORDS) and not name.endswith("_file")
 
 
 def without_secrets(value: object) -> Any:
     """A value as JSON can hold it; of addresses without users, passwords and what follows a question mark."""
     if isinstance(value, str):
         # Names of files need not be UTF-8.
-        return without_credentials(value.encode(errors="backslashreplace").decode())
+        return hide_credentials(value.encode(errors="backslashreplace").decode())
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, list | tuple):

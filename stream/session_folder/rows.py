@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from models.configuration import HIDDEN
+from models.credentials import hide_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,14 +19,6 @@ MOST_UNSETTLED: Final = 4096
 """Provisional estimates kept until they settle: far more than the engine's window has frames."""
 
 NOTHING_SPARED: Final = "full"
-
-_USER_AND_PASSWORD: Final = re.compile(r"(?<=://)[^/\s]+@")  # a password may have an @ itself
-_QUERY: Final = re.compile(r"(?<=://)(\S+?)\?\S*")
-
-
-def without_credentials(text: str) -> str:
-    """The text; of every address in it without user and password, and what follows a question mark."""
-    return _QUERY.sub(rf"\1?{HIDDEN}", _USER_AND_PASSWORD.sub(f"{HIDDEN}@", text))
 
 
 class FrameRows:
@@ -147,7 +138,7 @@ class EventRows:
         for name, each in status.inputs.items():
             if before is None or before.inputs.get(name) != each:
                 said = "; ".join(filter(None, (each.detail, each.way_out)))
-                rows.append((*when, "input", name, each.health, without_credentials(said)))
+                rows.append((*when, "input", name, each.health, hide_credentials(said)))
         rung = status.degraded or NOTHING_SPARED
         if before is not None and rung != (before.degraded or NOTHING_SPARED):
             rows.append((*when, "rung", "run", rung, ""))

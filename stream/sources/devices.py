@@ -6,7 +6,6 @@ Linux (v4l2, alsa), macOS (avfoundation) and Windows (dshow); any URL or lavfi g
 from __future__ import annotations
 
 import os
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import av
 
+from models.credentials import hide_credentials
 from models.errors import SetupError
 
 if TYPE_CHECKING:
@@ -188,8 +188,7 @@ def microphone_address(microphone: str, *, platform: str = sys.platform, root: P
 
 def stream_address(url: str) -> Address:
     """A URL that PyAV opens, or `lavfi:GRAPH` (ends where the graph does)."""
-    # Passwords, in which an @ may stand, stay out of messages and status.
-    label = re.sub(r"//[^/]*@", "//***@", url)
+    label = hide_credentials(url)
     if url.startswith("lavfi:"):
         return Address("stream", label, url.removeprefix("lavfi:"), "lavfi", endless=False)
     options = dict(NETWORK_OPTIONS) if url.startswith("rtsp") else {"fflags": "nobuffer"}

@@ -11,7 +11,6 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import configuration
 from models.configuration import (
     ConfigOption,
     ConfiguredCommand,
@@ -20,6 +19,7 @@ from models.configuration import (
     hide_secrets,
 )
 from models.console import make_app, run
+from models.credentials import HIDDEN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -257,4 +257,4 @@ def test_what_follows_a_question_mark_in_an_address_is_not_shown() -> None:
 
 def test_the_name_of_a_file_with_a_secret_is_none() -> None:
     assert hide_secrets("broker_password_file", "/etc/pw") == "/etc/pw"
-    assert configuration.HIDDEN not in hide_secrets("source", "rtsp://127.0.0.1:8554/cam")
+    assert HIDDEN not in hide_secrets("source", "rtsp://127.0.0.1:8554/cam")
