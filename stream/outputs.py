@@ -14,9 +14,9 @@ from stream.page.options import page_options
 from stream.session_folder.facts import describe
 from stream.session_folder.layout import MEDIA
 from stream.session_folder.options import check_session
+from stream.session_folder.tapped import TappedSource
 from stream.sinks.log import LogSink
 from stream.sinks.record import RecordSink
-from stream.sources.tapped import TappedSource
 from stream.status import package_version
 from stream.view.keys import TerminalKeys, has_keys
 from stream.view.labels import LabelledTrajectory

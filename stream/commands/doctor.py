@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from models.configuration import ConfigOption, ConfiguredCommand, ShowConfigOption
 from models.console import make_app, run, waiting
+from stream.commands.shared_options import BrokerPasswordFile, CaFile, ClientCert, ClientKey
 from stream.options import DEFAULT_BUNDLE
 
 HELP: Final = """
@@ -65,9 +65,7 @@ def stream_doctor(
         str,
         typer.Option(help="mqtt://user@host:port, mqtts://..., embedded or none, as stream-run takes it."),
     ] = "embedded",
-    ca_file: Annotated[
-        Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
-    ] = None,
+    ca_file: CaFile = None,
     publisher_id: Annotated[
         str | None,
         typer.Option("--id", help="Try the broker under affect/ID; by default this machine's name."),
@@ -87,15 +85,9 @@ def stream_doctor(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the findings as one JSON document instead of the table.")
     ] = False,
-    client_cert: Annotated[
-        Path | None, typer.Option(help="Our certificate (PEM), for an mqtts broker that asks for one.")
-    ] = None,
-    client_key: Annotated[
-        Path | None, typer.Option(help="Its key (PEM), where it is in another file.")
-    ] = None,
-    broker_password_file: Annotated[
-        Path | None, typer.Option(help="A file that holds the password for the broker, in one line.")
-    ] = None,
+    client_cert: ClientCert = None,
+    client_key: ClientKey = None,
+    broker_password_file: BrokerPasswordFile = None,
     config: ConfigOption = None,
     show_config: ShowConfigOption = False,
 ) -> None:

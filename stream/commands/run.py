@@ -10,6 +10,16 @@ import typer
 from models.configuration import ConfigOption, ConfiguredCommand, ShowConfigOption
 from models.console import make_app, run
 from stream.commands.run_help import HELP
+from stream.commands.shared_options import (
+    BROKER,
+    SHOWN,
+    BrokerPasswordFile,
+    CaFile,
+    ClientCert,
+    ClientKey,
+    PageAddress,
+    PageToken,
+)
 from stream.commands.starting import find_sources, parse_size, start
 from stream.logs import logging_to_stderr
 from stream.options import (
@@ -23,9 +33,7 @@ from stream.options import (
 
 SOURCE: Final = "What is watched"
 COMPUTING: Final = "How it is computed"
-BROKER: Final = "MQTT"
 DISK: Final = "Kept on disk"
-SHOWN: Final = "What is shown"
 ELSEWHERE: Final = "Recorders, metrics and logs"
 
 
@@ -106,30 +114,10 @@ def stream_run(
             rich_help_panel=BROKER,
         ),
     ] = None,
-    ca_file: Annotated[
-        Path | None,
-        typer.Option(help="Certificate authority (PEM) of an mqtts broker.", rich_help_panel=BROKER),
-    ] = None,
-    client_cert: Annotated[
-        Path | None,
-        typer.Option(
-            help="Our certificate (PEM), for an mqtts broker that asks for one.", rich_help_panel=BROKER
-        ),
-    ] = None,
-    client_key: Annotated[
-        Path | None,
-        typer.Option(
-            help="Its key (PEM), where it is in another file; the password of an encrypted one goes into "
-            "AFFECT_BROKER_KEY_PASSWORD.",
-            rich_help_panel=BROKER,
-        ),
-    ] = None,
-    broker_password_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="A file that holds the password for the broker, in one line.", rich_help_panel=BROKER
-        ),
-    ] = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    client_key: ClientKey = None,
+    broker_password_file: BrokerPasswordFile = None,
     publisher_id: Annotated[
         str | None,
         typer.Option(
@@ -279,21 +267,8 @@ def stream_run(
             rich_help_panel=SHOWN,
         ),
     ] = False,
-    page_address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Serve the page here; beyond this machine viewers need a token, which is made up unless given.",
-            rich_help_panel=SHOWN,
-        ),
-    ] = None,
-    page_token: Annotated[
-        str | None,
-        typer.Option(
-            help="What viewers of the page have to show; better as AFFECT_PAGE_TOKEN than here.",
-            rich_help_panel=SHOWN,
-        ),
-    ] = None,
+    page_address: PageAddress = None,
+    page_token: PageToken = None,
     preview: Annotated[
         bool,
         typer.Option(

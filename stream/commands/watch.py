@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from models.configuration import ConfigOption, ConfiguredCommand, ShowConfigOption
 from models.console import make_app, run
+from stream.commands.shared_options import (
+    SHOWN,
+    BrokerPasswordFile,
+    CaFile,
+    ClientCert,
+    ClientKey,
+    PageAddress,
+    PageToken,
+)
 from stream.page.options import find_page_options
 
 HELP: Final = """
@@ -55,18 +63,10 @@ def stream_watch(
             "AFFECT_BROKER_PASSWORD."
         ),
     ] = DEFAULT_BROKER,
-    ca_file: Annotated[
-        Path | None, typer.Option(help="Certificate authority (PEM) of an mqtts broker.")
-    ] = None,
-    client_cert: Annotated[
-        Path | None, typer.Option(help="Our certificate (PEM), for an mqtts broker that asks for one.")
-    ] = None,
-    client_key: Annotated[
-        Path | None, typer.Option(help="Its key (PEM), where it is in another file.")
-    ] = None,
-    broker_password_file: Annotated[
-        Path | None, typer.Option(help="A file that holds the password for the broker, in one line.")
-    ] = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    client_key: ClientKey = None,
+    broker_password_file: BrokerPasswordFile = None,
     publisher_id: Annotated[str, typer.Option("--id", help="Watch only affect/ID; all by default.")] = "+",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print messages as JSON lines instead of the view.")
@@ -94,19 +94,14 @@ def stream_watch(
     ] = "homeassistant",
     page: Annotated[
         bool,
-        typer.Option("--page", help="Show it in a browser too, at 127.0.0.1:8080 unless told otherwise."),
-    ] = False,
-    page_address: Annotated[
-        str | None,
         typer.Option(
-            metavar="HOST:PORT",
-            help="Serve the page here; beyond this machine viewers need a token, which is made up unless given.",
+            "--page",
+            help="Show it in a browser too, at 127.0.0.1:8080 unless told otherwise.",
+            rich_help_panel=SHOWN,
         ),
-    ] = None,
-    page_token: Annotated[
-        str | None,
-        typer.Option(help="What viewers of the page have to show; better as AFFECT_PAGE_TOKEN than here."),
-    ] = None,
+    ] = False,
+    page_address: PageAddress = None,
+    page_token: PageToken = None,
     config: ConfigOption = None,
     show_config: ShowConfigOption = False,
 ) -> None:
