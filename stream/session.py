@@ -44,7 +44,8 @@ async def stream(input_options: InputOptions, output_options: OutputOptions) -> 
     """
     first_lines: list[str] = []
     async with AsyncExitStack() as stack:
-        with _telling(output_options.view != "none", input_options.bundle) as tell_progress:
+        first = f"opening the source and loading the bundle {input_options.bundle}"
+        with telling(output_options.view != "none", first) as tell_progress:
             engine = await stack.enter_async_context(
                 open_engine(
                     input_options, output_options, tell_progress=tell_progress, introduce=first_lines.append
@@ -112,12 +113,14 @@ async def open_engine(
 
 
 @contextmanager
-def _telling(told: bool, bundle: str) -> Iterator[Callable[[str], None]]:
-    """What takes the lines of progress while a run is made ready; where none are wanted, it drops them."""
+def telling(told: bool, first: str) -> Iterator[Callable[[str], None]]:
+    """What takes the lines of progress while a run is made ready, the `first` wait on a terminal alone; where none
+    are wanted, it drops them.
+    """
     if not told:
         yield lambda message: None
         return
-    with waiting(f"opening the source and loading the bundle {bundle}", tell_first=False) as tell_progress:
+    with waiting(first, tell_first=False) as tell_progress:
         yield tell_progress
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -88,6 +89,9 @@ def stream_export(
         folder.mkdir(parents=True, exist_ok=True)
         written = _writer(to)(opened, folder, name)
     except OSError as error:
+        for ending in ENDINGS[to]:  # half of a file would stand in the way of the next attempt
+            with suppress(OSError):
+                (folder / f"{name}{ending}").unlink()
         raise UserError(
             f"cannot write to {folder} ({error.strerror or error}): give another with --out"
         ) from None

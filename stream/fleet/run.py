@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.console import tell, waiting
+from models.console import tell
 from models.errors import UserError
 from stream.controls import Controls
 from stream.mqtt.wanted import reach, wanted_broker_of
@@ -19,6 +19,7 @@ from stream.session import (
     cancelled_by_sigterm,
     default_threads,
     open_engine,
+    telling,
     use_threads,
 )
 from stream.shared_bundle import load_bundle
@@ -62,9 +63,9 @@ async def run_fleet(
         shown = None if page is None else await _open_page(page, plans, stack)
         common = plans[0].output_options
         wanted = wanted_broker_of(common, plans[0].name)
-        with waiting("reaching the broker", tell_first=False) as tell_progress:
-            broker = await reach(wanted, stack, tell_progress if view != "none" else _say_nothing)
-        shared = await asyncio.to_thread(_load_bundles, plans, told=view != "none")
+        with telling(view != "none", "reaching the broker") as tell_progress:
+            broker = await reach(wanted, stack, tell_progress)
+            shared = await asyncio.to_thread(_load_bundles, plans, tell_progress)
         panels = [PanelSink(plan.name) for plan in plans]
         screen = None if view == "none" else Screen(lambda: _with_something_to_say(panels), view=view)
         with cancelled_by_sigterm():
@@ -139,7 +140,7 @@ async def _open_page(options: PageOptions, plans: Sequence[SourcePlan], stack: A
     return page
 
 
-def _load_bundles(plans: Sequence[SourcePlan], *, told: bool) -> list[SharedBundle]:
+def _load_bundles(plans: Sequence[SourcePlan], tell_progress: Callable[[str], None]) -> list[SharedBundle]:
     """The bundle of each, loaded once for all that take the same."""
     use_threads(
         max(plan.input_options.threads or default_threads(plan.input_options.bundle) for plan in plans)
@@ -148,11 +149,8 @@ def _load_bundles(plans: Sequence[SourcePlan], *, told: bool) -> list[SharedBund
     for plan in plans:
         key = (plan.input_options.bundle, plan.input_options.accelerator)
         if key not in loaded:
-            if told:
-                with waiting(f"loading the bundle {key[0]}", tell_first=False):
-                    loaded[key] = load_bundle(key[0], accelerator=key[1])
-            else:
-                loaded[key] = load_bundle(key[0], accelerator=key[1])
+            tell_progress(f"loading the bundle {key[0]}")
+            loaded[key] = load_bundle(key[0], accelerator=key[1])
     return [loaded[plan.input_options.bundle, plan.input_options.accelerator] for plan in plans]
 
 

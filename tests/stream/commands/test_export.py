@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +13,6 @@ import pytest
 from tests.stream.sessions import keep_session
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.commands import RunCommand
 
 
@@ -49,6 +49,22 @@ async def test_what_another_session_or_form_wrote_is_in_nobodys_way(
         await keep_session(tmp_path / name, 3)
         assert "written: " in run_command("stream-export", tmp_path / name, "--to", form, "--out", out).said
         assert "overwritten" in run_command("stream-export", tmp_path / name, "--to", form, "--out", out).said
+
+
+async def test_a_disk_that_fills_leaves_nothing_in_the_way(
+    tmp_path: Path, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keep_session(tmp_path / "P07", 10)
+    whole = Path.write_text
+
+    def half(path: Path, text: str, **how: str) -> int:
+        whole(path, text[: len(text) // 2], **how)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", half)
+        assert "No space left" in run_command("stream-export", tmp_path / "P07", "--to", "praat").said
+    assert "written: " in run_command("stream-export", tmp_path / "P07", "--to", "praat").said
 
 
 async def test_a_session_without_frames_is_one_clear_line(tmp_path: Path, run_command: RunCommand) -> None:
