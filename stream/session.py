@@ -17,6 +17,7 @@ from models.console import tell, waiting
 from models.machine import usable_processors
 from stream.build import assemble, find_manifest, load
 from stream.controls import Controls
+from stream.flow.threads import finish_in_thread
 from stream.mqtt.topics import check_publisher_id, default_publisher_id
 from stream.mqtt.wanted import reach, wanted_broker_of
 from stream.outputs import keep_session, make_sinks
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from stream.broker.connection import BrokerAddress
-    from stream.build import LoadedParts
     from stream.engine import Engine, Summary
     from stream.options import InputOptions, OutputOptions
     from stream.shared_bundle import SharedBundle
@@ -88,7 +88,7 @@ async def open_engine(
         load_all = partial(
             load, input_options, tell_progress, source=source, shared=shared, keep_eager=keep_eager
         )
-        parts = await _loaded(load_all)
+        parts = await finish_in_thread(load_all, undo=lambda parts: parts.source.close())
         stack.callback(parts.source.close)
         if parts.source.live:
             for line in parts.first_lines():
@@ -122,18 +122,6 @@ def telling(told: bool, first: str) -> Iterator[Callable[[str], None]]:
         return
     with waiting(first, tell_first=False) as tell_progress:
         yield tell_progress
-
-
-async def _loaded(load_all: Callable[[], LoadedParts]) -> LoadedParts:
-    """Loads in a thread, which nothing can stop: cancelled meanwhile, waits for it and closes what it opened."""
-    loading = asyncio.ensure_future(asyncio.to_thread(load_all))
-    try:
-        return await asyncio.shield(loading)
-    except asyncio.CancelledError:
-        await asyncio.wait([loading])
-        if not loading.cancelled() and loading.exception() is None:
-            loading.result().source.close()
-        raise
 
 
 def _keep_out_of_garbage_collection() -> None:

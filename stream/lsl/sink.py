@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from stream.flow.threads import finish_in_thread
 from stream.logs import note
 from stream.lsl.clock import CaptureClock
 from stream.lsl.library import load_pylsl
@@ -58,7 +59,7 @@ class LslSink(QuietSink):
 
     async def open(self) -> None:
         """Makes both outlets. Raises UserError where liblsl is not there."""
-        await asyncio.to_thread(self._make_outlets)
+        await finish_in_thread(self._make_outlets)
         name = self._description.name
         note(
             log, logging.INFO, "connected", f"publishes over LSL as '{name}' and '{name} settled'", what="lsl"

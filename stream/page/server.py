@@ -7,11 +7,13 @@ import contextlib
 import errno
 import logging
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
 from models.errors import UserError
+from stream.flow.threads import finish_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -75,12 +77,7 @@ class WebServer:
 
     async def open(self) -> None:
         """Binds and begins to serve. Raises UserError where the address cannot be had."""
-        binding = asyncio.ensure_future(asyncio.to_thread(bind, self._host, self._port))
-        try:
-            self._socket = await asyncio.shield(binding)
-        except asyncio.CancelledError:
-            binding.add_done_callback(_close_bound)  # nothing can stop the thread
-            raise
+        self._socket = await finish_in_thread(partial(bind, self._host, self._port), undo=socket.socket.close)
         await asyncio.to_thread(self._server.config.load)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="page server")
 
@@ -102,11 +99,6 @@ class WebServer:
                     transport.abort()
         if self._socket is not None:
             self._socket.close()
-
-
-def _close_bound(binding: asyncio.Future[socket.socket]) -> None:
-    if not binding.cancelled() and binding.exception() is None:
-        binding.result().close()
 
 
 def bind(host: str, port: int) -> socket.socket:
